@@ -27,6 +27,7 @@ def _can(name: str, width: int, dilations: tuple[int, ...], description: str) ->
         rounding="truncate",
         receptive_field_px=1 + 2 * sum(dilations),
         statistics=("image", "frozen", "thumbnail"),
+        importer="reference_models.networks.can_tensorflow:state_from_tensorflow",
     )
 
 

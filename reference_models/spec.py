@@ -41,6 +41,8 @@ class ModelSpec:
     """How the network may obtain its normalisation statistics, the published way first; empty: it has none."""
     weights: Mapping[str, str] = field(default_factory=dict)
     """Name → file in reference_models/weights of the trained weights that this project ships."""
+    importer: str | None = None
+    """`package.module:function` from released tensors and `options` to this network's state; None: there is none."""
 
     @property
     def halo_px(self) -> int | None:

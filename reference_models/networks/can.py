@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,27 +10,35 @@ from torch import Tensor, nn
 
 EPSILON = 1e-3
 """slim.batch_norm's default; the release does not set another."""
-THUMBNAIL_SCALE = 4
-"""`thumbnail` statistics come from the picture reduced by this factor on each side, by area."""
+NEGATIVE_SLOPE = 0.2
+
+
+def _plane_mean(x: Tensor) -> Tensor:
+    """Mean of every plane: (N, C, H, W) → (N, C, 1, 1).
+
+    torch sums pairwise. ONNX engines keep one running sum per lane, which at 4K adds a million float32 numbers and
+    costs 10 to 20 dB of the network's output; so the exported graph takes rows first and then the column of their
+    means: no sum is longer than a side of the picture.
+    """
+    if torch.compiler.is_exporting():
+        return x.mean(3, keepdim=True).mean(2, keepdim=True)
+    return x.mean((2, 3), keepdim=True)
 
 
 def picture_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of every plane over the picture: (N, C, H, W) → two of (N, C, 1, 1).
 
-    Rows first, then the column of row results: no running sum is longer than a side of the picture, so float32 keeps
-    its precision at 4K. One sum over millions of pixels would lose 10 to 20 dB of the network's output. Deviations
-    are squared after the mean is taken off; E[x²] - E[x]² cancels where a plane is nearly constant. The root of the
-    sum of squares is one reduction (ReduceL2), which reads the picture without writing its square.
+    Deviations are squared after the mean is taken off: E[x²] - E[x]² cancels where a plane is nearly constant.
     """
-    mean = x.mean(3, keepdim=True).mean(2, keepdim=True)
-    row = torch.linalg.vector_norm(x - mean, dim=3, keepdim=True)
-    return mean, (row * row).mean(2, keepdim=True) / x.shape[3]
+    mean = _plane_mean(x)
+    deviation = x - mean
+    return mean, _plane_mean(deviation * deviation)
 
 
 class AdaptiveNorm(nn.Module):
-    """scale_identity * x + scale_norm * BN(x), BN with the picture's own statistics, no gamma, epsilon 1e-3.
+    """scale_identity * x + scale_norm * BN(x): BN with the picture's own statistics, no gamma, epsilon 1e-3.
 
-    Source: section 3 of the paper, equation 3; BN as released runs in training mode at test time, so its moving
+    Source: section 3 of the paper, equation 3. As released, BN runs in training mode at test time too, so its moving
     averages are never used.
     """
 
@@ -42,10 +49,99 @@ class AdaptiveNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(width))
 
     def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """The normalisation as x * scale + offset, given (N, C, 1, 1) statistics; both of the same shape."""
+        """The normalisation as x * scale + offset: (N, C, 1, 1) statistics → scale and offset of the same shape."""
         gain = self.scale_norm * torch.rsqrt(variance + EPSILON)
         return self.scale_identity + gain, self.scale_norm * self.beta.view(1, -1, 1, 1) - gain * mean
 
     def forward(self, x: Tensor) -> Tensor:
         scale, offset = self.affine(*picture_statistics(x))
         return x * scale + offset
+
+
+def _identity_(weight: Tensor) -> None:
+    """Sets an OIHW kernel so that plane i of the output is plane i of the input, where both exist."""
+    nn.init.zeros_(weight)
+    for plane in range(min(weight.shape[:2])):
+        weight.data[plane, plane, weight.shape[2] // 2, weight.shape[3] // 2] = 1
+
+
+class Can(nn.Module):
+    """Dilated 3x3 convolutions without bias, adaptive normalisation, leaky ReLU; then a 1x1 convolution with bias.
+
+    Input and output: (N, 3, H, W) float32, planes B, G, R in [0, 1], output not clipped. Any H, W >= 1.
+    Untrained weights are the release's initialisation: identity kernels, scale_identity 1, scale_norm 0, and a
+    Xavier-uniform last layer (fixed seed, so that two runs measure the same network).
+    Statistics are taken per picture of the batch.
+
+    Source: section 3 and appendix of the paper; CAN24_AN/demo.py of the release.
+    """
+
+    def __init__(self, width: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        planes = [3, *[width] * len(dilations)]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(planes[i], width, 3, padding=d, dilation=d, bias=False) for i, d in enumerate(dilations)
+        )
+        self.norms = nn.ModuleList(AdaptiveNorm(width) for _ in dilations)
+        self.last = nn.Conv2d(width, 3, 1)
+        for conv in self.convs:
+            _identity_(conv.weight)
+        nn.init.xavier_uniform_(self.last.weight, generator=torch.Generator().manual_seed(0))
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.leaky_relu(norm(conv(x)), NEGATIVE_SLOPE)
+        return self.last(x)
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """Mean and variance that every normalisation sees for these pictures: (N, 3, H, W) → (N, layers, 2, width)."""
+        found = []
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = conv(x)
+            mean, variance = picture_statistics(x)
+            found.append(torch.stack((mean, variance), 1).flatten(2))
+            scale, offset = norm.affine(mean, variance)
+            x = F.leaky_relu(x * scale + offset, NEGATIVE_SLOPE)
+        return torch.stack(found, 1)
+
+    def affines(self, statistics: Tensor) -> Tensor:
+        """Scale and offset of every layer for given statistics: (N, layers, 2, width) → the same shape."""
+        columns = statistics[..., None, None]
+        pairs = [norm.affine(columns[:, i, 0], columns[:, i, 1]) for i, norm in enumerate(self.norms)]
+        return torch.stack([torch.stack(pair, 1).flatten(2) for pair in pairs], 1)
+
+    def folded(self) -> FoldedCan:
+        """This network with normalisation left to the convolutions' weights and biases, folded for scale 1, offset 0."""
+        return FoldedCan(self)
+
+
+class FoldedCan(nn.Module):
+    """CAN for fixed statistics: conv, leaky ReLU and nothing between. The same tensors as Can, and one bias a layer.
+
+    scale * conv(x, w) + offset = conv(x, scale * w) + offset, exactly; `refit_rule` names the tensors for that.
+    """
+
+    def __init__(self, can: Can) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(_with_bias(conv) for conv in can.convs)
+        self.last = can.last
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), NEGATIVE_SLOPE)
+        return self.last(x)
+
+    @property
+    def refit_rule(self) -> tuple[tuple[str, str], ...]:
+        """Per layer the names of its weight (times scale, along axis 0) and of its bias (which becomes offset)."""
+        return tuple((f"convs.{i}.weight", f"convs.{i}.bias") for i in range(len(self.convs)))
+
+
+def _with_bias(conv: nn.Module) -> nn.Conv2d:
+    assert isinstance(conv, nn.Conv2d)
+    d = conv.dilation[0]
+    out = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=d, dilation=d)
+    out.weight.data.copy_(conv.weight.data)
+    nn.init.zeros_(out.bias)  # type: ignore[arg-type]
+    return out

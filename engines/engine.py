@@ -1,0 +1,219 @@
+"""Engine and Session: the contract that every back end obeys, and the checks that it need not repeat.
+
+Input: a Graph (export/network.py). Output: a Session that computes float32 NCHW arrays. No clock in here: timing is
+bench/measure.py's alone, so that every engine is timed in the same way.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from export.network import INPUT, OUTPUT, Graph
+from reference_models.errors import UserError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One choice that an engine offers, as `--set ENGINE.NAME=VALUE`."""
+
+    name: str
+    default: str
+    choices: tuple[str, ...]
+    doc: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a session is to be built; the same words for every engine."""
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int = 1
+    """CPU threads that compute; also stated on CPU engines that would choose by themselves."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Complete: every setting of the engine with its value."""
+
+
+class Engine(ABC):
+    """One back end. A file engines/<name>.py holds one subclass and ENGINE, its only instance."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    install: ClassVar[str]
+    """The one command that makes it usable."""
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Device kind (`cpu`, `cuda`) → the precisions it can be asked for there."""
+    rank: ClassVar[Mapping[str, int]] = {}
+    """Device kind → place in the order of automatic choice, fastest first; absent: never chosen by itself."""
+    settings: ClassVar[tuple[Setting, ...]] = ()
+    computes: ClassVar[bool] = True
+    """False where outputs mean nothing (the null engine): quality is not judged then."""
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """None when usable, else one sentence that says why not. Must not import the vendor's library."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Version of the vendor's library, without importing it."""
+
+    def environment(self, settings: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002, PLR6301
+        """Environment variables that the worker process must start with."""
+        return {}
+
+    def device_missing(self, device: str) -> str | None:  # noqa: PLR6301
+        """None when the engine can use this device here, else one sentence that says why not."""
+        return None
+
+    def complete_settings(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Every setting with its value.
+
+        Raises:
+            UserError: an unknown setting or value.
+        """
+        known = {s.name: s for s in self.settings}
+        for name, value in given.items():
+            if name not in known:
+                guess = difflib.get_close_matches(name, known, n=1)
+                raise UserError(
+                    f"`--set {self.name}.{name}={value}`: engine `{self.name}` has no setting of this name",
+                    f"one of {', '.join(known) or 'none: it has no settings'}",
+                    f"Did you mean {guess[0]}?" if guess else "`bench engines --settings` describes them",
+                )
+            if known[name].choices and value not in known[name].choices:
+                raise UserError(
+                    f"`--set {self.name}.{name}={value}`: not a value of this setting",
+                    ", ".join(known[name].choices),
+                    "`bench engines --settings` describes them",
+                )
+        return {s.name: given.get(s.name, s.default) for s in self.settings}
+
+    def load(self, graph: Graph, options: Options) -> Session:
+        """A session for one graph.
+
+        Raises:
+            UserError: the engine is not usable here, or not on this device or in this precision.
+        """
+        reason = self.missing() or self.device_missing(options.device)
+        if reason:
+            raise UserError(
+                f"engine `{self.name}`: {reason}", "a usable engine (`bench engines` lists them)", self.install
+            )
+        kind = options.device.partition(":")[0]
+        if options.precision not in self.precisions.get(kind, ()):
+            raise UserError(
+                f"engine `{self.name}`: no {options.precision} on {kind}",
+                ", ".join(self.precisions.get(kind, ())) or f"a device among {', '.join(self.precisions)}",
+                "Choose another precision or engine",
+            )
+        return self._load(graph, options)
+
+    @abstractmethod
+    def _load(self, graph: Graph, options: Options) -> Session: ...
+
+
+class Session(ABC):
+    """A graph that is loaded and ready to run. Not thread-safe. A context manager, so that memory is freed on error."""
+
+    contract: Mapping[str, object]
+    """What one enqueue and synchronize contain: transfers, graph capture, synchronisation, streams, threads."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._bound: tuple[int, ...] | None = None
+
+    def bind(self, x: np.ndarray) -> None:
+        """Makes `x` (N, C, H, W) float32 the input of the runs that follow; copies it to the device where there is one.
+
+        Raises:
+            UserError: wrong shape or dtype.
+        """
+        if x.ndim != 4 or x.dtype != np.float32 or 0 in x.shape:
+            hint = "Add the batch axis" if x.ndim == 3 else "Convert the array first"
+            raise UserError(
+                f"input `{INPUT}`: got {x.shape} {x.dtype}", "(N, C, H, W) float32 without empty axes", hint
+            )
+        self._bind(np.ascontiguousarray(x))
+        self._bound = x.shape
+
+    def enqueue(self) -> None:
+        """Submits one inference of the bound input. Returns when it is submitted; on a CPU, when it is done."""
+        if self._bound is None:
+            raise UserError("session: run before any input was bound", "a call of bind(x) first", "Bind an input")
+        self._enqueue()
+
+    def synchronize(self) -> None:
+        """Waits until all that was submitted is done."""
+        self._synchronize()
+
+    def read(self) -> np.ndarray:
+        """The output of the last run as a new float32 array in host memory; raw, not clipped."""
+        return np.array(self._read(), dtype=np.float32)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One inference: {`x`: (N, C, H, W) float32} → {`y`: float32}. For use, not for timing: it copies.
+
+        Raises:
+            UserError: wrong name, shape or dtype.
+        """
+        if set(inputs) != {INPUT}:
+            raise UserError(
+                f"inputs: got {', '.join(map(repr, inputs)) or 'none'}", repr(INPUT), "Name the input as expected"
+            )
+        self.bind(inputs[INPUT])
+        self.enqueue()
+        self.synchronize()
+        return {OUTPUT: self.read()}
+
+    def refit(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Replaces weights of the graph by name (shapes unchanged); the bound input stays bound.
+
+        Raises:
+            ValueError: a name or shape that the graph does not have.
+        """
+        self._refit(tensors)
+
+    def close(self) -> None:
+        """Frees what the session holds; a second call does nothing."""
+        self._close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _bind(self, x: np.ndarray) -> None: ...
+    @abstractmethod
+    def _enqueue(self) -> None: ...
+    @abstractmethod
+    def _synchronize(self) -> None: ...
+    @abstractmethod
+    def _read(self) -> np.ndarray: ...
+    @abstractmethod
+    def _refit(self, tensors: Mapping[str, np.ndarray]) -> None: ...
+    @abstractmethod
+    def _close(self) -> None: ...
+
+
+CPU_CONTRACT: dict[str, object] = {
+    "transfers": "none: input and output stay in host memory",
+    "graph_capture": False,
+    "synchronisation": "the call returns when the output is written",
+    "streams": 1,
+    "l2_state": "as the inference before left it",
+}
+CUDA_CONTRACT: dict[str, object] = {
+    "transfers": "excluded: input and output stay in device memory",
+    "graph_capture": False,
+    "synchronisation": "host waits for the device after every inference",
+    "streams": 1,
+    "l2_state": "as the inference before left it",
+}

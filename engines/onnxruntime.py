@@ -1,0 +1,149 @@
+"""onnxruntime: ONNX Runtime's CPU and CUDA providers, input and output bound to memory that is never copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
+from engines.installed import cuda_missing, package_missing, package_version
+from export.network import INPUT, OUTPUT, Graph
+
+_DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
+
+
+class OnnxRuntimeEngine(Engine):
+    name = "onnxruntime"
+    title = "ONNX Runtime, CPU or CUDA provider"
+    install = "pip install onnxruntime-gpu (Linux x86-64) or onnxruntime (elsewhere)"
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
+    rank: ClassVar[Mapping[str, int]] = {"cpu": 0, "cuda": 1}
+    settings = (
+        Setting("graph", "all", ("all", "extended", "basic", "off"), "graph optimisation level; `all` adds the blocked layout"),
+        Setting("denormals", "zero", ("zero", "keep"), "denormal numbers in kernels; `zero` sets the flush-to-zero bits"),
+        Setting("spin", "on", ("on", "off"), "whether idle threads spin between operators"),
+    )
+
+    def missing(self) -> str | None:
+        return package_missing("onnxruntime", _DISTRIBUTIONS)
+
+    def version(self) -> str:
+        return package_version(_DISTRIBUTIONS)
+
+    def device_missing(self, device: str) -> str | None:
+        reason = cuda_missing(device)
+        if reason or device == "cpu":
+            return reason
+        import onnxruntime as ort
+
+        if "CUDAExecutionProvider" in ort.get_available_providers():
+            return None
+        return "this build of ONNX Runtime has no CUDA provider"
+
+    def _load(self, graph: Graph, options: Options) -> Session:
+        return OnnxRuntimeSession(graph, options)
+
+
+class OnnxRuntimeSession(Session):
+    """Keeps the model's bytes, since new weights mean a new session: 1 to 10 ms for the networks here."""
+
+    def __init__(self, graph: Graph, options: Options) -> None:
+        super().__init__(graph)
+        import onnx
+
+        self._options = options
+        self._cuda = options.device.startswith("cuda")
+        self._model = onnx.load(graph.onnx_path)
+        self._initializers = {i.name: i for i in self._model.graph.initializer}
+        self._x: np.ndarray | None = None
+        self._y: np.ndarray | None = None
+        self._binding: Any = None
+        self._session = self._new_session()
+        base = CUDA_CONTRACT if self._cuda else CPU_CONTRACT
+        self.contract = {**base, "threads": options.threads}
+
+    def _new_session(self) -> Any:
+        import onnxruntime as ort
+
+        o, s = ort.SessionOptions(), self._options.settings
+        o.intra_op_num_threads = self._options.threads
+        o.inter_op_num_threads = 1
+        o.log_severity_level = 3
+        levels = ort.GraphOptimizationLevel
+        o.graph_optimization_level = {
+            "all": levels.ORT_ENABLE_ALL,
+            "extended": levels.ORT_ENABLE_EXTENDED,
+            "basic": levels.ORT_ENABLE_BASIC,
+            "off": levels.ORT_DISABLE_ALL,
+        }[s.get("graph", "all")]
+        o.add_session_config_entry("session.set_denormal_as_zero", "1" if s.get("denormals") == "zero" else "0")
+        o.add_session_config_entry("session.intra_op.allow_spinning", "1" if s.get("spin") == "on" else "0")
+        return ort.InferenceSession(self._model.SerializeToString(), o, providers=self._providers())
+
+    def _providers(self) -> list[Any]:
+        if not self._cuda:
+            return ["CPUExecutionProvider"]
+        # ONNX Runtime allows TF32 by default, so an fp32 case must say no. The CPU provider is not in the list:
+        # a node that CUDA cannot run fails here instead of running on the CPU unseen.
+        tf32 = "1" if self._options.precision == "tf32" else "0"
+        index = self._options.device.partition(":")[2] or "0"
+        return [("CUDAExecutionProvider", {"device_id": index, "use_tf32": tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"})]
+
+    def _bind(self, x: np.ndarray) -> None:
+        import onnxruntime as ort
+
+        self._x = x
+        self._binding = self._session.io_binding()
+        if self._cuda:
+            index = int(self._options.device.partition(":")[2] or 0)
+            self._binding.bind_ortvalue_input(INPUT, ort.OrtValue.ortvalue_from_numpy(x, "cuda", index))
+            self._binding.bind_output(OUTPUT, "cuda", index)
+            return
+        self._binding.bind_cpu_input(INPUT, x)
+        self._y = self._output_buffer(x)
+        if self._y is None:
+            self._binding.bind_output(OUTPUT, "cpu")
+        else:
+            self._binding.bind_output(OUTPUT, "cpu", 0, np.float32, self._y.shape, self._y.ctypes.data)
+
+    def _output_buffer(self, x: np.ndarray) -> np.ndarray | None:
+        """A buffer for graphs whose output shape is a plain function of the input's; None lets the session allocate."""
+        shape = self._session.get_outputs()[0].shape
+        names = self._session.get_inputs()[0].shape
+        sizes = {name: size for name, size in zip(names, x.shape, strict=True) if isinstance(name, str)}
+        known = [sizes.get(d, d) for d in shape]
+        if any(not isinstance(d, int) for d in known):
+            return None
+        return np.empty(known, np.float32)
+
+    def _enqueue(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def _synchronize(self) -> None:
+        if self._cuda:
+            self._binding.synchronize_outputs()
+
+    def _read(self) -> np.ndarray:
+        return self._y if self._y is not None else self._binding.copy_outputs_to_cpu()[0]
+
+    def _refit(self, tensors: Mapping[str, np.ndarray]) -> None:
+        from onnx import numpy_helper
+
+        for name, value in tensors.items():
+            old = self._initializers.get(name)
+            if old is None or tuple(old.dims) != value.shape:
+                raise ValueError(f"{self.graph.onnx_path} has no initializer {name!r} of shape {value.shape}")
+            old.CopyFrom(numpy_helper.from_array(value, name))
+        # The old session goes first: both at once would need the activations' memory twice.
+        self._binding = self._session = None
+        self._session = self._new_session()
+        if self._x is not None:
+            self._bind(self._x)
+
+    def _close(self) -> None:
+        self._binding = self._session = self._x = self._y = None
+
+
+ENGINE = OnnxRuntimeEngine()

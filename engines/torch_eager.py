@@ -1,0 +1,137 @@
+"""torch_eager: the PyTorch module as it is. In fp32 on the CPU it is also the reference for every other engine."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
+from engines.installed import cuda_missing, package_missing, package_version
+from export.network import Graph
+
+# glibc returns large blocks to the kernel at every free; each tensor of a frame then costs page faults for all of its
+# pages, more than the arithmetic of an elementwise operator. These keep freed memory and back it by huge pages.
+_RETAIN = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+SETTINGS = (
+    Setting(
+        "memory_format",
+        "channels_last",
+        ("channels_last", "contiguous"),
+        "layout of weights and activations; PyTorch's default is contiguous",
+    ),
+    Setting(
+        "allocator",
+        "retain",
+        ("retain", "system"),
+        "`retain` keeps freed memory in the process, in huge pages (glibc); `system` is what a plain `python` does",
+    ),
+    Setting("denormals", "keep", ("keep", "zero"), "denormal numbers; `zero` calls torch.set_flush_denormal"),
+)
+
+
+class TorchEager(Engine):
+    name = "torch_eager"
+    title = "PyTorch, eager; in fp32 the reference"
+    install = "pip install 'torch~=2.13.0'"
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
+    rank: ClassVar[Mapping[str, int]] = {"cpu": 3, "cuda": 3}
+    settings = SETTINGS
+
+    def missing(self) -> str | None:
+        return package_missing("torch", ("torch",))
+
+    def version(self) -> str:
+        return package_version(("torch",))
+
+    def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        return dict(_RETAIN) if settings["allocator"] == "retain" else {}
+
+    def device_missing(self, device: str) -> str | None:
+        reason = cuda_missing(device)
+        if reason or device == "cpu":
+            return reason
+        import torch
+
+        return None if torch.cuda.is_available() else "this build of PyTorch has no CUDA"
+
+    def _load(self, graph: Graph, options: Options) -> Session:
+        return TorchSession(graph, options)
+
+
+def module_from_graph(graph: Graph) -> Any:
+    """The torch.nn.Module of a graph in eval mode, with the graph's parameters."""
+    from safetensors.torch import load_file
+
+    from reference_models.statistics import ThumbnailAffines
+
+    package, _, attribute = graph.factory.partition(":")
+    module = getattr(importlib.import_module(package), attribute)(**graph.options)
+    if graph.role == "folded":
+        module = module.folded()
+    elif graph.role == "thumbnail_affines":
+        module = ThumbnailAffines(module)
+    module.load_state_dict(load_file(graph.state_path))
+    return module.eval()
+
+
+class TorchSession(Session):
+    """`compiled` hands the module to torch.compile with the inductor back end and static shapes."""
+
+    def __init__(self, graph: Graph, options: Options, compiled: bool = False) -> None:
+        super().__init__(graph)
+        import torch
+
+        settings = options.settings
+        torch.set_num_threads(options.threads)
+        torch.set_flush_denormal(settings.get("denormals") == "zero")
+        tf32 = options.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        self._torch = torch
+        self._device = torch.device(options.device)
+        last = settings.get("memory_format", "channels_last") == "channels_last"
+        self._format = torch.channels_last if last else torch.contiguous_format
+        self._module = module_from_graph(graph).to(self._device, memory_format=self._format)
+        self._call = torch.compile(self._module, dynamic=False) if compiled else self._module
+        self._x: Any = None
+        self._y: Any = None
+        base = CUDA_CONTRACT if self._device.type == "cuda" else CPU_CONTRACT
+        self.contract = {**base, "threads": options.threads}
+
+    def _bind(self, x: np.ndarray) -> None:
+        self._x = self._torch.from_numpy(x).to(self._device, memory_format=self._format)
+
+    def _enqueue(self) -> None:
+        self._y = None  # so that this output can take the memory of the one before
+        with self._torch.inference_mode():
+            self._y = self._call(self._x)
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            self._torch.cuda.synchronize(self._device)
+
+    def _read(self) -> np.ndarray:
+        return self._y.contiguous().cpu().numpy()
+
+    def _refit(self, tensors: Mapping[str, np.ndarray]) -> None:
+        parameters = dict(self._module.named_parameters())
+        with self._torch.no_grad():
+            for name, value in tensors.items():
+                if name not in parameters or tuple(parameters[name].shape) != value.shape:
+                    raise ValueError(f"{self.graph.factory} has no parameter {name!r} of shape {value.shape}")
+                parameters[name].copy_(self._torch.from_numpy(value))
+
+    def _close(self) -> None:
+        self._module = self._call = self._x = self._y = None
+
+
+ENGINE = TorchEager()

@@ -1,0 +1,65 @@
+"""Network: one model with its weights and statistics, as files that every engine builds from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+INPUT, OUTPUT = "x", "y"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file and the same network as torch parameters. All paths are absolute."""
+
+    onnx_path: str
+    sha256: str
+    """Of the ONNX file; stands in every run."""
+    state_path: str
+    """safetensors of the torch module's parameters, for the engines that run torch."""
+    factory: str
+    """`package.module:Callable` of the torch module."""
+    options: Mapping[str, object]
+    role: str
+    """Which module of the factory's it is: `published`, `folded`, or `thumbnail_affines`."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What engines build: a main graph and, for `thumbnail` statistics, the graph that finds its scales and offsets."""
+
+    model: str
+    statistics: str | None
+    """`image`, `frozen`, `thumbnail`; None where the network has no normalisation statistics."""
+    main: Graph
+    thumbnail: Graph | None
+    """(1, C, H, W) picture → (layers, 2, width) scales and offsets to fold into `main` before it sees that picture."""
+    refit_rule: tuple[tuple[str, str], ...]
+    """Per layer the weight and bias of `main` that take a scale (axis 0) and an offset; empty without `thumbnail`."""
+    opset: int
+    upscale: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Network:
+        data = json.loads(text)
+        thumbnail = data["thumbnail"]
+        return Network(
+            **{
+                **data,
+                "main": Graph(**data["main"]),
+                "thumbnail": Graph(**thumbnail) if thumbnail else None,
+                "refit_rule": tuple((weight, bias) for weight, bias in data["refit_rule"]),
+            }
+        )
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
