@@ -41,8 +41,9 @@ DISTRIBUTIONS = (
 def describe() -> dict[str, Any]:
     """Facts about processor, memory, system and GPUs; strict JSON.
 
-    `cores_usable` counts the logical cores this process may run on, `cpu_quota` the cores' worth of time that its control
-    group grants (None: no limit), `memory_mib` is what it may use, `virtualised` and `governor` are None where unknown.
+    `cores_usable` counts the logical cores this process may run on, `cpu_quota` the cores' worth of time that its
+    control group grants (None: no limit), `memory_mib` is what it may use; `virtualised` and `governor` are None where
+    unknown.
     """
     return {
         "cpu": _cpu_model(),
@@ -77,7 +78,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Git commit of the checkout this package runs from, with "+dirty" after changes to tracked files; None without one.
+    """Git commit of the checkout this package runs from, "+dirty" after changes to tracked files; None without one.
 
     A package installed into an environment that lies inside somebody's checkout is not of that checkout.
     """
@@ -92,7 +93,7 @@ def commit() -> str | None:
 
 @dataclass(frozen=True)
 class Load:
-    """The machine's processor counters at one moment, all cores together, in jiffies since boot; None if not on Linux."""
+    """Processor counters at one moment, all cores together, in jiffies since boot; None elsewhere than on Linux."""
 
     wall_s: float
     """A monotonic clock, in seconds."""
@@ -105,7 +106,7 @@ class Load:
 def sample_load() -> Load:
     """The counters now.
 
-    Source: proc_stat(5), line `cpu`: user nice system idle iowait irq softirq steal; guest times are within user and nice.
+    Source: proc_stat(5), line `cpu`: user nice system idle iowait irq softirq steal; user and nice include the guests'.
     """
     wall_s = time.monotonic()
     fields = (_read(PROC / "stat") or "").partition("\n")[0].split()
@@ -122,8 +123,8 @@ def load_between(before: Load, after: Load, own_cpu_s: float) -> dict[str, float
     None where the system has no counters or none has ticked (they tick 100 times a second and core).
 
     Args:
-        own_cpu_s: processor time in seconds that the measured process and its children used in between. It is counted more
-            finely than the machine's own ticks, so a small negative rest is normal and cut to 0.
+        own_cpu_s: processor time in seconds that the measured process and its children used in between. It is counted
+            more finely than the machine's own ticks, so a small negative rest is normal and cut to 0.
     """
     wall_s = after.wall_s - before.wall_s
     total = _ticks(before.total, after.total)
@@ -191,8 +192,8 @@ def _usable_cores() -> set[int]:
 def _cgroup_folders(controller: str) -> Iterator[Path]:
     """Folders of this process's control group for a controller, up to the root: each of them may set a limit.
 
-    Version 2 has one tree for all controllers, version 1 a tree for each, and both may be mounted at once. A container may
-    see the host's name of its group, which it does not have; the root is then its own group, and is among the folders.
+    Version 2 has one tree for all controllers, version 1 a tree for each, and both may be mounted at once. A container
+    may see the host's name of its group, which it does not have; the root is then its own group, and among the folders.
     """
     for line in (_read(PROC / "self" / "cgroup") or "").splitlines():
         _, names, group = line.split(":", 2)

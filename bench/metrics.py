@@ -1,7 +1,7 @@
 """Two network outputs → how much they differ; and METRICS, the figures of a run as data for tables, gate and report.
 
-Outputs are float32 arrays (N, C, H, W), nominal value range [0, 1], compared raw: clipping would hide a precision fault.
-Sums are float64, a strip of rows at a time, so that a 4K picture needs no second copy. Nothing is measured in time here.
+Outputs are float32 arrays (N, C, H, W), nominal value range [0, 1], compared raw: clipping would hide a precision
+fault. Sums are float64, a strip of rows at a time, so that a 4K picture needs no second copy. No clock is read here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONVENTION: dict[str, Any] = {
     "channels": "all planes as the network writes them, equal weight",
     "range": DATA_RANGE,
     "clipped": False,
-    "border": "psnr and max_abs: whole picture; ssim: centres of the windows that lie inside, so 5 px less on each side",
+    "border": "psnr, max_abs: whole picture; ssim: centres of the windows that lie inside, 5 px less on each side",
     "ssim": "Wang 2004: 11x11 Gaussian, sigma 1.5, K1 0.01, K2 0.03, population covariance, mean over planes",
 }
 """What the figures of `compare` mean; stored with every run."""
@@ -46,10 +46,11 @@ def compare(candidate: NDArray[Any], reference: NDArray[Any]) -> dict[str, Any]:
     _check_shapes(candidate, reference)
     if not (_is_finite(candidate) and _is_finite(reference)):
         return {"psnr_db": None, "ssim": None, "max_abs": None, "identical": False, "finite": False}
+    largest = max_abs(candidate, reference)
     return {
         "psnr_db": psnr_db(candidate, reference),
         "ssim": ssim(candidate, reference),
-        "max_abs": (largest := max_abs(candidate, reference)),
+        "max_abs": largest,
         "identical": largest == 0,
         "finite": True,
     }
@@ -83,7 +84,7 @@ def ssim(candidate: NDArray[Any], reference: NDArray[Any]) -> float | None:
     """Mean structural similarity, at most 1 (only where no value differs); None below 11 px on a side: undefined.
 
     The same figure as `skimage.metrics.structural_similarity` (float64, Gaussian weights, population covariance), which
-    also leaves out a border of 5 px; here without the pixels that it computes only to leave out, and several times faster.
+    also leaves out a border of 5 px; here a strip at a time, several times faster and in a hundredth of the memory.
     Both arrays must be finite; `compare` looks.
 
     Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity",
@@ -209,10 +210,10 @@ def value(run: Mapping[str, Any], key: str) -> float | None:
 
 
 def format_value(metric: Metric, number: float | None) -> str:
-    """The number in the metric's unit and decimals, without the unit; "–" for None.
+    """The number in the metric's unit and decimals, without the unit; an en dash for None.
 
     An infinite PSNR is None in the run, so whoever knows `identical` writes "∞" instead.
     """
     if number is None:
-        return "–"
+        return "–"  # noqa: RUF001 (the dash of tables)
     return f"{number * 100 if metric.unit == '%' else number:,.{metric.digits}f}"

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +56,24 @@ def load(path: str | Path) -> list[Run]:
 def prepare(path: str | Path) -> None:
     """Makes the missing parent folders and proves that `put` will work; called before the first slow step.
 
-    A file that exists is loaded and replaced by itself, since nothing less shows that it may be replaced (a file mounted
-    into a container may not). A file that does not exist is not made. Permission bits alone prove nothing: root passes
-    them, and a read-only file system refuses in spite of them.
+    A file that exists is loaded and replaced by itself, since nothing less shows that it may be replaced (a file
+    mounted into a container may not). A file that does not exist is not made. Permission bits alone prove nothing: root
+    passes them, and a read-only file system refuses in spite of them.
 
     Raises:
         UserError: the folder or file cannot be written, is no file, or holds something other than runs.
     """
     path = _target(path)
     with _explained(path):
+        _refuse_non_folder(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_non_file(path)
         exists = path.exists()
     if exists:
         put(path, [])
         return
     with _explained(path), _locked(path), _temporary(path) as temporary:
         _write(temporary, _text([]))
+        temporary.unlink()  # not only on leaving: an interrupt that comes right here still meets the one that cleans up
 
 
 def put(path: str | Path, runs: Sequence[Run]) -> None:
@@ -83,15 +84,15 @@ def put(path: str | Path, runs: Sequence[Run]) -> None:
     Raises:
         ValueError: a run without id, or a value that JSON cannot hold (our bug); names the key.
         StoreError: the system refused (disk full, read-only, ...); names the reason.
-        UserError: the file there is not one that `load` takes; it is left alone.
+        UserError: what is there is not a file that `load` takes; it is left alone.
     """
     path = _target(path)
     for run in runs:
         _check_run(run)
     with _explained(path), _locked(path):
         _refuse_non_file(path)
-        merged = {run["id"]: run for run in _existing(path)} | {run["id"]: run for run in runs}
         _remove_leftovers(path)
+        merged = {run["id"]: run for run in [*_existing(path), *runs]}
         with _temporary(path) as temporary:
             _write(temporary, _text(list(merged.values())))
             if path.exists():
@@ -127,7 +128,9 @@ def _document(path: Path, data: bytes) -> dict[str, Any]:
 def _looks_cut_off(data: bytes, error: Exception) -> bool:
     """Whether the parse error is one of a runs file whose end is missing (an empty file included)."""
     data = data.strip()
-    at_end = isinstance(error, json.JSONDecodeError) and error.pos >= len(error.doc.rstrip())
+    at_end = isinstance(error, json.JSONDecodeError) and (
+        error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    )
     return not data or (data.startswith(b"{") and (at_end or not data.endswith(b"}")))
 
 
@@ -247,34 +250,22 @@ def _remove_leftovers(path: Path) -> None:
             path.with_name(name).unlink(missing_ok=True)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds `<path>.lock` alone among all threads and processes; the lock file is gone afterwards."""
+def _locked(path: Path) -> AbstractContextManager[object]:
+    """Waits for `<path>.lock` and holds it alone among all threads and processes until left.
+
+    What it returns is the plain open file: closing it cannot be interrupted half-way, as a generator's end could, and
+    an interrupted program that stores its last runs would wait for itself. The lock file stays: were it removed, one
+    process could hold the removed file while another makes and holds a new one.
+    """
     if fcntl is None:
-        yield
-        return
-    lock = path.with_name(path.name + ".lock")
-    while True:
-        file = open(lock, "ab")  # noqa: SIM115 (the lock lives as long as the file is open)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_same_file(file.fileno(), lock):
-                continue  # its owner removed it while we waited, so a third may already hold a new one
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
-        finally:
-            file.close()
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one with that name."""
+        return nullcontext()
+    file = open(path.with_name(path.name + ".lock"), "ab")  # noqa: SIM115
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 # The path
@@ -283,6 +274,13 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 def _target(path: str | Path) -> Path:
     """The file that is meant: a link stays a link, and all names of one file share one lock."""
     return Path(os.path.realpath(path))
+
+
+def _refuse_non_folder(path: Path) -> None:
+    """Raises UserError where a file stands in the way of the folder that is to hold `path`."""
+    nearest = next(folder for folder in path.parents if folder.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{path}: {nearest} is a file", "a folder to put the runs file in", "Name another file")
 
 
 def _refuse_non_file(path: Path) -> None:

@@ -47,7 +47,18 @@ _ENDINGS = {
 _READABLE = "a PNG, JPEG, BMP, GIF, PPM, TIFF or WebP picture"
 
 # What Pillow's decoders raise on damaged files; OSError covers UnidentifiedImageError and truncated data.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, zlib.error)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 # Licences as stated in the docstrings of skimage/data/_fetchers.py. coffee.png, the default picture, is CC0 by Rachel
 # Michetti; it never belongs here, since quality measured on a calibration picture would flatter the network.
@@ -65,6 +76,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     - Alpha is discarded: the colour planes are kept as stored, also where they are transparent.
     - 16-bit grey becomes round(v / 257). 16-bit RGB, and 16-bit grey with alpha, come out of Pillow as floor(v / 256).
     - 32-bit grey is refused: no range is stated for it.
+    - A file that lacks its end marker only, with every pixel there, is read.
 
     Raises:
         UserError: no file, an empty, damaged or truncated one, not a picture, of 32-bit grey, or of more than
@@ -87,11 +99,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
             f"picture `{path}`: its content is not a picture that can be read", _READABLE, "Convert it to PNG"
         ) from None
     except _DAMAGE as error:
-        raise UserError(
-            f"picture `{path}`: cannot be decoded, it may be truncated or damaged ({_reason(error)})",
-            f"{_READABLE}, complete",
-            "Copy it again or convert it to PNG",
-        ) from None
+        raise _unreadable(path, error) from None
 
 
 def list_pictures(path: str | os.PathLike[str]) -> list[Path]:
@@ -128,7 +136,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
     The file appears whole or not at all: it is written beside its place and moved there. A link is followed.
 
     Raises:
-        UserError: another ending, a folder that is missing or not writable, a full disk, or a picture too large for JPEG.
+        UserError: another ending, a folder that is missing or not writable, a full disk, or a side above JPEG's 65500.
         ValueError: not a picture.
     """
     from PIL import Image
@@ -244,8 +252,9 @@ def picture_from_tensor(tensor: NDArray[np.floating], spec: ModelSpec) -> Pictur
     if tensor.ndim != 4 or tensor.shape[:2] != (1, 3) or tensor.dtype.kind != "f":
         raise ValueError(f"output is {tensor.shape} {tensor.dtype}; expected (1, 3, H, W) of floating point")
     picture = np.empty((*tensor.shape[2:], 3), np.uint8)
+    values = np.empty(tensor.shape[2:], np.float32)  # one plane at a time: 33 MB at 4K
     for plane, target in enumerate(_plane_order(spec)):
-        values = tensor[0, plane].astype(np.float32)  # one plane at a time: 33 MB at 4K
+        np.copyto(values, tensor[0, plane], casting="same_kind")
         if np.isnan(values.max(initial=0)):  # max hands NaN on and needs no second array
             raise ValueError(f"output holds NaN in plane {spec.channels[plane]}; expected numbers in [0, 1]")
         np.clip(values, 0, 1, out=values)
@@ -262,7 +271,7 @@ def _plane_order(spec: ModelSpec) -> tuple[int, ...]:
 
 def _check_picture(picture: Picture) -> None:
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
-        raise ValueError(f"picture is {picture.shape} {picture.dtype}; expected (H, W, 3) uint8 with H and W at least 1")
+        raise ValueError(f"picture is {picture.shape} {picture.dtype}; expected (H, W, 3) uint8, at least one pixel")
 
 
 def _reason(error: BaseException) -> str:
@@ -296,6 +305,19 @@ def _too_large(path: Path, size: str) -> UserError:
     )
 
 
+def _unreadable(path: Path, error: BaseException) -> UserError:
+    # Only the operating system numbers its errors; those that Pillow makes up carry a text alone.
+    if isinstance(error, OSError) and error.errno is not None:
+        return UserError(
+            f"picture `{path}`: cannot be read ({_reason(error)})", "a readable file", "Check its permissions"
+        )
+    return UserError(
+        f"picture `{path}`: cannot be decoded, it may be truncated or damaged ({_reason(error)})",
+        f"{_READABLE}, complete",
+        "Copy it again or convert it to PNG",
+    )
+
+
 def _decode(path: Path) -> Picture:
     """uint8 (H, W, 3) RGB; raises whatever Pillow raises, and UserError for what Pillow would accept."""
     from PIL import Image
@@ -305,7 +327,7 @@ def _decode(path: Path) -> Picture:
         if width * height > MAX_MEGAPIXELS * 10**6:
             raise _too_large(path, f"{width}x{height} pixels, {width * height / 1e6:.1f} megapixels")
         image.load()
-        # Pillow before 11.3 gives 16-bit PNG and PPM as mode I, which elsewhere means 32 bits.
+        # Pillow gives 16-bit PGM, and before 10.3 16-bit PNG, as mode I, which elsewhere means 32 bits.
         is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
         if image.mode in ("I", "F") and not is_16_bit:
             raise UserError(

@@ -37,7 +37,7 @@ _NUMPY_DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
-# What torch.load was seen to raise on damaged files. Pickles that hold code are refused with an UnpicklingError.
+# What torch.load may raise on damaged files. Pickles that hold code are refused with an UnpicklingError.
 _TORCH_ERRORS = (
     RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
     EOFError, OSError, OverflowError, MemoryError, ImportError, struct.error, zipfile.BadZipFile,
@@ -66,9 +66,9 @@ def resolve_weights(spec: ModelSpec, weights: str) -> Path:
 def _not_found(spec: ModelSpec, weights: str, what: str, shipped: bool) -> UserError:
     if shipped:
         return UserError(
-            f"{what}: {spec.weights[weights]} is not in this installation",
+            f"{what}: {spec.weights[weights]} is not installed",
             "it in reference_models/weights",
-            "Reinstall",
+            "Reinstall fullres",
         )
     guess = nearest(weights, spec.weights)
     known = ", ".join(spec.weights) or "no name (none ship with this model)"
@@ -176,7 +176,9 @@ def _load_torch(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"its pickle calls `{called[1]}`, which is code" if called else "its pickle holds more than tensors"
+        reason = (
+            f"its pickle calls `{called[1]}`, which is code" if called else "weights-only loading refuses its pickle"
+        )
     except _TORCH_ERRORS as error:
         reason = f"damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     raise UserError(f"weights `{path}`: {reason}; nothing of it was run", _KINDS, _SAVE_AGAIN)

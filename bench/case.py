@@ -1,0 +1,241 @@
+"""Case = model x resolution x engine x precision x statistics. Words → cases; no heavy library is loaded here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import engines
+import reference_models
+from engines.installed import cuda_device_count, cuda_missing
+from reference_models.errors import UserError, unknown
+from reference_models.spec import ModelSpec
+
+RESOLUTIONS = {
+    "320p": (568, 320),
+    "480p": (854, 480),
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "1440p": (2560, 1440),
+    "4k": (3840, 2160),
+}
+"""Width and height of the picture that comes out of the network."""
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "fp8")
+STATISTICS = ("image", "frozen", "thumbnail")
+MAX_SIDE = 1 << 15
+
+
+@dataclass(frozen=True)
+class Case:
+    """One combination that is measured. Sizes in pixels."""
+
+    model: str
+    resolution: str
+    width: int
+    height: int
+    engine: str
+    device: str
+    precision: str
+    statistics: str | None
+    weights: str | None
+    """File, or None for the published initialisation."""
+    weights_name: str
+    """What the user called them; `untrained` without weights."""
+    threads: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return reference_models.get(self.model)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Width and height of the network's input: the output's, divided by the upscale factor, rounded up."""
+        k = self.spec.upscale
+        return -(-self.width // k), -(-self.height // k)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        width, height = self.input_size
+        return 1, 3, height, width
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        return 1, 3, self.height, self.width
+
+    @property
+    def title(self) -> str:
+        """A few words for progress lines."""
+        parts = [self.model, self.resolution, self.engine, self.precision, self.statistics or ""]
+        return " ".join(p for p in parts if p)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "settings": dict(self.settings)}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, still as words."""
+
+    models: Sequence[str]
+    resolutions: Sequence[str]
+    engines: Sequence[str] = ()
+    """Empty: the fastest usable one for the device, and torch_eager beside it."""
+    precisions: Sequence[str] = ("fp32",)
+    statistics: Sequence[str] = ()
+    """Empty: as published."""
+    device: str = "auto"
+    weights: str | None = None
+    threads: int | None = None
+    settings: Sequence[str] = ()
+    """ENGINE.NAME=VALUE."""
+
+
+def resolution_size(word: str) -> tuple[int, int]:
+    """Width and height of `1440p` or `WIDTHxHEIGHT`.
+
+    Raises:
+        UserError: neither.
+    """
+    if word.lower() in RESOLUTIONS:
+        return RESOLUTIONS[word.lower()]
+    match = re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})", word)
+    if match:
+        width, height = int(match[1]), int(match[2])
+        if 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE:
+            return width, height
+        raise UserError(f"`--res {word}`: a side is out of range", f"1 to {MAX_SIDE} pixels", "Choose another size")
+    known = [*RESOLUTIONS, "WIDTHxHEIGHT"]
+    raise unknown("--res", word, "resolution", known, "Give a name or a size such as 1000x700")
+
+
+def resolve_device(word: str) -> str:
+    """`cpu` or `cuda:N`; `auto` is cuda:0 where the driver shows a device, else cpu.
+
+    Raises:
+        UserError: not a device word, or a device that does not exist.
+    """
+    if word == "auto":
+        return "cuda:0" if cuda_device_count() else "cpu"
+    word = "cuda:0" if word == "cuda" else word
+    if word != "cpu" and not re.fullmatch(r"cuda:\d{1,3}", word):
+        raise unknown("--device", word, "device", ["auto", "cpu", "cuda:0"], "Give one of these")
+    reason = cuda_missing(word)
+    if reason:
+        raise UserError(f"`--device {word}`: {reason}", "auto, cpu or a CUDA device that exists", "Use `--device cpu`")
+    return word
+
+
+def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
+    """Cases to measure, and cases left out with the reason (a precision that its engine does not have).
+
+    Raises:
+        UserError: an unknown word, an engine that is not usable, or nothing left to measure.
+    """
+    device = resolve_device(request.device)
+    _check_words(request.precisions, "--precision", "precision", PRECISIONS)
+    _check_words(request.statistics, "--statistics", "way to obtain statistics", STATISTICS)
+    specs = [reference_models.get(name) for name in _unique(request.models)]
+    sizes = {word: resolution_size(word) for word in _unique(request.resolutions)}
+    chosen = [_usable(name, device) for name in _engine_names(request, device)]
+    settings = parse_settings(request.settings)
+    threads = _threads(request.threads)
+    weights = {spec.name: _weights(spec, request.weights) for spec in specs}
+    cases, left_out = [], []
+    for spec in specs:
+        for statistics in _statistics(spec, request.statistics):
+            for word, (width, height) in sizes.items():
+                for engine in chosen:
+                    for precision in _unique(request.precisions):
+                        path, name = weights[spec.name]
+                        case = Case(
+                            spec.name, word.lower(), width, height, engine.name, device, precision, statistics, path, name,
+                            threads, engine.complete_settings(settings.get(engine.name, {})),
+                        )  # fmt: skip
+                        reason = _no_precision(engine, device, precision)
+                        (left_out.append((case, reason)) if reason else cases.append(case))
+    if not cases:
+        reasons = sorted({reason for _, reason in left_out})
+        raise UserError("nothing to measure: " + "; ".join(reasons), "an engine with this precision", "`bench engines`")
+    return cases, left_out
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`ENGINE.NAME=VALUE` words → {engine: {name: value}}.
+
+    Raises:
+        UserError: another form, an unknown engine, setting or value.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for word in words:
+        match = re.fullmatch(r"(\w+)\.(\w+)=(\S+)", word)
+        if not match:
+            raise UserError(
+                f"`--set {word}`: not of the form", "ENGINE.NAME=VALUE", "`bench engines --settings` lists them"
+            )
+        found.setdefault(match[1], {})[match[2]] = match[3]
+    for name, given in found.items():
+        engines.get(name).complete_settings(given)
+    return found
+
+
+def _threads(given: int | None) -> int:
+    from bench.machine import usable_cores
+
+    cores = usable_cores()
+    if given is None:
+        return cores
+    if not 1 <= given <= cores:
+        raise UserError(f"`--threads {given}`: out of range", f"1 to {cores} (cores usable here)", "Choose fewer")
+    return given
+
+
+def _engine_names(request: Request, device: str) -> list[str]:
+    if request.engines:
+        return _unique(request.engines)
+    return _unique([engines.fastest(device), "torch_eager"])
+
+
+def _usable(name: str, device: str) -> engines.Engine:
+    engine = engines.get(name)
+    reason = engine.missing() or engine.device_missing(device)
+    if reason:
+        usable = [n for n in engines.names() if not engines.get(n).missing()]
+        raise UserError(
+            f"engine `{name}`: {reason}", "a usable engine: " + ", ".join(usable), f"To install: {engine.install}"
+        )
+    return engine
+
+
+def _no_precision(engine: engines.Engine, device: str, precision: str) -> str | None:
+    known = engine.precisions.get(device.partition(":")[0], ())
+    if precision in known:
+        return None
+    where = f"only {', '.join(known)}" if known else "nothing"
+    return f"engine `{engine.name}` has no {precision} on {device.partition(':')[0]}, {where}"
+
+
+def _statistics(spec: ModelSpec, asked: Sequence[str]) -> Sequence[str | None]:
+    if not spec.statistics:
+        return (None,)
+    return _unique(asked) or (spec.statistics[0],)
+
+
+def _weights(spec: ModelSpec, word: str | None) -> tuple[str | None, str]:
+    from reference_models.weights import resolve_weights
+
+    if word is None:
+        return None, "untrained"
+    return str(resolve_weights(spec, word)), word
+
+
+def _check_words(words: Sequence[str], option: str, noun: str, known: Sequence[str]) -> None:
+    for word in words:
+        if word not in known:
+            raise unknown(option, word, noun, known, "Give one of these")
+
+
+def _unique(words: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(words))

@@ -1,0 +1,101 @@
+"""What this machine can do at most: rate of a large matrix product and of a large copy. Runs in a process of its own.
+
+The product is timed with NumPy's BLAS and with ONNX Runtime's own; the better one counts, so that the limit is the
+machine's and not one library's. In bf16 it is OpenVINO's, where that is installed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from bench.measure import Clock
+
+SIDE = 2048
+COPY_MIB = 256
+REPEATS = 7
+
+
+def best_s(step: Callable[[], object], repeats: int = REPEATS, clock: Clock = time.perf_counter) -> float:
+    """Seconds of the fastest of `repeats` calls after one untimed call."""
+    step()
+    times = []
+    for _ in range(repeats):
+        start = clock()
+        step()
+        times.append(clock() - start)
+    return min(times)
+
+
+def matmul_gflop_s(threads: int) -> dict[str, float]:
+    """10^9 floating-point operations per second of a 2048³ float32 product, per library."""
+    a, b = (np.random.default_rng(i).random((SIDE, SIDE), dtype=np.float32) for i in (0, 1))
+    flop = 2 * SIDE**3
+    session = _onnxruntime_matmul(threads)
+    steps = {"numpy": lambda: a @ b, "onnxruntime": lambda: session.run(None, {"a": a, "b": b})}
+    return {name: flop / best_s(step) / 1e9 for name, step in steps.items()}
+
+
+def matmul_bf16_gflop_s(threads: int) -> float | None:
+    """The same product in bf16 by OpenVINO; None where it is not installed or the processor has no bf16."""
+    from bench.machine import has_bf16
+    from engines import get
+
+    if get("openvino").missing() or not has_bf16():
+        return None
+    import openvino
+    from openvino import opset13 as op
+
+    a = op.parameter([SIDE, SIDE], np.float32)
+    weights = op.constant(np.random.default_rng(1).random((SIDE, SIDE), dtype=np.float32))
+    model = openvino.Model([op.matmul(a, weights, False, False)], [a])
+    config = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": str(threads), "NUM_STREAMS": "1"}
+    request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
+    x = np.random.default_rng(0).random((SIDE, SIDE), dtype=np.float32)
+    request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
+    return 2 * SIDE**3 / best_s(request.infer) / 1e9
+
+
+def copy_gb_s(threads: int) -> float:
+    """10^9 bytes per second, read and written, of copying 256 MiB with all threads."""
+    source = np.ones(COPY_MIB << 18, np.float32)
+    target = np.zeros_like(source)
+    parts = np.array_split(np.arange(source.size + 1), threads)
+    ranges = [slice(int(p[0]), int(p[-1]) + 1) for p in parts]
+    with ThreadPoolExecutor(threads) as pool:
+
+        def copy() -> None:
+            list(pool.map(lambda r: np.copyto(target[r], source[r]), ranges))
+
+        return 2 * source.nbytes / best_s(copy) / 1e9
+
+
+def _onnxruntime_matmul(threads: int) -> Any:
+    import onnxruntime as ort
+    from onnx import TensorProto, helper
+
+    square = [SIDE, SIDE]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, square) for name in ("a", "b", "c")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "peak", values[:2], values[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def measure_peaks(threads: int, bf16: bool) -> dict[str, Any]:
+    """All limits of this machine, as stored with each run."""
+    products = matmul_gflop_s(threads)
+    return {
+        "fp32_gflop_s": max(products.values()),
+        "fp32_by": max(products, key=lambda name: products[name]),
+        "fp32_all_gflop_s": products,
+        "bf16_gflop_s": matmul_bf16_gflop_s(threads) if bf16 else None,
+        "copy_gb_s": copy_gb_s(threads),
+        "threads": threads,
+        "method": f"best of {REPEATS}: {SIDE}³ matrix product, copy of {COPY_MIB} MiB (bytes read and written)",
+    }

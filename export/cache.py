@@ -1,0 +1,61 @@
+"""Where made files are kept, and the key that says what they were made from. Never by name alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.network import file_sha256
+from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    from export.to_onnx import ExportRequest
+
+
+def cache_folder() -> Path:
+    """FULLRES_CACHE, or fullres below XDG_CACHE_HOME or ~/.cache; made where it is missing.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("FULLRES_CACHE") or Path(base) / "fullres")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cache folder {folder}: {error.strerror}", "a folder that can be written", "Set FULLRES_CACHE to one"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(
+            f"cache folder {folder}: not writable", "a folder that can be written", "Set FULLRES_CACHE to one"
+        )
+    return folder
+
+
+def content_key(request: ExportRequest) -> str:
+    """SHA-256 over all that a network's files depend on, in hexadecimal, shortened to 32 digits."""
+    facts = {
+        "spec": [request.spec.factory, sorted((k, repr(v)) for k, v in request.spec.options.items())],
+        "weights": file_sha256(request.weights) if request.weights else None,
+        "statistics": request.statistics,
+        "calibration": [hashlib.sha256(p.tobytes()).hexdigest() for p in request.calibration],
+        "code": code_sha256(),
+        "versions": {name: metadata.version(name) for name in ("torch", "onnx", "onnxscript")},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@cache
+def code_sha256() -> str:
+    """SHA-256 over the sources of reference_models and export: a changed definition never meets an old file."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(p for package in ("reference_models", "export") for p in (root / package).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

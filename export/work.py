@@ -1,0 +1,67 @@
+"""How much work a graph is at one input size: multiply-accumulates and the least bytes. Counted over the ONNX file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+_WEIGHTED = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work of one inference."""
+
+    macs: int
+    """Multiply-accumulates of convolutions and matrix products, those on zero padding included; 1 MAC = 2 FLOP."""
+    min_bytes: int
+    """Every input, weight and output of the graph once: what even a perfectly fused program must move."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.macs + other.macs, self.min_bytes + other.min_bytes)
+
+
+def count_work(onnx_path: str, input_shape: tuple[int, ...]) -> Work:
+    """Work of the graph for an input of this (N, C, H, W) shape.
+
+    Raises:
+        ValueError: a weighted node whose shapes cannot be inferred.
+    """
+    import onnx
+
+    model = onnx.load(onnx_path)
+    for dimension, size in zip(model.graph.input[0].type.tensor_type.shape.dim, input_shape, strict=True):
+        dimension.dim_value = size
+    for value in [*model.graph.output, *model.graph.value_info]:
+        value.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shapes = _shapes(inferred)
+    macs = sum(_macs(node, shapes) for node in inferred.graph.node if node.op_type in _WEIGHTED)
+    weights = sum(prod(i.dims) for i in inferred.graph.initializer)
+    ends = sum(prod(shapes.get(v.name, ())) for v in [inferred.graph.input[0], *inferred.graph.output])
+    return Work(macs, 4 * (weights + ends))
+
+
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    found = {i.name: tuple(i.dims) for i in model.graph.initializer}
+    for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            found[value.name] = tuple(d.dim_value for d in dims)
+    return found
+
+
+def _macs(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+    left, right, out = node.input[0], node.input[1], node.output[0]
+    missing = [name for name in (left, right, out) if name not in shapes]
+    if missing:
+        raise ValueError(f"node {node.name!r} ({node.op_type}): shape of {', '.join(missing)} is not known")
+    if node.op_type == "Conv":
+        return prod(shapes[out]) * prod(shapes[right][1:])
+    if node.op_type == "ConvTranspose":
+        return prod(shapes[left]) * prod(shapes[right][1:])
+    if node.op_type == "Gemm":
+        inner = shapes[left][0 if any(a.name == "transA" and a.i for a in node.attribute) else 1]
+        return prod(shapes[out]) * inner
+    return prod(shapes[out]) * shapes[left][-1]
