@@ -61,6 +61,13 @@ def describe() -> dict[str, Any]:
     }
 
 
+def usable_cores() -> int:
+    """Cores' worth of time that this process can have: its affinity, cut by its control group's quota, at least 1."""
+    quota = _cpu_quota()
+    cores = len(_usable_cores())
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
 def has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware; False where that cannot be read."""
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_isa())

@@ -87,8 +87,10 @@ def _onnxruntime_matmul(threads: int) -> Any:
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def measure_peaks(threads: int, bf16: bool) -> dict[str, Any]:
-    """All limits of this machine, as stored with each run."""
+def measure_peaks(device: str, threads: int, bf16: bool) -> dict[str, Any]:
+    """All limits of this device, as stored with each run."""
+    if device.startswith("cuda"):
+        return _cuda_peaks(device)
     products = matmul_gflop_s(threads)
     return {
         "fp32_gflop_s": max(products.values()),
@@ -99,3 +101,31 @@ def measure_peaks(threads: int, bf16: bool) -> dict[str, Any]:
         "threads": threads,
         "method": f"best of {REPEATS}: {SIDE}³ matrix product, copy of {COPY_MIB} MiB (bytes read and written)",
     }
+
+
+def _cuda_peaks(device: str) -> dict[str, Any]:
+    """The same by torch on a CUDA device, with an 8192³ product: smaller ones do not fill a large GPU."""
+    import torch
+
+    side, found = 8192, {}
+
+    def synchronized(step: Callable[[], object]) -> float:
+        def whole() -> None:
+            step()
+            torch.cuda.synchronize(device)
+
+        return best_s(whole)
+
+    for name, dtype, tf32 in (
+        ("fp32", torch.float32, False),
+        ("tf32", torch.float32, True),
+        ("bf16", torch.bfloat16, False),
+    ):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        a = torch.rand(side, side, device=device, dtype=dtype)
+        found[f"{name}_gflop_s"] = 2 * side**3 / synchronized(lambda a=a: a @ a) / 1e9  # type: ignore[misc]
+    source = torch.ones(COPY_MIB << 18, device=device)
+    target = torch.zeros_like(source)
+    copy = 2 * source.numel() * 4 / synchronized(lambda: target.copy_(source)) / 1e9
+    method = f"best of {REPEATS} by torch: {side}³ matrix product, copy of {COPY_MIB} MiB on the device"
+    return {**found, "fp32_by": "torch", "copy_gb_s": copy, "threads": None, "method": method}

@@ -71,7 +71,7 @@ def module_from_graph(graph: Graph) -> Any:
     """The torch.nn.Module of a graph in eval mode, with the graph's parameters."""
     from safetensors.torch import load_file
 
-    from reference_models.statistics import ThumbnailAffines
+    from reference_models.networks.statistics import ThumbnailAffines
 
     package, _, attribute = graph.factory.partition(":")
     module = getattr(importlib.import_module(package), attribute)(**graph.options)

@@ -66,7 +66,7 @@ def export_network(request: ExportRequest, cache: Path) -> Network:
 
 def _write_network(request: ExportRequest, folder: Path) -> Network:
     from reference_models import create_model
-    from reference_models.statistics import ThumbnailAffines, calibrated_affines, fold_
+    from reference_models.networks.statistics import ThumbnailAffines, calibrated_affines, fold_
 
     spec = request.spec
     published: Any = create_model(spec.name, request.weights)

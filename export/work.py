@@ -33,7 +33,8 @@ def count_work(onnx_path: str, input_shape: tuple[int, ...]) -> Work:
     model = onnx.load(onnx_path)
     for dimension, size in zip(model.graph.input[0].type.tensor_type.shape.dim, input_shape, strict=True):
         dimension.dim_value = size
-    for value in [*model.graph.output, *model.graph.value_info]:
+    del model.graph.value_info[:]
+    for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     shapes = _shapes(inferred)

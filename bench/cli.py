@@ -1,0 +1,531 @@
+"""The command line: the only file that parses words, prints, and sets the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from reference_models.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.case import Case, Request
+
+OK, WRONG_USE, COULD_NOT_MEASURE, INTERRUPTED = 0, 2, 5, 130
+
+EPILOG = """\
+examples:
+  bench run --model can32 --res 1440p                     the fastest engine here, and torch beside it
+  bench run --model can24,can32 --res 720p,1080p --engine onnxruntime,openvino --precision fp32,bf16
+  bench run --model can32 --res 1080p --statistics image,frozen,thumbnail
+  bench apply --model can24 --weights l0.safetensors --input photos/ --output smoothed/
+  bench export --model can32 --output can32.onnx
+  bench weights import --model can24 --from model.ckpt --output l0.safetensors
+  bench models | bench engines                            what there is, and what is usable here
+
+exit codes: 0 done, 1 a bug, 2 wrong use, 5 could not measure, 130 interrupted (what was measured is kept)
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says wrong use in the house's three parts, with the nearest right word."""
+
+    def error(self, message: str) -> NoReturn:
+        words = [option for action in self._actions for option in action.option_strings]
+        for action in self._actions:
+            words += list(action.choices or ()) if isinstance(action, argparse._SubParsersAction) else []
+        wrong = next((w for w in sys.argv[1:] if f" {w}" in f" {message}" or f"'{w}'" in message), "")
+        guess = nearest(wrong, words) if wrong else None
+        expected = "the options of `" + self.prog + "`" if wrong else "complete options"
+        todo = f"Did you mean {guess}?" if guess else f"`{self.prog} --help` shows them"
+        raise UserError(f"`{self.prog}`: {message.replace(chr(10), ' ')}", expected, todo)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.argv = argv
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except UserError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", WRONG_USE)
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `bench models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="bench",
+        description="Deploy and benchmark image-to-image networks at full resolution.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_Version())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_run(commands)
+    _add_apply(commands)
+    _add_export(commands)
+    _add_weights(commands)
+    models = commands.add_parser("models", help="the networks, with their sources")
+    models.set_defaults(command=_models)
+    engines = commands.add_parser("engines", help="the engines: usable or not, and what makes them usable")
+    engines.add_argument("--settings", action="store_true", help="also list what `--set ENGINE.NAME=VALUE` takes")
+    engines.set_defaults(command=_engines)
+    return parser
+
+
+class _Version(str):
+    """The version, looked up only when it is printed."""
+
+    def __new__(cls) -> _Version:
+        return super().__new__(cls, "fullres")
+
+    def __mod__(self, _: object) -> str:
+        from importlib import metadata
+
+        return f"fullres {metadata.version('fullres')}"
+
+
+def _add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
+    """The choices that every command shares; `many`: comma-separated lists."""
+    each = "[,...]" if many else ""
+    parser.add_argument("--model", required=True, metavar=f"M{each}", help="network; `bench models` lists them")
+    parser.add_argument("--engine", metavar=f"E{each}", help="default: the fastest usable one" + _beside(many))
+    parser.add_argument("--precision", default="fp32", metavar=f"P{each}", help="fp32 (default), tf32, bf16")
+    parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda:0")
+    _add_network(parser, many)
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="ENGINE.NAME=VALUE",
+        dest="settings",
+        help="one setting of an engine; `bench engines --settings` lists them; may be repeated",
+    )
+
+
+def _beside(many: bool) -> str:
+    return ", with torch_eager beside it" if many else ""
+
+
+def _add_network(parser: argparse.ArgumentParser, many: bool) -> None:
+    each = "[,...]" if many else ""
+    parser.add_argument(
+        "--statistics",
+        metavar=f"S{each}",
+        help="where normalisation statistics come from: image (as published), frozen (calibrated once, folded into the "
+        "weights), thumbnail (of the picture reduced four times, folded per picture)",
+    )
+    parser.add_argument("--weights", metavar="NAME|FILE", help="trained weights (default: untrained, and marked so)")
+    parser.add_argument("--calibration", metavar="FILE|DIR", help="pictures for frozen statistics (default: shipped)")
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="measure speed, memory and quality",
+        description="Measures every combination of the choices, each in fresh worker processes, and prints one table. "
+        "Runs are stored as they are measured; Ctrl-C keeps them.",
+        epilog="example:\n  bench run --model can32 --res 1440p --engine onnxruntime,torch_eager --json runs.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_choices(parser, many=True)
+    parser.add_argument(
+        "--res", required=True, metavar="R[,...]", help="320p 480p 720p 1080p 1440p 4k or WIDTHxHEIGHT, of the output"
+    )
+    parser.add_argument(
+        "--images", metavar="FILE|DIR", help="input pictures: the first is timed, all are judged (default: a photograph)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="runs file; runs already in it stay")
+    parser.add_argument("--output", metavar="DIR", help="folder for runs.json and the pictures that come out")
+    parser.add_argument(
+        "--budget", type=float, default=60, metavar="SECONDS", help="measuring time of one case (default 60)"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="worker processes per case (default: 3, more while the interval is wide and the budget lasts)",
+    )
+    parser.set_defaults(command=_run)
+
+
+def _add_apply(commands: Any) -> None:
+    parser = commands.add_parser("apply", help="pictures in, pictures out")
+    _add_choices(parser, many=False)
+    parser.add_argument("--input", required=True, metavar="FILE|DIR")
+    parser.add_argument("--output", required=True, metavar="FILE|DIR", help="PNG or JPEG; a folder for a folder")
+    parser.set_defaults(command=_apply)
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser("export", help="write a network as ONNX, with dynamic height and width")
+    parser.add_argument("--model", required=True, metavar="M", help="network; `bench models` lists them")
+    parser.add_argument("--precision", default="fp32", metavar="P", help="fp32")
+    _add_network(parser, many=False)
+    parser.add_argument("--output", required=True, metavar="FILE.onnx")
+    parser.set_defaults(command=_export)
+
+
+def _add_weights(commands: Any) -> None:
+    parser = commands.add_parser("weights", help="import published weights")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=_Parser)
+    importer = actions.add_parser(
+        "import",
+        help="a released checkpoint → safetensors",
+        description="Reads a TensorFlow checkpoint (model.ckpt or one of its files) or a safetensors file of the same "
+        "tensors; needs nothing besides this package.",
+    )
+    importer.add_argument("--model", required=True, metavar="M")
+    importer.add_argument("--from", required=True, dest="source", metavar="CHECKPOINT")
+    importer.add_argument("--output", required=True, metavar="FILE.safetensors")
+    importer.set_defaults(command=_weights_import)
+
+
+def _words(text: str | None) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()] if text else []
+
+
+def _request(arguments: argparse.Namespace, resolutions: Sequence[str]) -> Request:
+    from bench.case import Request
+
+    return Request(
+        models=_words(arguments.model) or [arguments.model],
+        resolutions=resolutions,
+        engines=_words(arguments.engine),
+        precisions=_words(arguments.precision),
+        statistics=_words(arguments.statistics),
+        device=arguments.device,
+        weights=arguments.weights,
+        threads=arguments.threads,
+        settings=arguments.settings,
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from bench import store
+    from bench.case import expand
+
+    if not 0 < arguments.budget <= 86400:
+        raise UserError(f"`--budget {arguments.budget:g}`: out of range", "seconds, more than 0", "Try 60")
+    if arguments.processes is not None and not 1 <= arguments.processes <= 100:
+        raise UserError(f"`--processes {arguments.processes}`: out of range", "1 to 100", "Try 3")
+    cases, left_out = expand(_request(arguments, _words(arguments.res)))
+    pictures = _pictures(arguments.images)
+    _check_calibration(arguments.calibration)
+    path, folder = _store_path(arguments)
+    store.prepare(path)
+    from bench.run import Plan, execute
+
+    plan = Plan(
+        cases, left_out, pictures, path, folder, arguments.calibration, arguments.budget, arguments.processes,
+        arguments.argv,
+    )  # fmt: skip
+    console = _console(stderr=True)
+    with _terminal(console) as reporter:
+        try:
+            runs = execute(plan, reporter)
+        except store.StoreError as error:
+            error.exit_code = COULD_NOT_MEASURE  # type: ignore[attr-defined]
+            raise
+    _print_runs(runs, path, folder)
+    if any(run["reason"] and "interrupted" in run["reason"] for run in runs):
+        return INTERRUPTED
+    return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
+
+
+def _print_runs(runs: list[dict[str, Any]], path: Path, folder: Path | None) -> None:
+    from reports.table import table_from_runs
+
+    console = _console()
+    console.print(table_from_runs(runs))
+    console.print(f"[dim]runs: {path}[/]" + (f"[dim]; pictures: {folder}[/]" if folder else ""), soft_wrap=True)
+
+
+def _pictures(images: str | None) -> list[tuple[str, Any]]:
+    from reference_models.pictures import DEFAULT_PICTURE_NAME, default_picture, list_pictures, read_picture
+
+    if images is None:
+        return [(DEFAULT_PICTURE_NAME, default_picture())]
+    return [(path.name, read_picture(path)) for path in list_pictures(images)]
+
+
+def _check_calibration(path: str | None) -> None:
+    if path is not None:
+        from reference_models.pictures import list_pictures, read_picture
+
+        for picture in list_pictures(path):
+            read_picture(picture)
+
+
+def _store_path(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
+    """The runs file, and the folder for pictures or None."""
+    folder = None
+    if arguments.output:
+        folder = Path(arguments.output) / "pictures"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"`--output {arguments.output}`: {error.strerror}", "a folder that can be written", "Choose another"
+            ) from None
+    if arguments.json:
+        return Path(arguments.json), folder
+    if arguments.output:
+        return Path(arguments.output) / "runs.json", folder
+    from datetime import datetime
+
+    from export.cache import cache_folder
+
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json"
+    return cache_folder() / "runs" / name, None
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from bench.case import expand
+
+    if not arguments.engine:
+        arguments.engine = _fastest(arguments.device)
+    cases, left_out = expand(_request(arguments, ["320p"]))
+    _only_one(cases, left_out)
+    pairs = _picture_pairs(Path(arguments.input), Path(arguments.output))
+    _check_calibration(arguments.calibration)
+    console = _console(stderr=True)
+    with _terminal(console) as reporter:
+        failed = _apply_pictures(cases[0], arguments.calibration, pairs, reporter)
+    for source, reason in failed:
+        print(f"bench: {source}: {reason}", file=sys.stderr)
+    done = len(pairs) - len(failed)
+    print(f"{done} of {len(pairs)} pictures → {arguments.output} ({cases[0].title.replace(' 320p', '')})")
+    return COULD_NOT_MEASURE if failed else OK
+
+
+def _apply_pictures(case: Case, calibration: str | None, pairs: list[tuple[str, str]], reporter: Any) -> list[list[str]]:
+    from bench.spawn import JobFailed, run_job
+
+    environment = _engine_environment(case)
+    network = _network(case, calibration, reporter)
+    job = {
+        "job": "apply",
+        "model": case.model,
+        "network": network,
+        "pictures": pairs,
+        **{key: getattr(case, key) for key in ("engine", "device", "precision", "threads")},
+        "settings": dict(case.settings),
+    }
+    done = 0
+    with reporter.stage("apply", total=len(pairs)) as show:
+
+        def on_event(event: dict[str, Any]) -> None:
+            nonlocal done
+            show(done, event.get("name", ""))
+            done += event["event"] == "picture"
+
+        try:
+            return run_job(job, environment, on_event)["failed"]
+        except JobFailed as failure:
+            raise _told(failure) from None
+
+
+def _engine_environment(case: Case) -> dict[str, str]:
+    import engines
+
+    return engines.get(case.engine).environment(case.settings)
+
+
+def _network(case: Case, calibration: str | None, reporter: Any) -> str:
+    """JSON of the case's exported network."""
+    from bench.spawn import JobFailed, run_job
+
+    job = {
+        "job": "prepare",
+        "model": case.model,
+        "weights": case.weights,
+        "statistics": [case.statistics],
+        "calibration": calibration,
+        "threads": case.threads,
+        "inputs": {},
+    }
+    with reporter.stage(f"prepare {case.model}") as show:
+        try:
+            return run_job(job, None, lambda e: show(0, e.get("name", "")))["networks"][str(case.statistics)]
+        except JobFailed as failure:
+            raise _told(failure) from None
+
+
+def _told(failure: Any) -> Exception:
+    """What the command line says of a job that failed: the user's error, or a reason with the exit code for failing."""
+    if failure.user_error:
+        return failure.user_error
+    error = UserError(failure.reason, "a worker that ends with a result", "What it printed last:\n" + failure.log)
+    error.exit_code = COULD_NOT_MEASURE  # type: ignore[attr-defined]
+    return error
+
+
+def _fastest(device: str) -> str:
+    import engines
+    from bench.case import resolve_device
+
+    return engines.fastest(resolve_device(device))
+
+
+def _only_one(cases: Sequence[Case], left_out: Sequence[object]) -> None:
+    if len(cases) + len(left_out) != 1:
+        raise UserError("several models, engines, precisions or statistics", "one of each", "Name one of each")
+
+
+def _picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
+    """(input, output) paths: file to file, file into a folder, or folder into a folder, as PNG of the same name."""
+    from reference_models.pictures import list_pictures, read_picture, writable_format
+
+    sources = list_pictures(source)
+    if source.is_dir() or target.is_dir():
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"`--output {target}`: {error.strerror}", "a folder", "Choose another") from None
+        pairs = [(str(path), str(target / f"{path.stem}.png")) for path in sources]
+        if len({pair[1] for pair in pairs}) < len(pairs):
+            pairs = [(str(path), str(target / f"{path.name}.png")) for path in sources]
+        return pairs
+    writable_format(target)
+    if not target.parent.is_dir():
+        raise UserError(f"`--output {target}`: its folder does not exist", "an existing folder", "Make it first")
+    read_picture(source)
+    return [(str(source), str(target))]
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    import shutil
+
+    from bench.case import Case, Request, expand
+
+    if arguments.precision != "fp32":
+        raise UserError(f"`--precision {arguments.precision}`: not a precision of ONNX export", "fp32", "Use fp32")
+    if arguments.statistics == "thumbnail":
+        raise UserError(
+            "`--statistics thumbnail`: the host folds new weights for every picture, which one ONNX file cannot hold",
+            "image or frozen",
+            "Use `bench apply --statistics thumbnail` to run it",
+        )
+    target = Path(arguments.output)
+    if target.suffix != ".onnx" or not target.parent.is_dir() or target.is_dir():
+        raise UserError(f"`--output {target}`: not a place for the file", "FILE.onnx in an existing folder", "Change it")
+    if not os.access(target.parent, os.W_OK):
+        raise UserError(f"`--output {target}`: its folder is not writable", "a writable folder", "Choose another")
+    request = Request(
+        [arguments.model], ["320p"], ["onnxruntime"], statistics=_words(arguments.statistics),
+        device="cpu", weights=arguments.weights,
+    )  # fmt: skip
+    cases: list[Case] = expand(request)[0]
+    _only_one(cases, ())
+    _check_calibration(arguments.calibration)
+    from export.network import Network
+
+    with _terminal(_console(stderr=True)) as reporter:
+        network = Network.from_json(_network(cases[0], arguments.calibration, reporter))
+    try:
+        shutil.copyfile(network.main.onnx_path, target)
+    except OSError as error:
+        raise UserError(f"`--output {target}`: {error.strerror}", "a writable file", "Choose another") from None
+    spec, weights = cases[0].spec, cases[0].weights_name
+    print(f"{target}: {spec.name}, weights {weights}, statistics {network.statistics or 'none'}, opset {network.opset}")
+    print(f"  input x (1, 3, H, W) float32, planes {spec.channels} in [0, 1]; output y; H and W dynamic")
+    print(f"  checked by onnx and against torch; sha256 {network.main.sha256}")
+    return OK
+
+
+def _weights_import(arguments: argparse.Namespace) -> int:
+    import reference_models
+    from reference_models.weights import import_weights
+
+    spec = reference_models.get(arguments.model)
+    found = import_weights(spec, Path(arguments.source), Path(arguments.output))
+    print(f"{arguments.output}: {found['tensors']} tensors, {found['parameters']} parameters of {spec.name}")
+    print(f"  left out: {found['dropped']} tensors that only training uses; sha256 {found['sha256']}")
+    print(f"  next: bench apply --model {spec.name} --weights {arguments.output} --input PICTURE --output OUT.png")
+    return OK
+
+
+def _models(_: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    import reference_models
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for name in ("model", "family", "network", "statistics", "receptive field", "weights"):
+        table.add_column(name, overflow="fold")
+    sources: dict[str, str] = {}
+    for spec in map(reference_models.get, reference_models.names()):
+        field = f"{spec.receptive_field_px} px" if spec.receptive_field_px else "whole picture"
+        table.add_row(
+            spec.name, spec.family, spec.description, ", ".join(spec.statistics) or "–", field,
+            ", ".join(spec.weights) or "untrained",
+        )  # fmt: skip
+        sources[spec.family] = spec.source
+    console = _console()
+    console.print(table)
+    for family, source in sources.items():
+        console.print(f"[dim]{family}: {source}[/]", highlight=False)
+    console.print("[dim]next: bench run --model NAME --res 1440p[/]", highlight=False)
+    return OK
+
+
+def _engines(arguments: argparse.Namespace) -> int:
+    from rich.markup import escape
+    from rich.table import Table
+
+    import engines
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for name in ("engine", "usable", "version", "precisions", "what it is, or what makes it usable"):
+        table.add_column(name, overflow="fold")
+    for engine in map(engines.get, engines.names()):
+        reason = engine.missing()
+        precisions = "; ".join(f"{kind}: {', '.join(words)}" for kind, words in engine.precisions.items())
+        about = f"{escape(reason)}: [bold]{escape(engine.install)}[/]" if reason else engine.title
+        usable = "[red]no[/]" if reason else "[green]yes[/]"
+        table.add_row(engine.name, usable, "" if reason else engine.version(), precisions, about)
+    console = _console()
+    console.print(table)
+    if arguments.settings:
+        for engine in map(engines.get, engines.names()):
+            for setting in engine.settings:
+                choices = " ".join(f"[bold]{c}[/]" if c == setting.default else c for c in setting.choices)
+                console.print(f"  --set {engine.name}.{setting.name}=…  {choices}  {setting.doc}", highlight=False)
+    return OK
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(stderr=stderr, highlight=False, width=160)  # a file or a CI log has no width: do not fold
+    return console
+
+
+@contextmanager
+def _terminal(console: Console) -> Iterator[Any]:
+    from bench.progress import TerminalReporter
+
+    with TerminalReporter(console) as reporter:
+        yield reporter
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Networks and references of a model: what engines build from, and what torch in FP32 makes of the same pictures.
+
+Runs in a worker, since it needs torch. References are cached by content: network, picture, torch version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import reference_models
+from engines.engine import Options
+from engines.thumbnail import load_network
+from export.cache import cache_folder
+from export.network import Network
+from export.to_onnx import ExportRequest, export_network
+from reference_models.pictures import calibration_pictures, list_pictures, read_picture
+
+CACHE_LIMIT_MIB = 4096
+"""References are pictures in float32, 95 MiB at 4K: the oldest go first."""
+
+
+def prepare(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
+    """Files of one model.
+
+    Args:
+        job: model, weights (file or None), statistics (list), calibration (path or None), inputs ({key: .npy path}),
+            threads. Without inputs only the networks are made.
+
+    Returns:
+        {"networks": {statistics: JSON}, "references": {statistics: {key: .npy path}}}; the references of the
+        published statistics are the network as published.
+    """
+    spec = reference_models.get(job["model"])
+    published = spec.statistics[0] if spec.statistics else None
+    pictures = _calibration(job["calibration"]) if "frozen" in job["statistics"] else []
+    networks: dict[Any, Network] = {}
+    for statistics in dict.fromkeys([published, *job["statistics"]] if job["inputs"] else job["statistics"]):
+        emit("phase", name=f"export {spec.name} {statistics or ''}".strip())
+        request = ExportRequest(spec, job["weights"], statistics, pictures if statistics == "frozen" else ())
+        networks[statistics] = export_network(request, cache_folder())
+    found: dict[str, dict[str, str]] = {}
+    for statistics, network in networks.items():
+        found[str(statistics)] = _references(network, job["inputs"], job["threads"], emit)
+    _forget_oldest(cache_folder() / "references")
+    return {"networks": {str(k): n.to_json() for k, n in networks.items()}, "references": found}
+
+
+def _calibration(path: str | None) -> list[np.ndarray]:
+    if path is None:
+        return [picture for _, picture in calibration_pictures()]
+    return [read_picture(p) for p in list_pictures(path)]
+
+
+def _references(
+    network: Network, inputs: Mapping[str, str], threads: int, emit: Callable[..., None]
+) -> dict[str, str]:
+    import engines
+
+    engine = engines.get("torch_eager")
+    settings = engine.complete_settings({})
+    found, session = {}, None
+    for key, path in inputs.items():
+        x = np.load(path)
+        target = _reference_path(network, x)
+        if not target.exists():
+            emit("phase", name=f"reference {network.model} {network.statistics or ''} {x.shape[3]}x{x.shape[2]}")
+            session = session or load_network(engine, network, Options(threads=threads, settings=settings))
+            session.bind(x)
+            session.enqueue()
+            _save(target, session.read())
+        else:
+            os.utime(target)
+        found[key] = str(target)
+    if session:
+        session.close()
+    return found
+
+
+def _reference_path(network: Network, x: np.ndarray) -> Path:
+    digest = hashlib.sha256(metadata.version("torch").encode())
+    for graph in (network.main, network.thumbnail):
+        if graph:
+            digest.update(graph.sha256.encode())
+            digest.update(Path(graph.state_path).read_bytes())
+    digest.update(repr(x.shape).encode())
+    digest.update(x.tobytes())
+    folder = cache_folder() / "references"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{digest.hexdigest()[:32]}.npy"
+
+
+def _save(target: Path, y: np.ndarray) -> None:
+    scratch = target.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with open(scratch, "wb") as file:
+            np.save(file, y)
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _forget_oldest(folder: Path) -> None:
+    files = sorted(folder.glob("*.npy"), key=lambda p: p.stat().st_mtime, reverse=True)
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        # The newest stay whatever their size: the run that asked for them is about to read them.
+        if total > CACHE_LIMIT_MIB << 20 and file.stat().st_mtime < os.stat(folder).st_mtime - 3600:
+            file.unlink(missing_ok=True)

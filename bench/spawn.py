@@ -1,0 +1,155 @@
+"""Runs one job in a fresh worker process and brings back its result, or the reason why there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from reference_models.errors import UserError
+
+Event = dict[str, Any]
+POLL_S = 0.5
+
+
+@dataclass
+class JobFailed(Exception):
+    """A worker that ended without a result."""
+
+    reason: str
+    """One sentence for the row of the table."""
+    log: str = ""
+    """The end of what the worker printed."""
+    user_error: UserError | None = None
+    """Set where the job refused its input: wrong use, not a failure of the machine."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def run_job(
+    job: Mapping[str, Any],
+    environment: Mapping[str, str] | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> dict[str, Any]:
+    """The result of `bench/worker.py` for this job. Events on the way go to `on_event`, in this process.
+
+    Whatever ends this call (Ctrl-C included) ends the worker too.
+
+    Raises:
+        JobFailed: the job raised, was killed, or ended without a word.
+    """
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **_import_path(), **(environment or {})},
+            # A process group of its own: Ctrl-C at the terminal reaches this process alone, which then ends the worker.
+            start_new_session=True,
+        )
+        try:
+            return _converse(process, job, log, on_event)
+        finally:
+            _end(process)
+
+
+def _import_path() -> dict[str, str]:
+    """Lets a worker of a source checkout find these packages wherever it was started."""
+    root = str(Path(__file__).resolve().parent.parent)
+    old = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": root + (os.pathsep + old if old else "")}
+
+
+def _converse(
+    process: subprocess.Popen[bytes], job: Mapping[str, Any], log: IO[bytes], on_event: Callable[[Event], None]
+) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(job).encode())
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it died before it read its job; the exit status below says how
+    result, peak_mib = None, 0.0
+    for event in _events(process):
+        if event is None:
+            peak_mib = max(peak_mib, _resident_mib(process.pid))
+        elif event["event"] == "result":
+            result = event["value"]
+        elif event["event"] == "user_error":
+            error = UserError(*event["parts"])
+            raise JobFailed(str(error), _tail(log), error)
+        elif event["event"] == "failed":
+            raise JobFailed(event["reason"], _tail(log))
+        else:
+            on_event(event)
+    status = process.wait()
+    if result is None or status != 0:
+        raise JobFailed(_death(status, peak_mib), _tail(log))
+    return result
+
+
+def _events(process: subprocess.Popen[bytes]) -> Any:
+    """Yields the worker's events, and None every POLL_S seconds, until it closes its output."""
+    assert process.stdout is not None
+    buffer = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(POLL_S):
+                yield None
+                continue
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                return
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+
+
+def _death(status: int, peak_mib: float) -> str:
+    if status == -signal.SIGKILL:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+        return (
+            f"the worker was killed (SIGKILL), as the system does when memory runs out; "
+            f"last seen at {peak_mib:.0f} MiB of {total:.0f} MiB"
+        )
+    if status < 0:
+        return f"the worker died of {signal.Signals(-status).name}"
+    return f"the worker ended with status {status} and no result"
+
+
+def _resident_mib(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _tail(log: IO[bytes], size: int = 4000) -> str:
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - size))
+    return log.read().decode(errors="replace").strip()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe and not pipe.closed:
+            pipe.close()
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    process.wait()

@@ -1,0 +1,216 @@
+"""The worker process: one job as JSON on standard input → events as JSON lines on standard output.
+
+What libraries print goes to standard error, where it cannot be mistaken for an event. The jobs import what they need
+themselves: a case of ONNX Runtime never loads torch, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reference_models.errors import UserError
+
+Emit = Callable[..., None]
+PROGRESS_S = 0.5
+
+
+def peak_host_mib() -> float:
+    """Highest resident memory of this process so far (VmHWM), MiB. Source: proc(5)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("/proc/self/status has no VmHWM")
+
+
+def resident_host_mib() -> float:
+    """Resident memory of this process now, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def job_peaks(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:  # noqa: ARG001
+    from bench.peaks import measure_peaks
+
+    return measure_peaks(job["device"], job["threads"], job["bf16"])
+
+
+def job_prepare(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Exports a network once per kind of statistics and computes what torch makes of the pictures."""
+    from bench.reference import prepare
+
+    return prepare(job, emit)
+
+
+def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Loads one case, measures it, and judges its output against the references."""
+    import numpy as np
+
+    import engines
+    from bench.measure import Rule, Series, measure
+    from engines.engine import Options
+    from engines.thumbnail import load_network
+    from export.network import Network
+
+    case = job["case"]
+    engine = engines.get(case["engine"])
+    options = Options(case["device"], case["precision"], case["threads"], case["settings"])
+    x = np.load(job["inputs"][0])
+    baseline = resident_host_mib()
+    emit("phase", name="load")
+    device_before = _device_used_mib(case["device"])
+    start = time.perf_counter()
+    session = load_network(engine, Network.from_json(job["network"]), options)
+    session.bind(x)
+    load_s = time.perf_counter() - start
+
+    def step() -> None:
+        session.enqueue()
+        session.synchronize()
+
+    last = 0.0
+
+    def progress(series: Series) -> None:
+        nonlocal last
+        if time.perf_counter() - last > PROGRESS_S:
+            last = time.perf_counter()
+            emit("progress", samples=len(series.samples), warmup=len(series.warmup))
+
+    from bench.machine import load_between, sample_load
+
+    emit("phase", name="measure")
+    before, own = sample_load(), time.process_time()
+    series = measure(step, Rule(**job["rule"]), progress=progress)
+    load = load_between(before, sample_load(), time.process_time() - own)
+    device_after = _device_used_mib(case["device"])
+    result: dict[str, Any] = {
+        "series": {**vars(series)},
+        "load_s": load_s,
+        "load": load,
+        "contract": dict(session.contract),
+        "host_peak_mib": peak_host_mib(),
+        "host_baseline_mib": baseline,
+        "device_peak_mib": None if device_before is None or device_after is None else device_after - device_before,
+    }
+    if job["judge"] and engine.computes:
+        emit("phase", name="judge")
+        result["quality"] = _judge(job, session, x)
+    session.close()
+    return result
+
+
+def _judge(job: Mapping[str, Any], session: Any, first: Any) -> dict[str, Any]:
+    """Quality of every picture against both references; the worst of each figure over the pictures."""
+    import numpy as np
+
+    from bench.metrics import compare
+    from reference_models import get
+    from reference_models.pictures import picture_from_tensor, write_picture
+
+    found: dict[str, list[dict[str, Any]]] = {"vs_reference": [], "vs_same_statistics": []}
+    height, width = job["output_shape"][2:]
+    for number, path in enumerate(job["inputs"]):
+        x = first if number == 0 else np.load(path)
+        if number:
+            session.bind(x)
+            session.enqueue()
+            session.synchronize()
+        y = session.read()[:, :, :height, :width]
+        found["vs_reference"].append(compare(y, np.load(job["references"][number], mmap_mode="r")))
+        found["vs_same_statistics"].append(compare(y, np.load(job["parities"][number], mmap_mode="r")))
+        if number == 0 and job.get("picture") and found["vs_reference"][0]["finite"]:
+            write_picture(job["picture"], picture_from_tensor(y, get(job["case"]["model"])))
+    return {name: {**_worst(each), "pictures": each} for name, each in found.items()}
+
+
+def _worst(each: list[dict[str, Any]]) -> dict[str, Any]:
+    if not all(e["finite"] for e in each):
+        return {"psnr_db": None, "ssim": None, "max_abs": None, "identical": False, "finite": False}
+    psnr = [e["psnr_db"] for e in each if e["psnr_db"] is not None]
+    ssim = [e["ssim"] for e in each if e["ssim"] is not None]
+    return {
+        "psnr_db": min(psnr, default=None),
+        "ssim": min(ssim, default=None),
+        "max_abs": max(e["max_abs"] for e in each),
+        "identical": all(e["identical"] for e in each),
+        "finite": True,
+    }
+
+
+def _device_used_mib(device: str) -> float | None:
+    """Memory in use on a CUDA device by everybody, MiB, from its driver; None for the CPU or where it does not say."""
+    if not device.startswith("cuda"):
+        return None
+    import subprocess
+
+    index = device.partition(":")[2] or "0"
+    command = ["nvidia-smi", f"--id={index}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    try:
+        return float(subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Runs pictures through a network one by one and writes what it makes of them."""
+    import engines
+    from engines.engine import Options
+    from engines.thumbnail import load_network
+    from export.network import INPUT, OUTPUT, Network
+    from reference_models import get
+    from reference_models.pictures import picture_from_tensor, read_picture, tensor_from_picture, write_picture
+
+    spec = get(job["model"])
+    options = Options(job["device"], job["precision"], job["threads"], job["settings"])
+    failed: list[list[str]] = []
+    with load_network(engines.get(job["engine"]), Network.from_json(job["network"]), options) as session:
+        for source, target in job["pictures"]:
+            emit("picture", name=Path(source).name)
+            try:
+                y = session.run({INPUT: tensor_from_picture(read_picture(source), spec)})[OUTPUT]
+                write_picture(target, picture_from_tensor(y, spec))
+            except UserError as error:
+                failed.append([source, str(error)])
+    return {"failed": failed}
+
+
+JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
+    "peaks": job_peaks,
+    "prepare": job_prepare,
+    "case": job_case,
+    "apply": job_apply,
+}
+
+
+def main() -> None:
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def emit(event: str, **fields: Any) -> None:
+        events.write(json.dumps({"event": event, **fields}) + "\n")
+
+    job = json.loads(sys.stdin.buffer.read())
+    try:
+        emit("result", value=JOBS[job["job"]](job, emit))
+    except UserError as error:
+        emit("user_error", parts=[error.what, error.expected, error.todo])
+    except MemoryError as error:
+        emit("failed", reason=f"out of memory ({error})" if str(error) else "out of memory")
+    except Exception as error:  # a failed row must say why, whatever a vendor's library raised
+        traceback.print_exc()
+        text = " ".join(str(error).split()) or "no message"
+        emit("failed", reason=f"{type(error).__name__}: {text[:400]}")
+    events.flush()
+    # Vendor libraries are known to crash while Python tears them down; everything that counts has been said.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
