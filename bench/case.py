@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -145,17 +146,27 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     weights = {spec.name: _weights(spec, request.weights) for spec in specs}
     cases, left_out = [], []
     for spec in specs:
-        for statistics in _statistics(spec, request.statistics):
-            for word, (width, height) in sizes.items():
-                for engine in chosen:
-                    for precision in _unique(request.precisions):
-                        path, name = weights[spec.name]
-                        case = Case(
-                            spec.name, word.lower(), width, height, engine.name, device, precision, statistics, path, name,
-                            threads, engine.complete_settings(settings.get(engine.name, {})),
-                        )  # fmt: skip
-                        reason = _no_precision(engine, device, precision)
-                        (left_out.append((case, reason)) if reason else cases.append(case))
+        choices = itertools.product(_statistics(spec, request.statistics), sizes, chosen, _unique(request.precisions))
+        for statistics, word, engine, precision in choices:
+            case = Case(
+                model=spec.name,
+                resolution=word.lower(),
+                width=sizes[word][0],
+                height=sizes[word][1],
+                engine=engine.name,
+                device=device,
+                precision=precision,
+                statistics=statistics,
+                weights=weights[spec.name][0],
+                weights_name=weights[spec.name][1],
+                threads=threads,
+                settings=engine.complete_settings(settings.get(engine.name, {})),
+            )
+            reason = _no_precision(engine, device, precision)
+            if reason:
+                left_out.append((case, reason))
+            else:
+                cases.append(case)
     if not cases:
         reasons = sorted({reason for _, reason in left_out})
         raise UserError("nothing to measure: " + "; ".join(reasons), "an engine with this precision", "`bench engines`")

@@ -148,7 +148,9 @@ def _add_run(commands: Any) -> None:
         "--res", required=True, metavar="R[,...]", help="320p 480p 720p 1080p 1440p 4k or WIDTHxHEIGHT, of the output"
     )
     parser.add_argument(
-        "--images", metavar="FILE|DIR", help="input pictures: the first is timed, all are judged (default: a photograph)"
+        "--images",
+        metavar="FILE|DIR",
+        help="input pictures: the first is timed, all are judged (default: a photograph)",
     )
     parser.add_argument("--json", metavar="FILE", help="runs file; runs already in it stay")
     parser.add_argument("--output", metavar="DIR", help="folder for runs.json and the pictures that come out")
@@ -314,7 +316,9 @@ def _apply(arguments: argparse.Namespace) -> int:
     return COULD_NOT_MEASURE if failed else OK
 
 
-def _apply_pictures(case: Case, calibration: str | None, pairs: list[tuple[str, str]], reporter: Any) -> list[list[str]]:
+def _apply_pictures(
+    case: Case, calibration: str | None, pairs: list[tuple[str, str]], reporter: Any
+) -> list[list[str]]:
     from bench.spawn import JobFailed, run_job
 
     environment = _engine_environment(case)
@@ -351,7 +355,7 @@ def _network(case: Case, calibration: str | None, reporter: Any) -> str:
     """JSON of the case's exported network."""
     from bench.spawn import JobFailed, run_job
 
-    job = {
+    job: dict[str, Any] = {
         "job": "prepare",
         "model": case.model,
         "weights": case.weights,
@@ -362,9 +366,13 @@ def _network(case: Case, calibration: str | None, reporter: Any) -> str:
     }
     with reporter.stage(f"prepare {case.model}") as show:
         try:
-            return run_job(job, None, lambda e: show(0, e.get("name", "")))["networks"][str(case.statistics)]
+            return run_job(job, None, _phases(show))["networks"][str(case.statistics)]
         except JobFailed as failure:
             raise _told(failure) from None
+
+
+def _phases(show: Callable[[float, str], None]) -> Callable[[dict[str, Any]], None]:
+    return lambda event: show(0, event.get("name", ""))
 
 
 def _told(failure: Any) -> Exception:
@@ -412,7 +420,7 @@ def _picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
 def _export(arguments: argparse.Namespace) -> int:
     import shutil
 
-    from bench.case import Case, Request, expand
+    from bench.case import Request, expand
 
     if arguments.precision != "fp32":
         raise UserError(f"`--precision {arguments.precision}`: not a precision of ONNX export", "fp32", "Use fp32")
@@ -424,14 +432,16 @@ def _export(arguments: argparse.Namespace) -> int:
         )
     target = Path(arguments.output)
     if target.suffix != ".onnx" or not target.parent.is_dir() or target.is_dir():
-        raise UserError(f"`--output {target}`: not a place for the file", "FILE.onnx in an existing folder", "Change it")
+        raise UserError(
+            f"`--output {target}`: not a place for the file", "FILE.onnx in an existing folder", "Change it"
+        )
     if not os.access(target.parent, os.W_OK):
         raise UserError(f"`--output {target}`: its folder is not writable", "a writable folder", "Choose another")
     request = Request(
         [arguments.model], ["320p"], ["onnxruntime"], statistics=_words(arguments.statistics),
         device="cpu", weights=arguments.weights,
     )  # fmt: skip
-    cases: list[Case] = expand(request)[0]
+    cases = expand(request)[0]
     _only_one(cases, ())
     _check_calibration(arguments.calibration)
     from export.network import Network

@@ -215,5 +215,5 @@ def format_value(metric: Metric, number: float | None) -> str:
     An infinite PSNR is None in the run, so whoever knows `identical` writes "∞" instead.
     """
     if number is None:
-        return "–"  # noqa: RUF001 (the dash of tables)
+        return "–"
     return f"{number * 100 if metric.unit == '%' else number:,.{metric.digits}f}"

@@ -58,9 +58,7 @@ def _calibration(path: str | None) -> list[np.ndarray]:
     return [read_picture(p) for p in list_pictures(path)]
 
 
-def _references(
-    network: Network, inputs: Mapping[str, str], threads: int, emit: Callable[..., None]
-) -> dict[str, str]:
+def _references(network: Network, inputs: Mapping[str, str], threads: int, emit: Callable[..., None]) -> dict[str, str]:
     import engines
 
     engine = engines.get("torch_eager")

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import engines
 from bench import machine, metrics, stats, store
 from bench.case import Case
-from bench.measure import Rule
 from bench.spawn import Event, JobFailed, run_job
 
 Run = dict[str, Any]
@@ -118,7 +117,7 @@ class _Execution:
         for case in self.plan.cases:
             if _input_key(case) in found:
                 continue
-            paths = []
+            paths: list[str] = []
             for name, picture in self.plan.pictures:
                 path = self.scratch / f"{len(found)}-{len(paths)}.npy"
                 np.save(path, tensor_from_picture(fit_picture(picture, *case.input_size), case.spec))
@@ -128,7 +127,7 @@ class _Execution:
         return found
 
     def _prepare(self, under_way: list[_Progress], inputs: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
-        """Per model its networks and references. A refusal of the user's weights ends the run: nothing is measured yet."""
+        """Per model its networks and references. Weights that are refused end the run: nothing is measured yet."""
         prepared = {}
         for model in dict.fromkeys(p.case.model for p in under_way):
             cases = [p.case for p in under_way if p.case.model == model]
@@ -145,7 +144,7 @@ class _Execution:
             environment = engines.get("torch_eager").environment(engines.get("torch_eager").complete_settings({}))
             try:
                 with self.reporter.stage(f"prepare {model}") as show:
-                    prepared[model] = run_job(job, environment, lambda e, show=show: show(0, e.get("name", "")))
+                    prepared[model] = run_job(job, environment, _phases(show))
             except JobFailed as failure:
                 if failure.user_error:
                     raise failure.user_error from None
@@ -170,7 +169,9 @@ class _Execution:
             except JobFailed as failure:
                 return {"failed": failure.reason}
 
-    def _process(self, progress: _Progress, prepared: dict[str, Any], inputs: dict[str, list[str]], number: int) -> None:
+    def _process(
+        self, progress: _Progress, prepared: dict[str, Any], inputs: dict[str, list[str]], number: int
+    ) -> None:
         case = progress.case
         paths = inputs[_input_key(case)]
         published = str(case.spec.statistics[0] if case.spec.statistics else None)
@@ -200,6 +201,10 @@ class _Execution:
         except JobFailed as failure:
             _fail(progress, failure.reason, failure.log)
         progress.rates.append(_machine_rate())
+
+
+def _phases(show: Callable[[float, str], None]) -> Callable[[Event], None]:
+    return lambda event: show(0, event.get("name", ""))
 
 
 def _show(event: Event, show: Callable[[float, str], None], start: float) -> None:
@@ -239,10 +244,13 @@ def _finish(progress: _Progress, plan: Plan, peaks: Mapping[str, Any]) -> None:
     run["memory"] |= {
         "host_peak_mib": max(r["host_peak_mib"] for r in results),
         "host_baseline_mib": median(r["host_baseline_mib"] for r in results),
-        "device_peak_mib": max((r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None),
+        "device_peak_mib": max(
+            (r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None
+        ),
     }
     if "quality" in results[0]:
         run["quality"] |= results[0]["quality"]
+    run["machine_gflop_s"] = list(progress.rates)
     run["unstable"] = stats.instability(samples, _disturbance(progress))
     _place_under_roof(run, peaks)
     share = stats.half_width_share(stats.median_interval(samples), p50)
@@ -261,13 +269,16 @@ def _disturbance(progress: _Progress) -> stats.Disturbance:
 
 
 def _machine_rate() -> float:
-    """10^9 FLOP/s of a 1024³ product in this process, best of five (some 60 ms): is the machine still the same one?"""
+    """10^9 FLOP/s of a 1024³ product in this process, best of 25 (a third of a second): is the machine the same one?
+
+    Best of many: a thread that wakes up on a busy core halves the first few.
+    """
     import numpy as np
 
     from bench.peaks import best_s
 
     a = np.ones((1024, 1024), np.float32)
-    return 2 * 1024**3 / best_s(lambda: a @ a, 5) / 1e9
+    return 2 * 1024**3 / best_s(lambda: a @ a, 25) / 1e9
 
 
 def _work(case: Case, prepared: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -21,7 +22,7 @@ POLL_S = 0.5
 
 
 @dataclass
-class JobFailed(Exception):
+class JobFailed(Exception):  # noqa: N818  an event, not an error of ours
     """A worker that ended without a result."""
 
     reason: str
@@ -148,8 +149,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if pipe and not pipe.closed:
             pipe.close()
     if process.poll() is None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     process.wait()

@@ -35,7 +35,7 @@ def resident_host_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def job_peaks(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:  # noqa: ARG001
+def job_peaks(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from bench.peaks import measure_peaks
 
     return measure_peaks(job["device"], job["threads"], job["bf16"])

@@ -38,6 +38,8 @@ class Options:
     """CPU threads that compute; also stated on CPU engines that would choose by themselves."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Complete: every setting of the engine with its value."""
+    refittable: tuple[str, ...] = ()
+    """Names of the weights that `refit` may replace; engines that build constants into their plan must know them."""
 
 
 class Engine(ABC):
@@ -63,11 +65,11 @@ class Engine(ABC):
     def version(self) -> str:
         """Version of the vendor's library, without importing it."""
 
-    def environment(self, settings: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002, PLR6301
+    def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         """Environment variables that the worker process must start with."""
         return {}
 
-    def device_missing(self, device: str) -> str | None:  # noqa: PLR6301
+    def device_missing(self, device: str) -> str | None:
         """None when the engine can use this device here, else one sentence that says why not."""
         return None
 
@@ -124,8 +126,9 @@ class Session(ABC):
     contract: Mapping[str, object]
     """What one enqueue and synchronize contain: transfers, graph capture, synchronisation, streams, threads."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, options: Options) -> None:
         self.graph = graph
+        self._refittable = set(options.refittable)
         self._bound: tuple[int, ...] | None = None
 
     def bind(self, x: np.ndarray) -> None:
@@ -172,11 +175,14 @@ class Session(ABC):
         return {OUTPUT: self.read()}
 
     def refit(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Replaces weights of the graph by name (shapes unchanged); the bound input stays bound.
+        """Replaces weights that `Options.refittable` names (shapes unchanged); the bound input stays bound.
 
         Raises:
-            ValueError: a name or shape that the graph does not have.
+            ValueError: a name that is not refittable, or a shape that is not the weight's.
         """
+        unknown = set(tensors) - self._refittable
+        if unknown:
+            raise ValueError(f"not refittable: {', '.join(sorted(unknown))}; name them in Options.refittable")
         self._refit(tensors)
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ class NullSession(Session):
     """Zeros of the graph's output shape, for graphs whose output has the input's size and planes."""
 
     def __init__(self, graph: Graph, options: Options) -> None:
-        super().__init__(graph)
+        super().__init__(graph, options)
         self.contract = {**CPU_CONTRACT, "threads": options.threads}
         self._output = np.zeros((0,), np.float32)
 

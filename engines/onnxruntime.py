@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
 from export.network import INPUT, OUTPUT, Graph
@@ -21,8 +22,16 @@ class OnnxRuntimeEngine(Engine):
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
     rank: ClassVar[Mapping[str, int]] = {"cpu": 0, "cuda": 1}
     settings = (
-        Setting("graph", "all", ("all", "extended", "basic", "off"), "graph optimisation level; `all` adds the blocked layout"),
-        Setting("denormals", "zero", ("zero", "keep"), "denormal numbers in kernels; `zero` sets the flush-to-zero bits"),
+        ALLOCATOR,
+        Setting(
+            "graph",
+            "all",
+            ("all", "extended", "basic", "off"),
+            "graph optimisation level; `all` adds the blocked layout",
+        ),
+        Setting(
+            "denormals", "zero", ("zero", "keep"), "denormal numbers in kernels; `zero` sets the flush-to-zero bits"
+        ),
         Setting("spin", "on", ("on", "off"), "whether idle threads spin between operators"),
     )
 
@@ -42,6 +51,9 @@ class OnnxRuntimeEngine(Engine):
             return None
         return "this build of ONNX Runtime has no CUDA provider"
 
+    def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        return allocator_environment(settings)
+
     def _load(self, graph: Graph, options: Options) -> Session:
         return OnnxRuntimeSession(graph, options)
 
@@ -50,7 +62,7 @@ class OnnxRuntimeSession(Session):
     """Keeps the model's bytes, since new weights mean a new session: 1 to 10 ms for the networks here."""
 
     def __init__(self, graph: Graph, options: Options) -> None:
-        super().__init__(graph)
+        super().__init__(graph, options)
         import onnx
 
         self._options = options
@@ -89,7 +101,9 @@ class OnnxRuntimeSession(Session):
         # a node that CUDA cannot run fails here instead of running on the CPU unseen.
         tf32 = "1" if self._options.precision == "tf32" else "0"
         index = self._options.device.partition(":")[2] or "0"
-        return [("CUDAExecutionProvider", {"device_id": index, "use_tf32": tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"})]
+        return [
+            ("CUDAExecutionProvider", {"device_id": index, "use_tf32": tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"})
+        ]
 
     def _bind(self, x: np.ndarray) -> None:
         import onnxruntime as ort

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,12 +28,16 @@ class ThumbnailSession(Session):
 
     def __init__(self, engine: Engine, network: Network, options: Options) -> None:
         assert network.thumbnail is not None
-        super().__init__(network.main)
+        super().__init__(network.main, options)
         self._base = _base_weights(network)
         self._rule = network.refit_rule
         self._small = engine.load(network.thumbnail, options)
-        self._main = engine.load(network.main, options)
-        self.contract = {**self._main.contract, "statistics": "thumbnail, folding and new weights are in every inference"}
+        names = tuple(name for pair in network.refit_rule for name in pair)
+        self._main = engine.load(network.main, replace(options, refittable=names))
+        self.contract = {
+            **self._main.contract,
+            "statistics": "thumbnail, folding and new weights are in every inference",
+        }
 
     def _bind(self, x: np.ndarray) -> None:
         if x.shape[0] != 1:

@@ -8,18 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
 from export.network import Graph
-
-# glibc returns large blocks to the kernel at every free; each tensor of a frame then costs page faults for all of its
-# pages, more than the arithmetic of an elementwise operator. These keep freed memory and back it by huge pages.
-_RETAIN = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 30),
-    "MALLOC_TOP_PAD_": str(256 << 20),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
 
 SETTINGS = (
     Setting(
@@ -28,12 +20,7 @@ SETTINGS = (
         ("channels_last", "contiguous"),
         "layout of weights and activations; PyTorch's default is contiguous",
     ),
-    Setting(
-        "allocator",
-        "retain",
-        ("retain", "system"),
-        "`retain` keeps freed memory in the process, in huge pages (glibc); `system` is what a plain `python` does",
-    ),
+    ALLOCATOR,
     Setting("denormals", "keep", ("keep", "zero"), "denormal numbers; `zero` calls torch.set_flush_denormal"),
 )
 
@@ -53,7 +40,7 @@ class TorchEager(Engine):
         return package_version(("torch",))
 
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
-        return dict(_RETAIN) if settings["allocator"] == "retain" else {}
+        return allocator_environment(settings)
 
     def device_missing(self, device: str) -> str | None:
         reason = cuda_missing(device)
@@ -87,7 +74,7 @@ class TorchSession(Session):
     """`compiled` hands the module to torch.compile with the inductor back end and static shapes."""
 
     def __init__(self, graph: Graph, options: Options, compiled: bool = False) -> None:
-        super().__init__(graph)
+        super().__init__(graph, options)
         import torch
 
         settings = options.settings

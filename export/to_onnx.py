@@ -196,4 +196,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-

@@ -63,7 +63,9 @@ def create_model(name: str, weights: str | None = None, **options: object) -> to
         model = factory(**merged)
     except TypeError as error:
         raise UserError(
-            f"model `{name}`: {error}", f"options among {', '.join(merged) or 'none'}", "Check the spelling of the options"
+            f"model `{name}`: {error}",
+            f"options among {', '.join(merged) or 'none'}",
+            "Check the spelling of the options",
         ) from None
     if weights is not None:
         load_weights(model, spec, weights)

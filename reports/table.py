@@ -115,8 +115,9 @@ def _contract_notes(ok: Sequence[Run]) -> list[str]:
     machine, peaks = run["machine"], run["work"]["peaks"]
     processes = "/".join(str(n) for n in sorted({len(r["latency_ms"]["samples"]) for r in ok}))
     lines = [
-        f"median ms: one picture, network only (no decoding, no colour conversion), {run['contract']['threads']} threads, "
-        f"{processes} processes a case; 95 %: interval of that median over processes.",
+        "median ms: one picture, network only (no decoding, no colour conversion), "
+        f"{run['contract']['threads']} threads, {processes} processes a case; 95 %: interval of that median over "
+        "processes.",
         "PSNR, SSIM: against FP32 torch with the network's published statistics, same weights and picture, planes in "
         "\\[0, 1], not clipped. MiB: peak of the whole process.",
         f"machine: {escape(machine['cpu'])}, {machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",

@@ -36,6 +36,14 @@ def picture_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, _plane_mean(deviation * deviation)
 
 
+def affine(
+    mean: Tensor, variance: Tensor, scale_identity: Tensor, scale_norm: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Adaptive normalisation as x * scale + offset, for tensors that broadcast with each other: (scale, offset)."""
+    gain = scale_norm * torch.rsqrt(variance + EPSILON)
+    return scale_identity + gain, scale_norm * beta - gain * mean
+
+
 class AdaptiveNorm(nn.Module):
     """scale_identity * x + scale_norm * BN(x): BN with the picture's own statistics, no gamma, epsilon 1e-3.
 
@@ -49,13 +57,12 @@ class AdaptiveNorm(nn.Module):
         self.scale_norm = nn.Parameter(torch.zeros(()))
         self.beta = nn.Parameter(torch.zeros(width))
 
-    def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """The normalisation as x * scale + offset: (N, C, 1, 1) statistics → scale and offset of the same shape."""
-        gain = self.scale_norm * torch.rsqrt(variance + EPSILON)
-        return self.scale_identity + gain, self.scale_norm * self.beta.view(1, -1, 1, 1) - gain * mean
-
     def forward(self, x: Tensor) -> Tensor:
-        scale, offset = self.affine(*picture_statistics(x))
+        return self.normalised(x, *picture_statistics(x))
+
+    def normalised(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """(N, C, H, W) planes normalised with the given (N, C, 1, 1) statistics."""
+        scale, offset = affine(mean, variance, self.scale_identity, self.scale_norm, self.beta.view(1, -1, 1, 1))
         return x * scale + offset
 
 
@@ -85,10 +92,11 @@ class Can(nn.Module):
         )
         self.norms = nn.ModuleList(AdaptiveNorm(width) for _ in dilations)
         self.last = nn.Conv2d(width, 3, 1)
-        for conv in self.convs:
-            _identity_(conv.weight)
+        for weight in (conv.weight for conv in self.convs):
+            assert isinstance(weight, Tensor)
+            _identity_(weight)
         nn.init.xavier_uniform_(self.last.weight, generator=torch.Generator().manual_seed(0))
-        nn.init.zeros_(self.last.bias)
+        self.last.bias.data.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -99,21 +107,24 @@ class Can(nn.Module):
         """Mean and variance that every normalisation sees for these pictures: (N, 3, H, W) → (N, layers, 2, width)."""
         found = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
+            assert isinstance(norm, AdaptiveNorm)
             x = conv(x)
             mean, variance = picture_statistics(x)
             found.append(torch.stack((mean, variance), 1).flatten(2))
-            scale, offset = norm.affine(mean, variance)
-            x = F.leaky_relu(x * scale + offset, NEGATIVE_SLOPE)
+            x = F.leaky_relu(norm.normalised(x, mean, variance), NEGATIVE_SLOPE)
         return torch.stack(found, 1)
 
     def affines(self, statistics: Tensor) -> Tensor:
         """Scale and offset of every layer for given statistics: (N, layers, 2, width) → the same shape."""
-        columns = statistics[..., None, None]
-        pairs = [norm.affine(columns[:, i, 0], columns[:, i, 1]) for i, norm in enumerate(self.norms)]
-        return torch.stack([torch.stack(pair, 1).flatten(2) for pair in pairs], 1)
+        identity, gain, beta = (
+            torch.stack([getattr(norm, name) for norm in self.norms])
+            for name in ("scale_identity", "scale_norm", "beta")
+        )
+        mean, variance = statistics.unbind(2)
+        return torch.stack(affine(mean, variance, identity[:, None], gain[:, None], beta), 2)
 
     def folded(self) -> FoldedCan:
-        """This network with normalisation left to the convolutions' weights and biases, folded for scale 1, offset 0."""
+        """This network with normalisation left to the convolutions, folded for scale 1 and offset 0."""
         return FoldedCan(self)
 
 

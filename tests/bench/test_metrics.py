@@ -212,7 +212,7 @@ def test_format_value() -> None:
     assert metrics.format_value(by_key["latency_ms.p50"], 1234.5678) == "1,234.57"
     assert metrics.format_value(by_key["work.limit_share"], 0.634) == "63.4"
     assert metrics.format_value(by_key["memory.host_peak_mib"], 0.0) == "0"
-    assert metrics.format_value(by_key["latency_ms.p50"], None) == "–"  # noqa: RUF001
+    assert metrics.format_value(by_key["latency_ms.p50"], None) == "–"
 
 
 def test_metric_keys_are_unique_and_name_their_unit() -> None:
