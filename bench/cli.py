@@ -155,7 +155,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--json", metavar="FILE", help="runs file; runs already in it stay")
     parser.add_argument("--output", metavar="DIR", help="folder for runs.json and the pictures that come out")
     parser.add_argument(
-        "--budget", type=float, default=60, metavar="SECONDS", help="measuring time of one case (default 60)"
+        "--budget", type=float, default=45, metavar="SECONDS", help="measuring time of one case (default 45)"
     )
     parser.add_argument(
         "--processes",
@@ -223,7 +223,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from bench.case import expand
 
     if not 0 < arguments.budget <= 86400:
-        raise UserError(f"`--budget {arguments.budget:g}`: out of range", "seconds, more than 0", "Try 60")
+        raise UserError(f"`--budget {arguments.budget:g}`: out of range", "seconds, more than 0", "Try 45")
     if arguments.processes is not None and not 1 <= arguments.processes <= 100:
         raise UserError(f"`--processes {arguments.processes}`: out of range", "1 to 100", "Try 3")
     cases, left_out = expand(_request(arguments, _words(arguments.res)))
@@ -254,7 +254,7 @@ def _print_runs(runs: list[dict[str, Any]], path: Path, folder: Path | None) -> 
     from reports.table import table_from_runs
 
     console = _console()
-    console.print(table_from_runs(runs))
+    console.print(table_from_runs(runs, console.width))
     console.print(f"[dim]runs: {path}[/]" + (f"[dim]; pictures: {folder}[/]" if folder else ""), soft_wrap=True)
 
 

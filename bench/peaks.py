@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,8 @@ def copy_gb_s(threads: int) -> float:
     """10^9 bytes per second, read and written, of copying 256 MiB with all threads."""
     source = np.ones(COPY_MIB << 18, np.float32)
     target = np.zeros_like(source)
-    parts = np.array_split(np.arange(source.size + 1), threads)
-    ranges = [slice(int(p[0]), int(p[-1]) + 1) for p in parts]
+    bounds = [source.size * i // threads for i in range(threads + 1)]
+    ranges = [slice(low, high) for low, high in pairwise(bounds)]
     with ThreadPoolExecutor(threads) as pool:
 
         def copy() -> None:

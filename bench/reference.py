@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -105,10 +106,10 @@ def _save(target: Path, y: np.ndarray) -> None:
 
 
 def _forget_oldest(folder: Path) -> None:
+    """Keeps the newest files up to CACHE_LIMIT_MIB, and all of the last hour: other runs may be about to read them."""
     files = sorted(folder.glob("*.npy"), key=lambda p: p.stat().st_mtime, reverse=True)
-    total = 0
+    total, recent = 0, time.time() - 3600
     for file in files:
         total += file.stat().st_size
-        # The newest stay whatever their size: the run that asked for them is about to read them.
-        if total > CACHE_LIMIT_MIB << 20 and file.stat().st_mtime < os.stat(folder).st_mtime - 3600:
+        if total > CACHE_LIMIT_MIB << 20 and file.stat().st_mtime < recent:
             file.unlink(missing_ok=True)

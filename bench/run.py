@@ -192,6 +192,7 @@ class _Execution:
         if "work" not in progress.run:
             progress.run["work"] = _work(case, prepared)
             progress.run["cold_start"]["build_s"] = prepared["prepare_s"]
+            progress.run["memory"]["weights_mib"] = _weights_mib(job["network"])
         environment = {**_thread_environment(case.threads), **engines.get(case.engine).environment(case.settings)}
         progress.rates.append(_machine_rate())
         start = time.perf_counter()
@@ -221,7 +222,7 @@ def _finish(progress: _Progress, plan: Plan, peaks: Mapping[str, Any]) -> None:
     run, results = progress.run, progress.results
     series = [r["series"] for r in results]
     samples = [s["samples"] for s in series]
-    progress.spent_s += (sum(samples[-1]) + sum(series[-1]["warmup"]) + series[-1]["first"]) / 1e3
+    progress.spent_s += (sum(samples[-1]) + sum(series[-1]["warmup"])) / 1e3
     width, height = progress.case.width, progress.case.height
     run["status"], run["reason"] = "ok", None
     run["contract"] = {**run["contract"], **results[0]["contract"]}
@@ -290,6 +291,12 @@ def _work(case: Case, prepared: Mapping[str, Any]) -> dict[str, Any]:
     if network.thumbnail:
         work += count_work(network.thumbnail.onnx_path, case.input_shape)
     return {"gmac": work.macs / 1e9, "min_bytes": work.min_bytes, "onnx_sha256": network.main.sha256}
+
+
+def _weights_mib(network: str) -> float:
+    from export.network import Network
+
+    return Path(Network.from_json(network).main.state_path).stat().st_size / 2**20
 
 
 def _place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:

@@ -83,9 +83,10 @@ def _converse(
         pass  # it died before it read its job; the exit status below says how
     result, peak_mib = None, 0.0
     for event in _events(process):
+        peak_mib = max(peak_mib, _resident_mib(process.pid))
         if event is None:
-            peak_mib = max(peak_mib, _resident_mib(process.pid))
-        elif event["event"] == "result":
+            continue
+        if event["event"] == "result":
             result = event["value"]
         elif event["event"] == "user_error":
             error = UserError(*event["parts"])
@@ -148,7 +149,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe and not pipe.closed:
             pipe.close()
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # also ends what the worker itself has started
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()

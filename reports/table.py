@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,45 +13,57 @@ from rich.text import Text
 Run = dict[str, Any]
 
 
-def table_from_runs(runs: Sequence[Run]) -> RenderableType:
-    """The table of these runs, in the order given, and its footnotes."""
-    parts: list[RenderableType] = [_table(runs)]
+def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
+    """The table of these runs, in the order given: what all share above it, what one must know to believe it below.
+
+    Args:
+        width: columns of the terminal; figures that do not fit are left out, the least needed first, and it is said.
+    """
+    shared = {name for name in _CHOICES if len(runs) > 1 and len({_choice(run, name) for run in runs}) == 1}
+    parts: list[RenderableType] = []
+    if shared:
+        parts.append(Text.from_markup("  ".join(f"[bold]{_choice(runs[0], n)}[/]" for n in _CHOICES if n in shared)))
+    columns = {name: [_choice(run, name) for run in runs] for name in _CHOICES if name not in shared}
+    columns |= dict(zip(_FIGURES, map(list, zip(*map(_figures, runs), strict=True)), strict=True))
+    dropped = [name for name in _DISPENSABLE if _width(columns) > width and columns.pop(name)]
+    parts.append(_table(columns))
     parts += [Text.from_markup(note) for note in _notes(runs)]
+    if dropped:
+        parts.append(Text(f"{', '.join(dropped)} left out to fit {width} columns; the runs file has all", style="dim"))
     return Group(*parts)
 
 
-def _table(runs: Sequence[Run]) -> Table:
+_FIGURES = ("median ms", "±", "fps", "MPx/s", "MiB", "PSNR dB", "SSIM", "of limit")
+_DISPENSABLE = ("MPx/s", "SSIM", "fps", "of limit", "MiB")
+
+
+def _choice(run: Run, name: str) -> str:
+    return _CHOICES[name](run["case"])
+
+
+def _table(columns: Mapping[str, Sequence[str]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
-    table.add_column("model", no_wrap=True)
-    table.add_column("in → out", no_wrap=True)
-    table.add_column("engine", no_wrap=True)
-    table.add_column("precision", no_wrap=True)
-    table.add_column("statistics", no_wrap=True)
-    for name in ("median ms", "95 %", "fps", "MPx/s", "MiB", "PSNR dB", "SSIM", "of limit"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for run in runs:
-        table.add_row(*_row(run))
+    for name in columns:
+        table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
 
 
-def _row(run: Run) -> list[str]:
-    case = run["case"]
-    head = [
-        case["model"] + ("" if case["trained"] else " [yellow]untrained[/]"),
-        _sizes(case),
-        case["engine"],
-        case["precision"],
-        case["statistics"] or "–",
-    ]
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    return sum(
+        max(len(name), *(Text.from_markup(cell).cell_len for cell in cells)) + 2 for name, cells in columns.items()
+    )
+
+
+def _figures(run: Run) -> list[str]:
     if run["status"] != "ok":
         colour = "red" if run["status"] == "failed" else "yellow"
-        return [*head, f"[{colour}]{run['status']}[/]"]
+        return [f"[{colour}]{run['status']}[/]", *[""] * (len(_FIGURES) - 1)]
     latency = run["latency_ms"]
-    mark = " [yellow]unstable[/]" if run["unstable"] else ""
     return [
-        *head,
-        _number(latency["p50"]) + mark,
-        _interval(latency),
+        _number(latency["p50"]),
+        _interval(latency) + (" [yellow]![/]" if run["unstable"] else ""),
         _number(run["throughput_fps"]),
         _number(run["work"]["mpixel_per_s"]),
         f"{run['memory']['host_peak_mib']:.0f}",
@@ -65,11 +77,21 @@ def _sizes(case: dict[str, Any]) -> str:
     return f"{w}x{h}" if (h, w) == (oh, ow) else f"{w}x{h} → {ow}x{oh}"
 
 
+_CHOICES = {
+    "model": lambda case: escape(case["model"]) + ("" if case["trained"] else " [yellow]untrained[/]"),
+    "in → out": _sizes,
+    "engine": lambda case: escape(case["engine"]),
+    "precision": lambda case: escape(case["precision"]),
+    "statistics": lambda case: escape(case["statistics"] or "–"),
+}
+"""Column → its text. A column in which all rows agree moves above the table, so that it fits an 80-column terminal."""
+
+
 def _interval(latency: dict[str, Any]) -> str:
     if not latency["ci95"]:
         return "none"
     low, high = latency["ci95"]
-    return f"±{(high - low) / 2 / latency['p50']:.1%}"
+    return f"{(high - low) / 2 / latency['p50']:.1%}"
 
 
 def _quality(quality: dict[str, Any] | None) -> tuple[str, str]:
@@ -99,7 +121,8 @@ def _notes(runs: Sequence[Run]) -> list[str]:
         if run["status"] != "ok":
             colour = "red" if run["status"] == "failed" else "yellow"
             notes.append(f"[{colour}]{run['status']}[/]: {_label(run)}: {escape(run['reason'])}")
-        notes += [f"[yellow]unstable[/]: {_label(run)}: {escape(reason)}" for reason in run["unstable"]]
+        if run["unstable"]:
+            notes.append(f"[yellow]! unstable[/]: {_label(run)}: {escape('; '.join(run['unstable']))}")
     if any(not run["case"]["trained"] for run in runs):
         notes.append(
             "[yellow]untrained[/]: initial weights. Speed and memory are those of the network; PSNR and SSIM say only "
@@ -116,7 +139,7 @@ def _contract_notes(ok: Sequence[Run]) -> list[str]:
     processes = "/".join(str(n) for n in sorted({len(r["latency_ms"]["samples"]) for r in ok}))
     lines = [
         "median ms: one picture, network only (no decoding, no colour conversion), "
-        f"{run['contract']['threads']} threads, {processes} processes a case; 95 %: interval of that median over "
+        f"{run['contract']['threads']} threads, {processes} processes a case; ±: 95 % interval of that median over "
         "processes.",
         "PSNR, SSIM: against FP32 torch with the network's published statistics, same weights and picture, planes in "
         "\\[0, 1], not clipped. MiB: peak of the whole process.",
