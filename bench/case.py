@@ -67,9 +67,16 @@ class Case:
         return 1, 3, self.height, self.width
 
     @property
+    def variant(self) -> str:
+        """`ENGINE`, followed by `:NAME=VALUE` for every setting that is not the engine's default."""
+        defaults = {s.name: s.default for s in engines.get(self.engine).settings}
+        changed = [f"{name}={value}" for name, value in self.settings.items() if value != defaults[name]]
+        return ":".join([self.engine, *changed])
+
+    @property
     def title(self) -> str:
         """A few words for progress lines."""
-        parts = [self.model, self.resolution, self.engine, self.precision, self.statistics or ""]
+        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics or ""]
         return " ".join(p for p in parts if p)
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +90,7 @@ class Request:
     models: Sequence[str]
     resolutions: Sequence[str]
     engines: Sequence[str] = ()
-    """Empty: the fastest usable one for the device, and torch_eager beside it."""
+    """ENGINE or ENGINE:NAME=VALUE; empty: the fastest usable one for the device, and torch_eager beside it."""
     precisions: Sequence[str] = ("fp32",)
     statistics: Sequence[str] = ()
     """Empty: as published."""
@@ -140,14 +147,14 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     _check_words(request.statistics, "--statistics", "way to obtain statistics", STATISTICS)
     specs = [reference_models.get(name) for name in _unique(request.models)]
     sizes = {word: resolution_size(word) for word in _unique(request.resolutions)}
-    chosen = [_usable(name, device) for name in _engine_names(request, device)]
     settings = parse_settings(request.settings)
+    chosen = [_variant(word, device, settings) for word in _engine_words(request, device)]
     threads = _threads(request.threads)
     weights = {spec.name: _weights(spec, request.weights) for spec in specs}
     cases, left_out = [], []
     for spec in specs:
         choices = itertools.product(_statistics(spec, request.statistics), sizes, chosen, _unique(request.precisions))
-        for statistics, word, engine, precision in choices:
+        for statistics, word, (engine, complete), precision in choices:
             case = Case(
                 model=spec.name,
                 resolution=word.lower(),
@@ -160,7 +167,7 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
                 weights=weights[spec.name][0],
                 weights_name=weights[spec.name][1],
                 threads=threads,
-                settings=engine.complete_settings(settings.get(engine.name, {})),
+                settings=complete,
             )
             reason = _no_precision(engine, device, precision)
             if reason:
@@ -203,10 +210,20 @@ def _threads(given: int | None) -> int:
     return given
 
 
-def _engine_names(request: Request, device: str) -> list[str]:
+def _engine_words(request: Request, device: str) -> list[str]:
     if request.engines:
         return _unique(request.engines)
     return _unique([engines.fastest(device), "torch_eager"])
+
+
+def _variant(
+    word: str, device: str, settings: Mapping[str, Mapping[str, str]]
+) -> tuple[engines.Engine, dict[str, str]]:
+    """`ENGINE` or `ENGINE:NAME=VALUE:...` → the engine with all its settings, those of the word before `--set`'s."""
+    name, *own = word.split(":")
+    engine = _usable(name, device)
+    given = parse_settings([f"{name}.{setting}" for setting in own]).get(name, {})
+    return engine, engine.complete_settings({**settings.get(name, {}), **given})
 
 
 def _usable(name: str, device: str) -> engines.Engine:

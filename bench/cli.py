@@ -103,7 +103,11 @@ def _add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
     """The choices that every command shares; `many`: comma-separated lists."""
     each = "[,...]" if many else ""
     parser.add_argument("--model", required=True, metavar=f"M{each}", help="network; `bench models` lists them")
-    parser.add_argument("--engine", metavar=f"E{each}", help="default: the fastest usable one" + _beside(many))
+    parser.add_argument(
+        "--engine",
+        metavar=f"E{each}",
+        help="or E:NAME=VALUE for a setting; default: the fastest usable one" + _beside(many),
+    )
     parser.add_argument("--precision", default="fp32", metavar=f"P{each}", help="fp32 (default), tf32, bf16")
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda:0")
     _add_network(parser, many)

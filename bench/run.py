@@ -354,6 +354,7 @@ def _new_run(case: Case, facts: Run) -> Run:
             "input_shape": list(case.input_shape),
             "output_shape": list(case.output_shape),
             "engine": case.engine,
+            "variant": case.variant,
             "engine_version": engines.get(case.engine).version(),
             "device": case.device,
             "precision": case.precision,
@@ -398,5 +399,5 @@ def _input_key(case: Case) -> str:
 
 
 def _file_name(case: Case) -> str:
-    parts = [case.model, case.resolution, case.engine, case.precision, case.statistics or ""]
-    return "-".join(p for p in parts if p)
+    parts = [case.model, case.resolution, case.variant, case.precision, case.statistics or ""]
+    return "-".join(p for p in parts if p).replace(":", "-")

@@ -80,7 +80,7 @@ def _sizes(case: dict[str, Any]) -> str:
 _CHOICES = {
     "model": lambda case: escape(case["model"]) + ("" if case["trained"] else " [yellow]untrained[/]"),
     "in → out": _sizes,
-    "engine": lambda case: escape(case["engine"]),
+    "engine": lambda case: escape(case.get("variant", case["engine"])),
     "precision": lambda case: escape(case["precision"]),
     "statistics": lambda case: escape(case["statistics"] or "–"),
 }
@@ -156,5 +156,11 @@ def _contract_notes(ok: Sequence[Run]) -> list[str]:
 
 def _label(run: Run) -> str:
     case = run["case"]
-    words = [case["model"], case["resolution"], case["engine"], case["precision"], case["statistics"] or ""]
+    words = [
+        case["model"],
+        case["resolution"],
+        case.get("variant", case["engine"]),
+        case["precision"],
+        case["statistics"] or "",
+    ]
     return escape(" ".join(word for word in words if word))
