@@ -149,6 +149,12 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     sizes = {word: resolution_size(word) for word in _unique(request.resolutions)}
     settings = parse_settings(request.settings)
     chosen = [_variant(word, device, settings) for word in _engine_words(request, device)]
+    for name in settings.keys() - {engine.name for engine, _ in chosen}:
+        raise UserError(
+            f"`--set {name}....`: engine `{name}` is not part of this command",
+            "settings of " + ", ".join(engine.name for engine, _ in chosen),
+            f"Add `--engine {name}` or drop the setting",
+        )
     threads = _threads(request.threads)
     weights = {spec.name: _weights(spec, request.weights) for spec in specs}
     cases, left_out = [], []
@@ -172,7 +178,7 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
             reason = _no_precision(engine, device, precision)
             if reason:
                 left_out.append((case, reason))
-            else:
+            elif case not in cases:  # 64x48 and 64X48, or a variant that only repeats a default
                 cases.append(case)
     if not cases:
         reasons = sorted({reason for _, reason in left_out})

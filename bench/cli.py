@@ -235,31 +235,37 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_calibration(arguments.calibration)
     path, folder = _store_path(arguments)
     store.prepare(path)
-    from bench.run import Plan, execute
+    from bench.run import NotStored, Plan, execute
 
     plan = Plan(
         cases, left_out, pictures, path, folder, arguments.calibration, arguments.budget, arguments.processes,
         arguments.argv,
     )  # fmt: skip
-    console = _console(stderr=True)
-    with _terminal(console) as reporter:
+    not_stored = None
+    with _terminal(_console(stderr=True)) as reporter:
         try:
             runs = execute(plan, reporter)
-        except store.StoreError as error:
-            error.exit_code = COULD_NOT_MEASURE  # type: ignore[attr-defined]
-            raise
+        except NotStored as failure:
+            runs, not_stored = failure.runs, failure
+    if not_stored:
+        _print_runs(runs, None, folder)
+        print(f"bench: {not_stored}", file=sys.stderr)
+        return COULD_NOT_MEASURE
     _print_runs(runs, path, folder)
-    if any(run["reason"] and "interrupted" in run["reason"] for run in runs):
+    if any("interrupted" in " ".join([run["reason"] or "", *run["unstable"]]) for run in runs):
         return INTERRUPTED
     return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
 
 
-def _print_runs(runs: list[dict[str, Any]], path: Path, folder: Path | None) -> None:
+def _print_runs(runs: list[dict[str, Any]], path: Path | None, folder: Path | None) -> None:
     from reports.table import table_from_runs
 
     console = _console()
     console.print(table_from_runs(runs, console.width))
-    console.print(f"[dim]runs: {path}[/]" + (f"[dim]; pictures: {folder}[/]" if folder else ""), soft_wrap=True)
+    places = {"runs": path, "pictures": folder}
+    console.print(
+        "; ".join(f"{name}: {place}" for name, place in places.items() if place), soft_wrap=True, markup=False
+    )
 
 
 def _pictures(images: str | None) -> list[tuple[str, Any]]:

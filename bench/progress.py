@@ -21,10 +21,10 @@ class TerminalReporter:
         self._console = console
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[doing]}"),
+            TextColumn("{task.fields[doing]}", style="dim", markup=False),
             console=console,
             transient=True,
             refresh_per_second=REFRESHES_PER_S,
@@ -42,7 +42,7 @@ class TerminalReporter:
     def stage(self, title: str, total: float | None = None) -> Iterator[Callable[[float, str], None]]:
         """One stage; without a total its bar only says that something goes on."""
         if not self._live:
-            self._console.print(title, markup=False)
+            self._console.print(title, markup=False, emoji=False)
         task = self._progress.add_task(title, total=total, doing="")
 
         def show(done: float, doing: str) -> None:

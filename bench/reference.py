@@ -5,6 +5,7 @@ Runs in a worker, since it needs torch. References are cached by content: networ
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -107,9 +108,13 @@ def _save(target: Path, y: np.ndarray) -> None:
 
 def _forget_oldest(folder: Path) -> None:
     """Keeps the newest files up to CACHE_LIMIT_MIB, and all of the last hour: other runs may be about to read them."""
-    files = sorted(folder.glob("*.npy"), key=lambda p: p.stat().st_mtime, reverse=True)
+    found = []
+    for file in folder.glob("*.npy"):
+        with contextlib.suppress(FileNotFoundError):  # another run forgot it first
+            status = file.stat()
+            found.append((status.st_mtime, status.st_size, file))
     total, recent = 0, time.time() - 3600
-    for file in files:
-        total += file.stat().st_size
-        if total > CACHE_LIMIT_MIB << 20 and file.stat().st_mtime < recent:
+    for used, size, file in sorted(found, reverse=True):
+        total += size
+        if total > CACHE_LIMIT_MIB << 20 and used < recent:
             file.unlink(missing_ok=True)

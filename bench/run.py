@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ import engines
 from bench import machine, metrics, stats, store
 from bench.case import Case
 from bench.spawn import Event, JobFailed, run_job
+from export.network import Network
 
 Run = dict[str, Any]
 MARGIN = 0.03
@@ -67,8 +69,11 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
 
     KeyboardInterrupt ends the measuring, not the function: what has been measured is returned, the rest is `skipped`.
 
+    A store that cannot be written does not end the measuring either; it is tried again after every process.
+
     Raises:
-        UserError: weights or pictures that a network refuses; the store cannot be written.
+        UserError: weights that a network refuses.
+        NotStored: the store could not be written at the end; the runs are in the error.
     """
     skeleton = _facts(plan)
     under_way = [_Progress(case, _new_run(case, skeleton)) for case in plan.cases]
@@ -79,10 +84,21 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
         except KeyboardInterrupt:
             for progress in under_way:
                 if not progress.done:
-                    _interrupted(progress)
+                    _interrupted(progress, plan)
     runs = [progress.run for progress in under_way] + left
-    store.put(plan.store_path, runs)
+    try:
+        store.put(plan.store_path, runs)
+    except store.StoreError as error:
+        raise NotStored(error, runs) from error
     return runs
+
+
+class NotStored(Exception):  # noqa: N818  carries a result
+    """Everything was measured, and the runs file could not be written."""
+
+    def __init__(self, error: store.StoreError, runs: list[Run]) -> None:
+        super().__init__(str(error))
+        self.error, self.runs = error, runs
 
 
 @dataclass
@@ -100,7 +116,8 @@ class _Execution:
                 if not progress.done:
                     self._process(progress, prepared[progress.case.model], inputs, round_number)
                     _finish(progress, self.plan, before)
-                    store.put(self.plan.store_path, [progress.run])
+                    with contextlib.suppress(store.StoreError):  # execute() tries again, and says it
+                        store.put(self.plan.store_path, [progress.run])
             if all(progress.done for progress in under_way):
                 break
         after = self._peaks()
@@ -118,11 +135,10 @@ class _Execution:
             if _input_key(case) in found:
                 continue
             paths: list[str] = []
-            for name, picture in self.plan.pictures:
+            for _, picture in self.plan.pictures:
                 path = self.scratch / f"{len(found)}-{len(paths)}.npy"
                 np.save(path, tensor_from_picture(fit_picture(picture, *case.input_size), case.spec))
                 paths.append(str(path))
-                del name
             found[_input_key(case)] = paths
         return found
 
@@ -140,7 +156,6 @@ class _Execution:
                 "threads": cases[0].threads,
                 "inputs": {path: path for key in {_input_key(c) for c in cases} for path in inputs[key]},
             }
-            start = time.perf_counter()
             environment = engines.get("torch_eager").environment(engines.get("torch_eager").complete_settings({}))
             try:
                 with self.reporter.stage(f"prepare {model}") as show:
@@ -152,7 +167,6 @@ class _Execution:
                     if progress.case.model == model:
                         _fail(progress, f"could not be exported: {failure.reason}", failure.log)
                 prepared[model] = {}
-            prepared[model]["prepare_s"] = time.perf_counter() - start
         return prepared
 
     def _peaks(self) -> dict[str, Any]:
@@ -177,7 +191,7 @@ class _Execution:
         published = str(case.spec.statistics[0] if case.spec.statistics else None)
         folder = self.plan.picture_folder
         slice_s = self.plan.budget_s / (self.plan.processes or LIMIT_MIN)
-        job = {
+        job: dict[str, Any] = {
             "job": "case",
             "case": case.to_dict(),
             "network": prepared["networks"][str(case.statistics)],
@@ -189,10 +203,14 @@ class _Execution:
             "parities": [prepared["references"][str(case.statistics)][p] for p in paths],
             "picture": str(folder / f"{_file_name(case)}.png") if folder else None,
         }
-        if "work" not in progress.run:
-            progress.run["work"] = _work(case, prepared)
-            progress.run["cold_start"]["build_s"] = prepared["prepare_s"]
-            progress.run["memory"]["weights_mib"] = _weights_mib(job["network"])
+        if progress.run["work"] is None:
+            network = Network.from_json(job["network"])
+            progress.run["cold_start"]["build_s"] = network.export_s
+            progress.run["memory"]["weights_mib"] = Path(network.main.state_path).stat().st_size / 2**20
+            try:
+                progress.run["work"] = _work(case, network)
+            except ValueError as error:
+                return _fail(progress, f"its work could not be counted: {error}", "")
         environment = {**_thread_environment(case.threads), **engines.get(case.engine).environment(case.settings)}
         progress.rates.append(_machine_rate())
         start = time.perf_counter()
@@ -200,8 +218,9 @@ class _Execution:
             with self.reporter.stage(f"{case.title} · process {number + 1}", total=slice_s) as show:
                 progress.results.append(run_job(job, environment, lambda e: _show(e, show, start)))
         except JobFailed as failure:
-            _fail(progress, failure.reason, failure.log)
+            return _fail(progress, failure.reason, failure.log)
         progress.rates.append(_machine_rate())
+        return None
 
 
 def _phases(show: Callable[[float, str], None]) -> Callable[[Event], None]:
@@ -282,21 +301,13 @@ def _machine_rate() -> float:
     return 2 * 1024**3 / best_s(lambda: a @ a, 25) / 1e9
 
 
-def _work(case: Case, prepared: Mapping[str, Any]) -> dict[str, Any]:
-    from export.network import Network
+def _work(case: Case, network: Network) -> dict[str, Any]:
     from export.work import count_work
 
-    network = Network.from_json(prepared["networks"][str(case.statistics)])
     work = count_work(network.main.onnx_path, case.input_shape)
     if network.thumbnail:
         work += count_work(network.thumbnail.onnx_path, case.input_shape)
     return {"gmac": work.macs / 1e9, "min_bytes": work.min_bytes, "onnx_sha256": network.main.sha256}
-
-
-def _weights_mib(network: str) -> float:
-    from export.network import Network
-
-    return Path(Network.from_json(network).main.state_path).stat().st_size / 2**20
 
 
 def _place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
@@ -370,6 +381,7 @@ def _new_run(case: Case, facts: Run) -> Run:
         "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
         "memory": {"host_peak_mib": None, "device_peak_mib": None, "plan_mib": None, "weights_mib": None},
         "quality": {"vs_reference": None, "vs_original": None, "convention": metrics.CONVENTION},
+        "work": None,
         "energy": None,
         "unstable": [],
     }
@@ -381,8 +393,9 @@ def _fail(progress: _Progress, reason: str, log: str) -> None:
     progress.done = True
 
 
-def _interrupted(progress: _Progress) -> None:
+def _interrupted(progress: _Progress, plan: Plan) -> None:
     if progress.results:
+        _finish(progress, plan, (progress.run["work"] or {}).get("peaks", {}))  # the last process may be unaccounted
         progress.run["unstable"].append(f"interrupted after {len(progress.results)} processes")
     else:
         progress.run |= {"status": "skipped", "reason": "interrupted before it was measured"}

@@ -50,7 +50,7 @@ def run_job(
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker"],
+            [sys.executable, "-P", "-m", "bench.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -127,7 +127,8 @@ def _death(status: int, peak_mib: float) -> str:
             f"last seen at {peak_mib:.0f} MiB of {total:.0f} MiB"
         )
     if status < 0:
-        return f"the worker died of {signal.Signals(-status).name}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"the worker died of {known.get(-status, f'signal {-status}')}"
     return f"the worker ended with status {status} and no result"
 
 

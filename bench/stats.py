@@ -36,17 +36,17 @@ def order_interval(samples: Sequence[float]) -> tuple[float, float] | None:
     """
     n = len(samples)
     ordered = sorted(samples)
-    tail, k = 0.0, 0
-    while True:
-        tail += math.comb(n, k) / 2**n
-        if 2 * tail > 1 - CONFIDENCE:
-            break
+    limit = round((1 - CONFIDENCE) / 2 * 10**6) * 2**n // 10**6
+    term, tail, k = 1, 1, 0  # in integers: binomial(n, k), its sum so far; 2^n overflows a float from n = 1024
+    while tail <= limit:
+        term = term * (n - k) // (k + 1)
         k += 1
+        tail += term
     return None if k == 0 else (ordered[k - 1], ordered[n - k])
 
 
 def median_interval(processes: Sequence[Sequence[float]]) -> tuple[float, float] | None:
-    """95 % interval of the median latency that a further process on this machine would show.
+    """95 % interval of the median latency of this case on this machine, over all the processes one could start.
 
     With two processes or more the unit is the process: Student's t over the medians of the processes, since samples
     of one process agree far better with each other (0.3 %) than with those of the next (up to 26 %). With one

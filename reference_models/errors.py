@@ -20,8 +20,16 @@ class UserError(Exception):
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was most likely meant to be, or None where none is near."""
     known = list(known)
-    found = difflib.get_close_matches(word.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
-    return next((k for k in known if found and k.lower() == found[0]), None)
+    found = difflib.get_close_matches(word.lower(), [k.lower() for k in known], n=3, cutoff=0.5)
+
+    def likeness(k: str) -> tuple[float, int]:
+        """Between equally near words the one with the longer common beginning: `can23` means can24, not can32."""
+        ratio = difflib.SequenceMatcher(None, k.lower(), word.lower()).ratio()
+        return round(ratio, 6), next(
+            (i for i, (a, b) in enumerate(zip(k.lower(), word.lower(), strict=False)) if a != b), len(k)
+        )
+
+    return max((k for k in known if k.lower() in found), key=likeness, default=None)
 
 
 def unknown(option: str, word: str, noun: str, known: Iterable[str], todo: str) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,12 +23,12 @@ def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
     shared = {name for name in _CHOICES if len(runs) > 1 and len({_choice(run, name) for run in runs}) == 1}
     parts: list[RenderableType] = []
     if shared:
-        parts.append(Text.from_markup("  ".join(f"[bold]{_choice(runs[0], n)}[/]" for n in _CHOICES if n in shared)))
+        parts.append(_marked("  ".join(f"[bold]{_choice(runs[0], n)}[/]" for n in _CHOICES if n in shared)))
     columns = {name: [_choice(run, name) for run in runs] for name in _CHOICES if name not in shared}
     columns |= dict(zip(_FIGURES, map(list, zip(*map(_figures, runs), strict=True)), strict=True))
     dropped = [name for name in _DISPENSABLE if _width(columns) > width and columns.pop(name)]
     parts.append(_table(columns))
-    parts += [Text.from_markup(note) for note in _notes(runs)]
+    parts += [_marked(note) for note in _notes(runs)]
     if dropped:
         parts.append(Text(f"{', '.join(dropped)} left out to fit {width} columns; the runs file has all", style="dim"))
     return Group(*parts)
@@ -46,14 +47,17 @@ def _table(columns: Mapping[str, Sequence[str]]) -> Table:
     for name in columns:
         table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)
     for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
+        table.add_row(*map(_marked, row))
     return table
 
 
+def _marked(text: str) -> Text:
+    """Text with our own markup; without emoji codes, which every `conv.cc:100:` in a message would be."""
+    return Text.from_markup(text, emoji=False)
+
+
 def _width(columns: Mapping[str, Sequence[str]]) -> int:
-    return sum(
-        max(len(name), *(Text.from_markup(cell).cell_len for cell in cells)) + 2 for name, cells in columns.items()
-    )
+    return sum(max(len(name), *(_marked(cell).cell_len for cell in cells)) + 2 for name, cells in columns.items())
 
 
 def _figures(run: Run) -> list[str]:
@@ -100,7 +104,7 @@ def _quality(quality: dict[str, Any] | None) -> tuple[str, str]:
     if not quality["finite"]:
         return "[red]NaN[/]", "[red]NaN[/]"
     psnr = "∞" if quality["identical"] else f"{quality['psnr_db']:.1f}"
-    return psnr, "–" if quality["ssim"] is None else f"{quality['ssim']:.4f}"
+    return psnr, "–" if quality["ssim"] is None else f"{math.floor(quality['ssim'] * 1e4) / 1e4:.4f}"
 
 
 def _number(value: float) -> str:
@@ -136,11 +140,12 @@ def _notes(runs: Sequence[Run]) -> list[str]:
 def _contract_notes(ok: Sequence[Run]) -> list[str]:
     run = ok[0]
     machine, peaks = run["machine"], run["work"]["peaks"]
-    processes = "/".join(str(n) for n in sorted({len(r["latency_ms"]["samples"]) for r in ok}))
+    counts = sorted({len(r["latency_ms"]["samples"]) for r in ok})
+    processes = "/".join(map(str, counts)) + (" process" if counts == [1] else " processes")
+    of = "of the samples of one process" if counts == [1] else "of that median over processes"
     lines = [
         "median ms: one picture, network only (no decoding, no colour conversion), "
-        f"{run['contract']['threads']} threads, {processes} processes a case; ±: 95 % interval of that median over "
-        "processes.",
+        f"{run['contract']['threads']} threads, {processes} a case; ±: 95 % interval {of}.",
         "PSNR, SSIM: against FP32 torch with the network's published statistics, same weights and picture, planes in "
         "\\[0, 1], not clipped. MiB: peak of the whole process.",
         f"machine: {escape(machine['cpu'])}, {machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",

@@ -1,0 +1,169 @@
+"""The machine's limits at toy size: what is timed, what is copied, and that the numbers are of this world."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import peaks
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "SIDE", 64)
+    monkeypatch.setattr(peaks, "COPY_MIB", 1)
+
+
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps run once and take a second, as best_s would say; the list counts them."""
+    calls: list[int] = []
+
+    def best_s(step: Any, *_: object) -> float:
+        step()
+        calls.append(1)
+        return 1.0
+
+    monkeypatch.setattr(peaks, "best_s", best_s)
+    return calls
+
+
+# best_s
+
+
+def test_best_is_the_fastest_call_after_an_untimed_first() -> None:
+    now, durations, calls = 0.0, iter([0.001, 5.0, 3.0, 4.0]), []
+
+    def step() -> None:
+        nonlocal now
+        calls.append(now)
+        now += next(durations)
+
+    assert peaks.best_s(step, repeats=3, clock=lambda: now) == pytest.approx(3.0)
+    assert len(calls) == 4
+
+
+def test_time_between_calls_is_not_timed() -> None:
+    """A clock that moves by itself between the steps: one tick per look, and the step takes two more."""
+    ticks = 0
+
+    def clock() -> float:
+        nonlocal ticks
+        ticks += 1
+        return float(ticks)
+
+    def step() -> None:
+        nonlocal ticks
+        ticks += 2
+
+    assert peaks.best_s(step, repeats=5, clock=clock) == 3.0
+
+
+# The copy
+
+
+@pytest.mark.parametrize("threads", range(1, 6))
+@pytest.mark.usefixtures("small", "instant")
+def test_copy_touches_every_element_once(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 1 << 18
+    counts = np.zeros(size, np.int64)
+    pieces: list[int] = []
+
+    def copyto(target: np.ndarray, source: np.ndarray) -> None:
+        assert target.size == source.size
+        first = (target.__array_interface__["data"][0] - target.base.__array_interface__["data"][0]) // 4
+        counts[first : first + target.size] += 1
+        pieces.append(target.size)
+        assert (source == 1).all()
+
+    monkeypatch.setattr(np, "copyto", copyto)
+    assert peaks.copy_gb_s(threads) == pytest.approx(2 * size * 4 / 1e9)  # read and written, in the second it takes
+    assert (counts == 1).all()
+    assert len(pieces) == threads
+    assert max(pieces) - min(pieces) <= 1
+
+
+@pytest.mark.usefixtures("instant")
+def test_copy_needs_no_memory_beyond_what_it_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 MiB here and there; a machine at its limit must not fail over the bookkeeping."""
+    monkeypatch.setattr(peaks, "COPY_MIB", 8)
+    tracemalloc.start()
+    try:
+        peaks.copy_gb_s(2)
+        peak_mib = tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+    assert peak_mib < 2.2 * 8
+
+
+# The product
+
+
+@pytest.mark.usefixtures("small", "instant")
+def test_product_is_2_n3_floating_point_operations_by_each_library() -> None:
+    assert peaks.matmul_gflop_s(1) == pytest.approx({"numpy": 2 * 64**3 / 1e9, "onnxruntime": 2 * 64**3 / 1e9})
+
+
+@pytest.mark.usefixtures("small")
+def test_onnxruntime_really_multiplies() -> None:
+    a, b = (np.random.default_rng(i).random((64, 64), dtype=np.float32) for i in (0, 1))
+    c = peaks._onnxruntime_matmul(1).run(None, {"a": a, "b": b})[0]
+    np.testing.assert_allclose(c, a @ b, rtol=1e-5)
+
+
+def test_bf16_is_none_where_the_processor_or_the_library_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import engines
+    from bench import machine
+
+    monkeypatch.setattr(machine, "has_bf16", lambda: False)
+    assert peaks.matmul_bf16_gflop_s(1) is None
+    monkeypatch.setattr(machine, "has_bf16", lambda: True)
+    monkeypatch.setattr(type(engines.get("openvino")), "missing", lambda _: "not installed")
+    assert peaks.matmul_bf16_gflop_s(1) is None
+
+
+@pytest.mark.usefixtures("small")
+def test_bf16_is_measured_where_openvino_is() -> None:
+    from bench import machine
+
+    pytest.importorskip("openvino")
+    if not machine.has_bf16():
+        pytest.skip("this processor has no bf16")
+    rate = peaks.matmul_bf16_gflop_s(1)
+    assert rate is not None
+    assert 1e-3 < rate < 1e6
+
+
+# All of them
+
+
+@pytest.mark.usefixtures("small")
+def test_limits_of_a_processor() -> None:
+    found = peaks.measure_peaks("cpu", 2, bf16=False)
+    assert set(found) == {
+        "fp32_gflop_s", "fp32_by", "fp32_all_gflop_s", "bf16_gflop_s", "copy_gb_s", "threads", "method",
+    }  # fmt: skip
+    rates = found["fp32_all_gflop_s"]
+    assert set(rates) == {"numpy", "onnxruntime"}
+    assert all(math.isfinite(rate) and 1e-3 < rate < 1e6 for rate in rates.values())
+    assert found["fp32_gflop_s"] == max(rates.values()) == rates[found["fp32_by"]]
+    assert found["bf16_gflop_s"] is None
+    assert 1e-2 < found["copy_gb_s"] < 1e4
+    assert found["threads"] == 2
+    assert found["method"] == "best of 7: 64³ matrix product, copy of 1 MiB (bytes read and written)"
+
+
+@pytest.mark.usefixtures("small")
+def test_bf16_is_asked_only_where_a_case_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "matmul_bf16_gflop_s", lambda threads: 100.0 + threads)
+    assert peaks.measure_peaks("cpu", 2, bf16=True)["bf16_gflop_s"] == 102
+    assert peaks.measure_peaks("cpu", 2, bf16=False)["bf16_gflop_s"] is None
+
+
+def test_a_cuda_device_is_asked_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "_cuda_peaks", lambda device: {"device": device})
+    assert peaks.measure_peaks("cuda:1", 2, bf16=True) == {"device": "cuda:1"}

@@ -1,0 +1,89 @@
+"""Progress by what reaches the console: lines in a log, one live line in a terminal, and no markup but our own."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bench.progress import TerminalReporter
+
+
+def log() -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, width=100, force_terminal=False), file
+
+
+def terminal() -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, width=100, force_terminal=True, color_system=None, force_interactive=True), file
+
+
+def test_a_log_gets_one_line_a_stage_whatever_happens_in_it() -> None:
+    console, file = log()
+    with TerminalReporter(console) as reporter:
+        for title in ("prepare can24", "can24 1440p null fp32"):
+            with reporter.stage(title, total=2.0) as show:
+                for i in range(50):
+                    show(i / 10, f"{i} samples")
+    assert file.getvalue() == "prepare can24\ncan24 1440p null fp32\n"
+
+
+def test_a_log_has_no_terminal_codes() -> None:
+    console, file = log()
+    with TerminalReporter(console) as reporter, reporter.stage("machine's peaks") as show:
+        show(0, "x")
+    assert "\x1b" not in file.getvalue()
+
+
+def test_a_terminal_shows_what_is_being_done() -> None:
+    console, file = terminal()
+    with TerminalReporter(console) as reporter, reporter.stage("can24 · process 1", total=10.0) as show:
+        show(5.0, "12 samples after 3 warm-ups")
+        reporter._progress.refresh()
+        text = file.getvalue()
+    assert "can24 · process 1" in text
+    assert "12 samples after 3 warm-ups" in text
+
+
+def test_the_bar_never_passes_its_end_and_stands_still_without_a_total() -> None:
+    console, _ = terminal()
+    with TerminalReporter(console) as reporter:
+        with reporter.stage("known", total=2.0) as show:
+            show(1.0, "")
+            assert reporter._progress.tasks[0].completed == 1.0
+            show(99.0, "")
+            assert reporter._progress.tasks[0].completed == 2.0
+        with reporter.stage("unknown") as show:
+            show(99.0, "")
+            assert reporter._progress.tasks[0].completed == 0
+            assert reporter._progress.tasks[0].total is None
+
+
+def test_a_stage_is_gone_when_it_is_over_even_by_an_error() -> None:
+    console, _ = terminal()
+    with TerminalReporter(console) as reporter:
+        with pytest.raises(KeyboardInterrupt), reporter.stage("x"):
+            raise KeyboardInterrupt
+        assert reporter._progress.tasks == []
+
+
+def test_nothing_is_left_in_the_terminal_and_the_cursor_is_shown_again() -> None:
+    console, file = terminal()
+    with pytest.raises(ValueError, match="x"), TerminalReporter(console) as reporter, reporter.stage("x"):
+        raise ValueError("x")
+    assert file.getvalue().rfind("\x1b[?25h") > file.getvalue().rfind("\x1b[?25l")
+    assert reporter._progress.live.is_started is False
+
+
+@pytest.mark.parametrize("name", ["photo[/x].png", "[red]a[/]", "[/]", "a[bold", "back\\"])
+def test_names_of_pictures_and_models_are_no_markup(name: str) -> None:
+    """`bench apply` shows the name of every picture, and users name their pictures as they like."""
+    for console, file in (log(), terminal()):
+        with TerminalReporter(console) as reporter, reporter.stage(f"apply {name}") as show:
+            show(0, f"doing {name}")
+            reporter._progress.refresh()
+        assert f"apply {name}" in file.getvalue()
+        if console.is_terminal:
+            assert f"doing {name}" in file.getvalue()

@@ -1,0 +1,193 @@
+"""References equal what torch computes, are made once per content, and the oldest are forgotten first."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import reference
+from bench.reference import prepare
+from export.network import Network
+
+Prepare = Callable[..., tuple[dict[str, Any], list[str]]]
+
+
+@pytest.fixture
+def ask(cache: Path) -> Prepare:
+    """`ask(inputs, …)` prepares can24; gives the result and the references that had to be computed."""
+
+    def call(inputs: dict[str, str], **more: Any) -> tuple[dict[str, Any], list[str]]:
+        job = {
+            "model": "can24", "weights": None, "statistics": ["image"], "calibration": None, "threads": 1,
+            "inputs": inputs, **more,
+        }  # fmt: skip
+        phases: list[str] = []
+        found = prepare(job, lambda event, name: phases.append(name))
+        return found, [phase for phase in phases if phase.startswith("reference")]
+
+    return call
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[[int], str]:
+    """`picture(seed)` → .npy file of random pixels that no other test has."""
+
+    def write(seed: int, size: tuple[int, int] = (24, 32)) -> str:
+        path = tmp_path / f"{seed}-{len(list(tmp_path.iterdir()))}.npy"
+        np.save(path, np.random.default_rng([seed, 77]).random((1, 3, *size), dtype=np.float32))
+        return str(path)
+
+    return write
+
+
+def test_reference_is_what_torch_computes(ask: Prepare, picture: Callable[..., str]) -> None:
+    import torch
+
+    from reference_models import create_model
+
+    path = picture(1)
+    found, _ = ask({"a": path})
+    with torch.inference_mode():
+        expected = create_model("can24")(torch.from_numpy(np.load(path))).numpy()
+    got = np.load(found["references"]["image"]["a"])
+    assert got.dtype == np.float32
+    assert got.shape == (1, 3, 24, 32)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_networks_come_with_their_files(ask: Prepare, picture: Callable[..., str]) -> None:
+    found, _ = ask({"a": picture(2)})
+    network = Network.from_json(found["networks"]["image"])
+    assert (network.model, network.statistics) == ("can24", "image")
+    assert Path(network.main.onnx_path).is_file()
+    assert Path(network.main.state_path).is_file()
+
+
+def test_the_same_picture_and_weights_are_computed_once(ask: Prepare, picture: Callable[..., str]) -> None:
+    first, computed = ask({"a": picture(3)})
+    assert computed == ["reference can24 image 32x24"]
+    again, computed = ask({"b": picture(3)})  # another file and key with the same content
+    assert computed == []
+    assert again["references"]["image"]["b"] == first["references"]["image"]["a"]
+
+
+def test_a_hit_is_used_again_and_so_stays_longest(ask: Prepare, picture: Callable[..., str]) -> None:
+    found, _ = ask({"a": picture(4)})
+    path = Path(found["references"]["image"]["a"])
+    os.utime(path, (1, 1))
+    ask({"a": picture(4)})
+    assert time.time() - path.stat().st_mtime < 60
+
+
+def test_another_picture_is_another_reference(ask: Prepare, picture: Callable[..., str]) -> None:
+    found, computed = ask({"a": picture(5), "b": picture(6)})
+    assert len(computed) == 2
+    a, b = (np.load(found["references"]["image"][key]) for key in "ab")
+    assert not np.array_equal(a, b)
+
+
+def test_equal_bytes_of_another_shape_are_another_reference(
+    ask: Prepare, tmp_path: Path, picture: Callable[..., str]
+) -> None:
+    turned = tmp_path / "turned.npy"
+    np.save(turned, np.load(picture(7)).reshape(1, 3, 32, 24))
+    found, computed = ask({"a": picture(7), "b": str(turned)})
+    assert len(computed) == 2
+    assert np.load(found["references"]["image"]["b"]).shape == (1, 3, 32, 24)
+
+
+def test_other_weights_are_another_reference(ask: Prepare, picture: Callable[..., str], can24_weights: Path) -> None:
+    untrained, _ = ask({"a": picture(8)})
+    trained, computed = ask({"a": picture(8)}, weights=str(can24_weights))
+    assert len(computed) == 1
+    a, b = (np.load(found["references"]["image"]["a"]) for found in (untrained, trained))
+    assert not np.array_equal(a, b)
+
+
+def test_published_statistics_are_computed_beside_those_asked_for(ask: Prepare, picture: Callable[..., str]) -> None:
+    """`vs_reference` compares with the network as published, whatever the case's own statistics."""
+    found, _ = ask({"a": picture(9)}, statistics=["frozen"])
+    assert list(found["networks"]) == list(found["references"]) == ["image", "frozen"]
+    assert found["references"]["image"]["a"] != found["references"]["frozen"]["a"]
+
+
+def test_without_pictures_only_the_networks_asked_for_are_made(ask: Prepare) -> None:
+    found, computed = ask({}, statistics=["frozen"])
+    assert list(found["networks"]) == ["frozen"]
+    assert found["references"] == {"frozen": {}}
+    assert computed == []
+
+
+def test_no_half_written_reference_is_left(ask: Prepare, picture: Callable[..., str], cache: Path) -> None:
+    def fail(file: Any, y: np.ndarray) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "save", fail)
+        target = cache / "references" / "whole.npy"
+        with pytest.raises(OSError, match="No space"):
+            reference._save(target, np.zeros(3))
+    assert not target.exists()
+    assert not list((cache / "references").glob("*.tmp"))
+
+
+# Forgetting
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], set[str]]:
+    """`shelf({name: hours since use})`: files of 1 MiB, a limit of 3 MiB; what _forget_oldest leaves of them."""
+    monkeypatch.setattr(reference, "CACHE_LIMIT_MIB", 3)
+    folder = tmp_path / "references"
+    folder.mkdir()
+
+    def fill(ages_h: dict[str, float]) -> set[str]:
+        for name, age_h in ages_h.items():
+            (folder / f"{name}.npy").write_bytes(bytes(1 << 20))
+            os.utime(folder / f"{name}.npy", (time.time() - age_h * 3600,) * 2)
+        reference._forget_oldest(folder)
+        return {path.stem for path in folder.glob("*.npy")}
+
+    return fill
+
+
+def test_the_oldest_go_first(shelf: Callable[[dict[str, float]], set[str]]) -> None:
+    assert shelf({"e": 50, "a": 10, "c": 30, "b": 20, "d": 40}) == {"a", "b", "c"}
+
+
+def test_below_the_limit_nothing_goes_however_old(shelf: Callable[[dict[str, float]], set[str]]) -> None:
+    assert shelf({"a": 1e4, "b": 2e4, "c": 3e4}) == {"a", "b", "c"}
+
+
+def test_what_was_used_within_the_hour_stays_whatever_its_size(shelf: Callable[[dict[str, float]], set[str]]) -> None:
+    """The run that asked for it, or another one, is about to read it."""
+    assert shelf({"a": 0, "b": 0, "c": 0.5, "d": 0.9, "e": 1.1, "f": 2}) == {"a", "b", "c", "d"}
+
+
+def test_old_files_go_although_nothing_was_added_for_days(
+    shelf: Callable[[dict[str, float]], set[str]], tmp_path: Path
+) -> None:
+    """The folder's own time says when a file was last added, not what is old now."""
+    ages = {"a": 100.0, "b": 100.1, "c": 100.2, "d": 100.3, "e": 100.4}
+    for name in ages:
+        (tmp_path / "references" / f"{name}.npy").write_bytes(b"")
+    os.utime(tmp_path / "references", (time.time() - 360_000,) * 2)
+    assert shelf(ages) == {"a", "b", "c"}
+
+
+def test_a_file_that_another_process_forgot_first_is_no_error(
+    shelf: Callable[[dict[str, float]], set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "references" / "dangling.npy").symlink_to(tmp_path / "gone")  # listed, and without a status
+    assert shelf({"a": 1}) >= {"a"}
+
+
+def test_an_empty_cache_is_no_error(tmp_path: Path) -> None:
+    reference._forget_oldest(tmp_path / "never made")
