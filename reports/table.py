@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -104,7 +103,12 @@ def _quality(quality: dict[str, Any] | None) -> tuple[str, str]:
     if not quality["finite"]:
         return "[red]NaN[/]", "[red]NaN[/]"
     psnr = "∞" if quality["identical"] else f"{quality['psnr_db']:.1f}"
-    return psnr, "–" if quality["ssim"] is None else f"{math.floor(quality['ssim'] * 1e4) / 1e4:.4f}"
+    return psnr, "–" if quality["ssim"] is None else _ssim(quality["ssim"])
+
+
+def _ssim(value: float) -> str:
+    """Four digits; 1.0000 is kept for pictures that are equal."""
+    return f"{value if value >= 1 else min(value, 0.9999):.4f}"
 
 
 def _number(value: float) -> str:
