@@ -244,11 +244,8 @@ def _usable(name: str, device: str) -> engines.Engine:
 
 
 def _no_precision(engine: engines.Engine, device: str, precision: str) -> str | None:
-    known = engine.precisions.get(device.partition(":")[0], ())
-    if precision in known:
-        return None
-    where = f"only {', '.join(known)}" if known else "nothing"
-    return f"engine `{engine.name}` has no {precision} on {device.partition(':')[0]}, {where}"
+    reason = engine.precision_missing(device, precision)
+    return f"engine `{engine.name}`: {reason}" if reason else None
 
 
 def _statistics(spec: ModelSpec, asked: Sequence[str]) -> Sequence[str | None]:

@@ -91,7 +91,7 @@ class _Version(str):
     """The version, looked up only when it is printed."""
 
     def __new__(cls) -> _Version:
-        return super().__new__(cls, "fullres")
+        return super().__new__(cls, "%(prog)s")
 
     def __mod__(self, _: object) -> str:
         from importlib import metadata

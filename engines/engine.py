@@ -73,6 +73,14 @@ class Engine(ABC):
         """None when the engine can use this device here, else one sentence that says why not."""
         return None
 
+    def precision_missing(self, device: str, precision: str) -> str | None:
+        """None when the engine computes in this precision here, else one sentence that says why not."""
+        kind = device.partition(":")[0]
+        known = self.precisions.get(kind, ())
+        if precision in known:
+            return None
+        return f"no {precision} on {kind}, only {', '.join(known)}" if known else f"does not run on {kind}"
+
     def complete_settings(self, given: Mapping[str, str]) -> dict[str, str]:
         """Every setting with its value.
 
@@ -107,11 +115,11 @@ class Engine(ABC):
             raise UserError(
                 f"engine `{self.name}`: {reason}", "a usable engine (`bench engines` lists them)", self.install
             )
-        kind = options.device.partition(":")[0]
-        if options.precision not in self.precisions.get(kind, ()):
+        reason = self.precision_missing(options.device, options.precision)
+        if reason:
             raise UserError(
-                f"engine `{self.name}`: no {options.precision} on {kind}",
-                ", ".join(self.precisions.get(kind, ())) or f"a device among {', '.join(self.precisions)}",
+                f"engine `{self.name}`: {reason}",
+                "a precision and device of this engine (`bench engines` lists them)",
                 "Choose another precision or engine",
             )
         return self._load(graph, options)
@@ -132,15 +140,16 @@ class Session(ABC):
         self._bound: tuple[int, ...] | None = None
 
     def bind(self, x: np.ndarray) -> None:
-        """Makes `x` (N, C, H, W) float32 the input of the runs that follow; copies it to the device where there is one.
+        """Makes `x` (1, C, H, W) float32 the input of the runs that follow; copies it to the device where there is one.
 
         Raises:
             UserError: wrong shape or dtype.
         """
-        if x.ndim != 4 or x.dtype != np.float32 or 0 in x.shape:
-            hint = "Add the batch axis" if x.ndim == 3 else "Convert the array first"
+        planes = self.graph.planes
+        if x.ndim != 4 or x.shape[:2] != (1, planes) or x.dtype != np.float32 or 0 in x.shape:
+            hint = "Add the batch axis" if x.ndim == 3 else "Convert the array, and run pictures one by one"
             raise UserError(
-                f"input `{INPUT}`: got {x.shape} {x.dtype}", "(N, C, H, W) float32 without empty axes", hint
+                f"input `{INPUT}`: got {x.shape} {x.dtype}", f"(1, {planes}, H, W) float32 without empty axes", hint
             )
         self._bind(np.ascontiguousarray(x))
         self._bound = x.shape
@@ -160,7 +169,7 @@ class Session(ABC):
         return np.array(self._read(), dtype=np.float32)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One inference: {`x`: (N, C, H, W) float32} → {`y`: float32}. For use, not for timing: it copies.
+        """One inference: {`x`: (1, C, H, W) float32} → {`y`: float32}. For use, not for timing: it copies.
 
         Raises:
             UserError: wrong name, shape or dtype.

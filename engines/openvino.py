@@ -35,6 +35,16 @@ class OpenVinoEngine(Engine):
     def version(self) -> str:
         return package_version(("openvino",))
 
+    def precision_missing(self, device: str, precision: str) -> str | None:
+        reason = super().precision_missing(device, precision)
+        if reason or precision != "bf16" or self.missing():
+            return reason
+        import openvino
+
+        if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return None
+        return "no bf16 on this processor: the plugin would compute in fp32 and call it bf16"
+
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         return allocator_environment(settings)
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from engines.engine import Engine, Options, Session
 from export.network import Network
-from reference_models.errors import UserError
 
 
 def load_network(engine: Engine, network: Network, options: Options) -> Session:
@@ -40,12 +39,6 @@ class ThumbnailSession(Session):
         }
 
     def _bind(self, x: np.ndarray) -> None:
-        if x.shape[0] != 1:
-            raise UserError(
-                f"statistics `thumbnail`: got a batch of {x.shape[0]}",
-                "one picture, since its statistics are folded into the weights",
-                "Run the pictures one by one",
-            )
         self._small.bind(x)
         self._main.bind(x)
 

@@ -40,11 +40,13 @@ def cache_folder() -> Path:
 
 def content_key(request: ExportRequest) -> str:
     """SHA-256 over all that a network's files depend on, in hexadecimal, shortened to 32 digits."""
+    spec = request.spec
     facts = {
-        "spec": [request.spec.factory, sorted((k, repr(v)) for k, v in request.spec.options.items())],
+        "spec": [spec.name, spec.factory, spec.channels, spec.size_multiple, spec.upscale],
+        "options": sorted((k, repr(v)) for k, v in spec.options.items()),
         "weights": file_sha256(request.weights) if request.weights else None,
         "statistics": request.statistics,
-        "calibration": [hashlib.sha256(p.tobytes()).hexdigest() for p in request.calibration],
+        "calibration": [hashlib.sha256(repr(p.shape).encode() + p.tobytes()).hexdigest() for p in request.calibration],
         "code": code_sha256(),
         "versions": {name: metadata.version(name) for name in ("torch", "onnx", "onnxscript")},
     }

@@ -25,6 +25,8 @@ class Graph:
     options: Mapping[str, object]
     role: str
     """Which module of the factory's it is: `published`, `folded`, or `thumbnail_affines`."""
+    planes: int = 3
+    """Of the input."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Network:
     """Per layer the weight and bias of `main` that take a scale (axis 0) and an offset; empty without `thumbnail`."""
     opset: int
     upscale: int
+    export_s: float = 0.0
+    """Seconds that making these files took, when they were made; they are cached."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

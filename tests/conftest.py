@@ -1,13 +1,17 @@
-"""Fixtures of all tests: the reference data beside the checkout, and a writer of TensorFlow checkpoints."""
+"""Fixtures of all tests: published data beside the checkout, networks of random weights, and a checkpoint writer."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from export.network import Network
 
 _DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "bool": 10, "uint8": 4, "float16": 19}
 
@@ -20,6 +24,123 @@ def originals() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data in {folder}; set FULLRES_ORIGINALS to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache folder of every test that asks for it, here and in the processes that it starts: FULLRES_CACHE."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("FULLRES_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def randomise() -> Callable[..., Any]:
+    """`randomise(can, seed)` gives a CAN random weights, in place, and returns it; see `_randomise`."""
+    return _randomise
+
+
+@pytest.fixture(scope="session")
+def can24_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A safetensors file of random weights of can24 in which every parameter matters."""
+    from safetensors.torch import save_file
+
+    from reference_models import create_model
+
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_file(_randomise(create_model("can24")).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def calibration() -> list[np.ndarray]:
+    """Two uint8 (H, W, 3) pictures of different sizes and brightness."""
+    rng = np.random.default_rng(5)
+    return [rng.integers(0, 200, (40, 56, 3), np.uint8), rng.integers(90, 256, (31, 33, 3), np.uint8)]
+
+
+@pytest.fixture(scope="session")
+def networks(cache: Path, can24_weights: Path, calibration: list[np.ndarray]) -> Mapping[str, Network]:
+    """can24 with `can24_weights`, exported once for each kind of statistics."""
+    from export.to_onnx import ExportRequest, export_network
+    from reference_models import get
+
+    spec = get("can24")
+    used = {"frozen": calibration}
+    return {s: export_network(ExportRequest(spec, str(can24_weights), s, used.get(s, ())), cache) for s in _STATISTICS}
+
+
+@pytest.fixture(scope="session")
+def expected(can24_weights: Path, calibration: list[np.ndarray]) -> Callable[[str, np.ndarray], np.ndarray]:
+    """`expected(statistics, x)`: what torch makes of x with `can24_weights`; uses neither export nor engines."""
+    import torch
+
+    from reference_models import create_model, get
+    from reference_models.networks.statistics import ThumbnailAffines, calibrated_affines, fold_
+    from reference_models.pictures import tensor_from_picture
+
+    can: Any = create_model("can24", str(can24_weights))
+    calibrated = [torch.from_numpy(tensor_from_picture(picture, get("can24"))) for picture in calibration]
+
+    def module(statistics: str, x: torch.Tensor) -> torch.nn.Module:
+        if statistics == "image":
+            return can
+        if statistics == "frozen":
+            return fold_(can.folded(), calibrated_affines(can, calibrated))
+        return fold_(can.folded(), ThumbnailAffines(can)(x))
+
+    def run(statistics: str, x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            tensor = torch.from_numpy(x)
+            return module(statistics, tensor)(tensor).numpy()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., np.ndarray]:
+    """`picture(height, width, seed)`: (1, 3, H, W) float32 in [0, 1], smooth with noise, its planes unlike."""
+    return _picture
+
+
+@pytest.fixture
+def cuda() -> str:
+    """The device `cuda:0`, for tests marked gpu; skips with the reason where there is none."""
+    from engines.installed import cuda_missing
+
+    if reason := cuda_missing("cuda:0"):
+        pytest.skip(reason)
+    return "cuda:0"
+
+
+_STATISTICS = ("image", "frozen", "thumbnail")
+
+
+def _picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    y, x = np.linspace(0, 3, height), np.linspace(0, 5, width)
+    waves = [np.sin((i + 1) * y + seed)[:, None] * np.cos((3 - i) * x)[None] for i in range(3)]
+    level = np.array([0.3, 0.5, 0.65])[:, None, None]
+    return (level + 0.2 * np.stack(waves) + rng.uniform(-0.1, 0.1, (3, height, width)))[None].astype(np.float32)
+
+
+def _randomise(can: Any, seed: int = 0) -> Any:
+    """Random weights under which a CAN neither explodes nor dies out: planes of about unit size, output near [0, 1]."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for conv, norm in zip(can.convs, can.norms, strict=True):
+            # The taps around the centre see zeros where the dilation is larger than the picture.
+            conv.weight.normal_(0, conv.weight[0].numel() ** -0.5, generator=generator)
+            conv.weight[:, :, 1, 1] *= 2
+            norm.scale_identity.uniform_(0.3, 0.6, generator=generator)
+            norm.scale_norm.uniform_(0.4, 0.7, generator=generator)
+            norm.beta.normal_(0, 0.3, generator=generator)
+        can.last.weight.normal_(0, 0.08, generator=generator)
+        can.last.bias.uniform_(0.4, 0.6, generator=generator)
+    return can
 
 
 @pytest.fixture(scope="session")

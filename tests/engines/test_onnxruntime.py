@@ -1,0 +1,142 @@
+"""onnxruntime: what a session is built with, and that outputs land in bound memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+import engines
+from engines import installed
+from engines.engine import Options
+from engines.onnxruntime import ENGINE
+from engines.thumbnail import load_network
+from reference_models.errors import UserError
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """What every session was built with: (options, providers), in order; none is built."""
+    found = []
+
+    class Session:
+        def __init__(self, model, options, providers):
+            found.append((options, providers))
+
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+    return found
+
+
+def load(networks, device="cpu", precision="fp32", threads=1, **settings):
+    return ENGINE._load(
+        networks["frozen"].main, Options(device, precision, threads, ENGINE.complete_settings(settings))
+    )
+
+
+def test_threads_and_defaults_reach_the_session(networks, built):
+    load(networks, threads=3)
+    options, providers = built[0]
+    assert options.intra_op_num_threads == 3
+    assert options.inter_op_num_threads == 1
+    assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    assert options.get_session_config_entry("session.set_denormal_as_zero") == "1"
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert providers == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [("extended", "ORT_ENABLE_EXTENDED"), ("basic", "ORT_ENABLE_BASIC"), ("off", "ORT_DISABLE_ALL")],
+)
+def test_the_graph_setting_is_the_optimisation_level(networks, built, value, level):
+    load(networks, graph=value)
+    assert built[0][0].graph_optimization_level == getattr(ort.GraphOptimizationLevel, level)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "entry"),
+    [("denormals", "keep", "session.set_denormal_as_zero"), ("spin", "off", "session.intra_op.allow_spinning")],
+)
+def test_a_setting_reaches_the_session(networks, built, setting, value, entry):
+    load(networks, **{setting: value})
+    assert built[0][0].get_session_config_entry(entry) == "0"
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("tf32", "1")])
+def test_on_cuda_tf32_is_used_when_asked_for_alone_and_the_cpu_never(networks, built, precision, tf32):
+    load(networks, "cuda:1", precision)
+    ((name, options),) = built[0][1]
+    assert name == "CUDAExecutionProvider"
+    assert (options["device_id"], options["use_tf32"]) == ("1", tf32)
+
+
+def test_every_graph_level_gives_the_same_numbers(networks, expected, picture):
+    x = picture(20, 30)
+    for level in ("all", "extended", "basic", "off"):
+        with load(networks, graph=level) as session:
+            assert np.abs(session.run({"x": x})["y"] - expected("frozen", x)).max() < 1e-4
+
+
+def test_outputs_land_in_one_buffer_for_as_long_as_an_input_is_bound(networks, picture):
+    with load(networks) as session:
+        session.bind(picture(12, 20))
+        places = set()
+        for _ in range(3):
+            session.enqueue()
+            places.add(session._read().ctypes.data)
+        assert len(places) == 1
+        assert session._read().any()
+
+
+def test_a_graph_whose_output_is_no_picture_is_read_too(networks, picture):
+    with ENGINE.load(networks["thumbnail"].thumbnail, Options(settings=ENGINE.complete_settings({}))) as session:
+        assert session.run({"x": picture(20, 30)})["y"].shape == (8, 2, 24)
+
+
+def test_an_input_is_bound_without_a_copy(networks, picture):
+    x = picture(12, 20)
+    with load(networks) as session:
+        before = session.run({"x": x})["y"]
+        x *= 0.5
+        session.enqueue()
+        assert np.abs(session.read() - before).max() > 1e-2
+
+
+def test_refit_refuses_a_name_that_the_file_does_not_have(networks):
+    options = Options(settings=ENGINE.complete_settings({}), refittable=("nowhere",))
+    with (
+        ENGINE.load(networks["frozen"].main, options) as session,
+        pytest.raises(ValueError, match="no initializer 'nowhere'"),
+    ):
+        session.refit({"nowhere": np.zeros(1, np.float32)})
+
+
+def test_a_build_without_cuda_says_so(monkeypatch):
+    monkeypatch.setattr(installed, "cuda_device_count", lambda: 1)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert ENGINE.device_missing("cuda:0") == "this build of ONNX Runtime has no CUDA provider"
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert ENGINE.device_missing("cuda:0") is None
+    assert "does not exist" in ENGINE.device_missing("cuda:1")
+
+
+def test_a_device_that_is_not_there_is_no_reason_to_use_the_cpu(networks, monkeypatch):
+    monkeypatch.setattr(installed, "cuda_device_count", lambda: 0)
+    with pytest.raises(UserError, match="engine `onnxruntime`: device `cuda:0` does not exist"):
+        ENGINE.load(networks["frozen"].main, Options("cuda:0", settings=ENGINE.complete_settings({})))
+
+
+def test_the_version_names_the_wheel():
+    assert ENGINE.version() in {f"onnxruntime-gpu {ort.__version__}", f"onnxruntime {ort.__version__}"}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("statistics", ["image", "frozen", "thumbnail"])
+def test_cuda_in_fp32_is_as_exact_as_the_cpu(cuda, networks, expected, picture, statistics):
+    if reason := ENGINE.device_missing(cuda):
+        pytest.skip(reason)
+    x = picture(64, 96)
+    options = Options(cuda, settings=ENGINE.complete_settings({}))
+    with load_network(engines.get("onnxruntime"), networks[statistics], options) as session:
+        wanted = expected(statistics, x)
+        assert np.abs(session.run({"x": x})["y"] - wanted).max() < 1e-4 * max(1, np.abs(wanted).max())

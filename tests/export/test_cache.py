@@ -1,0 +1,141 @@
+"""The cache folder and its errors, and the key: whatever a network's files depend on changes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import cache as module
+from export.cache import cache_folder, code_sha256, content_key
+from export.to_onnx import ExportRequest
+from reference_models import get
+from reference_models.errors import UserError
+
+PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+
+@pytest.fixture
+def request_(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
+    return ExportRequest(get("can24"), str(tmp_path / "w.safetensors"), "frozen", (PICTURE, PICTURE[::-1].copy()))
+
+
+@pytest.fixture
+def no_cache_variables(monkeypatch, tmp_path):
+    monkeypatch.delenv("FULLRES_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+# The key
+
+
+def test_equal_requests_have_equal_keys(request_):
+    again = dataclasses.replace(request_, calibration=[picture.copy() for picture in request_.calibration])
+    assert content_key(again) == content_key(request_)
+    assert len(content_key(request_)) == 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": None},
+        {"statistics": "image"},
+        {"statistics": None},
+        {"calibration": (PICTURE,)},
+        {"calibration": (PICTURE, PICTURE)},
+        {"calibration": (PICTURE + 1, PICTURE[::-1].copy())},
+        {"calibration": (PICTURE.reshape(6, 4, 3), PICTURE[::-1].copy())},
+        {"spec": get("can32")},
+        {"spec": dataclasses.replace(get("can24"), options={**get("can24").options, "width": 25})},
+        {"spec": dataclasses.replace(get("can24"), factory="another:Can")},
+        {"spec": dataclasses.replace(get("can24"), name="another")},
+        {"spec": dataclasses.replace(get("can24"), channels="RGB")},
+        {"spec": dataclasses.replace(get("can24"), upscale=2)},
+        {"spec": dataclasses.replace(get("can24"), size_multiple=2)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_the_files_depend_on_changes_the_key(request_, change):
+    assert content_key(dataclasses.replace(request_, **change)) != content_key(request_)
+
+
+def test_weights_count_by_content_and_not_by_name(request_, tmp_path):
+    before = content_key(request_)
+    copied = shutil.copy(request_.weights, tmp_path / "other.safetensors")
+    assert content_key(dataclasses.replace(request_, weights=str(copied))) == before
+    Path(request_.weights).write_bytes(b"Weights")
+    assert content_key(request_) != before
+
+
+def test_changed_code_changes_the_key(request_, monkeypatch):
+    before = content_key(request_)
+    monkeypatch.setattr(module, "code_sha256", lambda: "0" * 64)
+    assert content_key(request_) != before
+
+
+@pytest.mark.parametrize("library", ["torch", "onnx", "onnxscript"])
+def test_another_version_of_the_exporter_changes_the_key(request_, monkeypatch, library):
+    before, version = content_key(request_), metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "0" if name == library else version(name))
+    assert content_key(request_) != before
+
+
+def test_the_digest_of_the_code_covers_both_packages(monkeypatch, tmp_path):
+    for package in ("reference_models/networks", "export", "engines"):
+        (tmp_path / package).mkdir(parents=True)
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "export" / "cache.py"))
+
+    def digest(path=None):
+        if path:
+            (tmp_path / path).write_text("x = 1\n")
+        code_sha256.cache_clear()
+        return code_sha256()
+
+    try:
+        found = [digest(), digest("reference_models/networks/net.py"), digest("export/to_onnx.py")]
+        assert len(set(found)) == 3
+        assert digest("engines/null.py") == found[-1]
+    finally:
+        code_sha256.cache_clear()
+
+
+# The folder
+
+
+def test_fullres_cache_comes_first(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("FULLRES_CACHE", str(tmp_path / "a" / "b"))
+    assert cache_folder() == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+    assert not (tmp_path / "xdg").exists()
+    assert cache_folder() == tmp_path / "a" / "b"  # that it exists is no error
+
+
+def test_then_the_users_cache_folder(no_cache_variables, monkeypatch, tmp_path):
+    assert cache_folder() == tmp_path / "home" / ".cache" / "fullres"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "fullres"
+    monkeypatch.setenv("FULLRES_CACHE", "")  # empty counts as not set
+    assert cache_folder() == tmp_path / "xdg" / "fullres"
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_in_the_way_is_named(monkeypatch, tmp_path, below):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FULLRES_CACHE", str(tmp_path / "file" / below))
+    with pytest.raises(UserError, match=r"cache folder .*file.*: .*Expected a folder.*Set FULLRES_CACHE"):
+        cache_folder()
+
+
+def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FULLRES_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # the superuser may write everywhere
+    with pytest.raises(UserError, match=r"not writable.*Set FULLRES_CACHE"):
+        cache_folder()

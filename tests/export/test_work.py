@@ -1,0 +1,128 @@
+"""Work of a graph: against closed formulas of the published networks, and of tiny graphs made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from export.to_onnx import write_onnx
+from export.work import Work, count_work
+from reference_models import create_model
+
+PIXELS = 1920 * 1080
+SHAPE = (1, 3, 1080, 1920)
+
+
+def can_macs(width, layers):
+    return PIXELS * (27 * width + (layers - 1) * 9 * width**2 + 3 * width)
+
+
+def folded_parameters(width, layers):
+    return 27 * width + (layers - 1) * 9 * width**2 + layers * width + 3 * width + 3
+
+
+@pytest.fixture
+def save(tmp_path):
+    """`save(nodes, shapes of inputs, initializers, outputs)` → path of an ONNX file with these nodes."""
+
+    def write(nodes, inputs, initializers=(), outputs=("y",), domains=("",)):
+        values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        stored = [
+            numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in dict(initializers).items()
+        ]
+        graph = helper.make_graph([helper.make_node(*n, **a) for n, a in nodes], "g", values, ends, stored)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid(d, 20) for d in domains]), tmp_path / "g")
+        return str(tmp_path / "g")
+
+    return write
+
+
+def test_can24_at_1080p(networks):
+    for statistics in ("image", "frozen", "thumbnail"):
+        assert count_work(networks[statistics].main.onnx_path, SHAPE).macs == can_macs(24, 8)
+
+
+def test_can32_at_1080p(tmp_path):
+    write_onnx(create_model("can32").folded().eval(), tmp_path / "can32.onnx")
+    assert count_work(str(tmp_path / "can32.onnx"), SHAPE).macs == can_macs(32, 9)
+
+
+def test_least_bytes_are_input_weights_and_output_once(networks):
+    found = count_work(networks["frozen"].main.onnx_path, SHAPE).min_bytes
+    assert found == 4 * (3 * PIXELS + 3 * PIXELS + folded_parameters(24, 8))
+    image = count_work(networks["image"].main.onnx_path, SHAPE).min_bytes
+    assert image == pytest.approx(found, rel=1e-4)  # the same pictures; a few scalars and betas more or less
+
+
+def test_work_grows_with_the_picture_and_the_file_stays(networks):
+    path = networks["frozen"].main.onnx_path
+    before = onnx.load(path)
+    small, large = count_work(path, (1, 3, 10, 20)), count_work(path, (1, 3, 20, 20))
+    assert large.macs == 2 * small.macs
+    assert large.min_bytes - small.min_bytes == 4 * 6 * 200
+    assert onnx.load(path) == before
+
+
+def test_the_thumbnail_graph_is_a_sixteenth(networks):
+    work = count_work(networks["thumbnail"].thumbnail.onnx_path, SHAPE)
+    assert work.macs == (can_macs(24, 8) - PIXELS * 72) // 16  # without the last layer, which it does not need
+    assert work.min_bytes >= 4 * 3 * PIXELS
+
+
+def test_a_strided_grouped_convolution(save):
+    path = save(
+        [(("Conv", ["x", "w"], ["y"]), {"strides": [2, 2], "pads": [1, 1, 1, 1], "group": 2})],
+        {"x": [1, 4, 8, 10]},
+        {"w": (6, 2, 3, 3)},
+    )
+    work = count_work(path, (1, 4, 8, 10))
+    assert work.macs == 6 * 4 * 5 * (2 * 9)
+    assert work.min_bytes == 4 * (4 * 80 + 6 * 2 * 9 + 6 * 20)
+
+
+def test_a_transposed_convolution_counts_its_inputs(save):
+    path = save(
+        [(("ConvTranspose", ["x", "w"], ["y"]), {"strides": [3, 3]})], {"x": [1, 4, "h", "w"]}, {"w": (4, 5, 3, 3)}
+    )
+    work = count_work(path, (1, 4, 6, 7))
+    assert work.macs == 42 * 4 * 5 * 9
+    assert work.min_bytes == 4 * (42 * 4 + 4 * 5 * 9 + 5 * 18 * 21)
+
+
+def test_matrix_products_with_a_batch(save):
+    path = save([(("MatMul", ["x", "w"], ["y"]), {})], {"x": [2, 5, "rows", 7]}, {"w": (7, 3)})
+    assert count_work(path, (2, 5, 4, 7)).macs == 2 * 5 * 4 * 3 * 7
+
+
+@pytest.mark.parametrize(("transposed", "shape"), [(0, (4, 7)), (1, (7, 4))])
+def test_gemm_whichever_way_its_left_side_lies(save, transposed, shape):
+    path = save([(("Gemm", ["x", "w", "b"], ["y"]), {"transA": transposed})], {"x": shape}, {"w": (7, 3), "b": (3,)})
+    assert count_work(path, shape).macs == 4 * 3 * 7
+
+
+def test_other_operators_are_no_work(save):
+    path = save([(("Relu", ["x"], ["y"]), {})], {"x": [1, 3, "h", "w"]})
+    assert count_work(path, (1, 3, 5, 5)) == Work(0, 4 * 150)
+
+
+def test_two_works_add_up():
+    assert Work(3, 40) + Work(5, 100) == Work(8, 140)
+
+
+def test_a_weighted_node_of_unknown_shape_is_refused_by_name(save):
+    path = save(
+        [(("Mystery", ["x"], ["h"]), {"domain": "own"}), (("MatMul", ["h", "w"], ["y"]), {"name": "product"})],
+        {"x": [1, 3, 4, 7]},
+        {"w": (7, 3)},
+        domains=("", "own"),
+    )
+    with pytest.raises(ValueError, match=r"node 'product' \(MatMul\): shape of h, y is not known"):
+        count_work(path, (1, 3, 4, 7))
+
+
+def test_an_input_of_another_rank_is_refused(networks):
+    with pytest.raises(ValueError, match="zip"):
+        count_work(networks["frozen"].main.onnx_path, (3, 10, 20))

@@ -1,0 +1,220 @@
+"""The CAN network against an independent float64 NumPy implementation, published outputs, and its own folding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from reference_models import create_model, get
+from reference_models.networks.can import AdaptiveNorm, Can, picture_statistics
+from reference_models.networks.statistics import ThumbnailAffines, calibrated_affines, fold_
+from reference_models.pictures import calibration_pictures, picture_from_tensor, read_picture, tensor_from_picture
+
+OPERATORS = ["L0_smoothing", "Pencil_drawing", "Multiscale_tone_manipulation", "Dark_channel_dehazing"]
+SMALL = {"width": 5, "dilations": (1, 2, 4, 1)}
+
+
+def numpy_conv(x, weight, dilation):
+    """(C, H, W) float64 with an OIHW kernel, zeros around, same size out."""
+    reach = dilation * (weight.shape[2] // 2)
+    padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach)))
+    height, width = x.shape[1:]
+    y = np.zeros((weight.shape[0], height, width))
+    for row, column in np.ndindex(*weight.shape[2:]):
+        part = padded[:, row * dilation : row * dilation + height, column * dilation : column * dilation + width]
+        y += np.einsum("oi,ihw->ohw", weight[:, :, row, column], part)
+    return y
+
+
+def numpy_can(state, x, dilations):
+    """(C, H, W) through the network as the release describes it; returns the output and each layer's statistics."""
+    state, statistics = {name: tensor.double().numpy() for name, tensor in state.items()}, []
+    x = x.astype(np.float64)
+    for i, dilation in enumerate(dilations):
+        x = numpy_conv(x, state[f"convs.{i}.weight"], dilation)
+        pixels = x.shape[1] * x.shape[2]
+        mean = x.sum((1, 2)) / pixels
+        variance = ((x - mean[:, None, None]) ** 2).sum((1, 2)) / pixels
+        statistics.append((mean, variance))
+        normal = (x - mean[:, None, None]) / np.sqrt(variance + 0.001)[:, None, None]
+        normal += state[f"norms.{i}.beta"][:, None, None]
+        x = state[f"norms.{i}.scale_identity"] * x + state[f"norms.{i}.scale_norm"] * normal
+        x = np.maximum(0.2 * x, x)
+    return numpy_conv(x, state["last.weight"], 1) + state["last.bias"][:, None, None], np.array(statistics)
+
+
+def run(model, x):
+    with torch.inference_mode():
+        return model(torch.from_numpy(x)).numpy()
+
+
+@pytest.mark.parametrize("name", ["can24", "can32"])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (7, 5), (1, 1), (1, 6)])
+def test_random_weights_give_what_an_independent_implementation_gives(name, height, width, randomise, picture):
+    can = randomise(create_model(name), seed=1)
+    x = picture(height, width)
+    wanted, _ = numpy_can(can.state_dict(), x[0], get(name).options["dilations"])
+    assert np.abs(run(can, x)[0] - wanted).max() < 2e-5 * max(1, np.abs(wanted).max())
+
+
+def test_statistics_are_those_of_an_independent_implementation(randomise, picture):
+    can, x = randomise(Can(**SMALL)), picture(7, 9)
+    _, wanted = numpy_can(can.state_dict(), x[0], SMALL["dilations"])
+    with torch.inference_mode():
+        got = can.statistics(torch.from_numpy(x))
+    assert got.shape == (1, 4, 2, 5)
+    assert np.allclose(got[0].numpy(), wanted, atol=1e-5)
+
+
+def test_normalisation_has_epsilon_1e_3_and_biased_variance():
+    norm = AdaptiveNorm(1)
+    with torch.no_grad():
+        norm.scale_identity.zero_()
+        norm.scale_norm.fill_(1)
+        norm.beta.fill_(0.25)
+        side = 1e-3**0.5  # variance 1e-3, as large as epsilon; with n - 1 in the divisor it would be 2e-3
+        y = norm(torch.tensor([0.7 - side, 0.7 + side]).view(1, 1, 1, 2))
+        flat = norm(torch.full((1, 1, 3, 3), 0.7))
+    assert torch.allclose(y.flatten(), torch.tensor([0.25 - 0.5**0.5, 0.25 + 0.5**0.5]), atol=1e-5)
+    assert torch.allclose(flat, torch.full((1, 1, 3, 3), 0.25), atol=1e-5)  # beta alone: x is its own mean
+
+
+def test_both_branches_of_the_normalisation_have_their_own_scale():
+    norm = AdaptiveNorm(2)
+    x = torch.rand(1, 2, 4, 6)
+    assert torch.equal(norm(x), x)  # as initialised: identity
+    with torch.no_grad():
+        norm.scale_identity.fill_(0.5)
+        norm.scale_norm.fill_(2)
+        norm.beta.copy_(torch.tensor([0.1, -0.3]))
+        batch_norm = torch.nn.functional.batch_norm(x, None, None, bias=norm.beta, training=True, eps=1e-3)
+        assert torch.allclose(norm(x), 0.5 * x + 2 * batch_norm, atol=1e-5)
+
+
+def test_the_variance_of_a_bright_plane_with_little_contrast_does_not_cancel():
+    x = 1000 + 0.1 * torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    mean, variance = picture_statistics(x)
+    assert mean.item() == pytest.approx(x.double().mean().item(), rel=1e-6)
+    assert variance.item() == pytest.approx(x.double().var(correction=0).item(), rel=1e-2)
+
+
+def test_leaky_relu_has_slope_0_2():
+    can = Can(3, (1,))  # identity kernels
+    with torch.no_grad():
+        can.last.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
+        y = can(torch.tensor([-1.0, 0.0, 2.0]).view(1, 3, 1, 1))
+    assert torch.allclose(y.flatten(), torch.tensor([-0.2, 0.0, 2.0]))
+
+
+@pytest.mark.parametrize("name", ["can24", "can32"])
+def test_untrained_trunk_is_the_identity(name, picture):
+    can, x = create_model(name), picture(9, 11)
+    assert (x > 0).all()
+    assert all(norm.scale_identity == 1 and norm.scale_norm == 0 and not norm.beta.any() for norm in can.norms)
+    weight = can.last.weight.detach().numpy()[:, :3, 0, 0]
+    assert np.allclose(run(can, x)[0], np.einsum("oi,ihw->ohw", weight, x[0]), atol=1e-6)
+    bound = (6 / (can.last.in_channels + 3)) ** 0.5  # Glorot and Bengio 2010, equation 16
+    assert 0.8 * bound < can.last.weight.abs().max() < bound
+    assert not can.last.bias.any()
+
+
+def test_every_picture_of_a_batch_has_its_own_statistics(randomise, picture):
+    can = randomise(Can(**SMALL))
+    x = np.concatenate([picture(12, 17, 1), 0.2 * picture(12, 17, 2)])
+    both, alone = run(can, x), [run(can, x[i : i + 1])[0] for i in range(2)]
+    assert np.abs(both - np.stack(alone)).max() < 1e-5
+    with torch.inference_mode():
+        assert can.statistics(torch.from_numpy(x)).shape == (2, 4, 2, 5)
+        assert torch.allclose(can.statistics(torch.from_numpy(x))[1:], can.statistics(torch.from_numpy(x[1:])))
+
+
+@pytest.mark.parametrize("name", ["can24", "can32"])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (7, 5)])
+def test_folding_a_pictures_own_statistics_changes_nothing(name, height, width, randomise, picture):
+    can, x = randomise(create_model(name), seed=2), picture(height, width)
+    with torch.inference_mode():
+        affines = can.affines(can.statistics(torch.from_numpy(x)))
+    assert affines.shape == (1, len(can.convs), 2, can.last.in_channels)
+    published, folded = run(can, x), run(fold_(can.folded(), affines[0]), x)
+    assert np.abs(published - folded).max() < 1e-4 * max(1, np.abs(published).max())
+
+
+def test_folding_leaves_the_network_as_it_was(randomise):
+    can = randomise(Can(**SMALL))
+    before = {name: tensor.clone() for name, tensor in can.state_dict().items()}
+    fold_(can.folded(), torch.full((4, 2, 5), 3.0))
+    assert all(torch.equal(before[name], tensor) for name, tensor in can.state_dict().items())
+
+
+def test_the_refit_rule_names_every_convolution_with_normalisation():
+    folded = Can(**SMALL).folded()
+    assert folded.refit_rule == tuple((f"convs.{i}.weight", f"convs.{i}.bias") for i in range(4))
+    names = {name for pair in folded.refit_rule for name in pair}
+    assert set(dict(folded.named_parameters())) - names == {"last.weight", "last.bias"}
+
+
+# Published weights
+
+
+@pytest.mark.parametrize("crop", ["000001_y400_x300_191x253", "000007_y600_x500_33x40"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_published_float_outputs(originals, operator, crop):
+    folder = originals / "can24_an"
+    with np.load(folder / "float_crops" / f"{crop}.npz") as stored:
+        x, wanted = stored["input_bgr_u8"], stored[f"output_bgr_f32__{operator}"]
+    can = create_model("can24", str(folder / "weights" / f"{operator}.safetensors"))
+    got = run(can, np.ascontiguousarray(x.transpose(2, 0, 1)[None] / np.float32(255), np.float32))
+    assert np.abs(got[0].transpose(1, 2, 0) - wanted).max() < 2e-5
+
+
+def psnr(a, b, peak):
+    return 10 * np.log10(peak**2 / np.square(a.astype(np.float64) - b.astype(np.float64)).mean())
+
+
+def full_picture(originals, number):
+    return tensor_from_picture(read_picture(originals / "can24_an" / "inputs" / f"{number}.png"), get("can24"))
+
+
+def db_to_published(originals, operator, number):
+    can = create_model("can24", str(originals / "can24_an" / "weights" / f"{operator}.safetensors"))
+    y = run(can, full_picture(originals, number))
+    published = read_picture(originals / "can24_an" / "outputs" / operator / f"{number}.png")
+    return psnr(picture_from_tensor(y, get("can24")), published, 255)
+
+
+def test_published_picture_at_full_size(originals):
+    assert db_to_published(originals, "L0_smoothing", "000001") >= 85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["000001", "000007"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_all_published_pictures_at_full_size(originals, operator, number):
+    assert db_to_published(originals, operator, number) >= (85 if operator == "L0_smoothing" else 80)
+
+
+def statistics_db(originals, x):
+    """PSNR of `thumbnail` and of `frozen` statistics against `image`, L0_smoothing."""
+    can = create_model("can24", str(originals / "can24_an" / "weights" / "L0_smoothing.safetensors"))
+    pictures = [tensor_from_picture(picture, get("can24")) for _, picture in calibration_pictures()]
+    with torch.inference_mode():
+        affines = {
+            "thumbnail": ThumbnailAffines(can)(torch.from_numpy(x)),
+            "frozen": calibrated_affines(can, map(torch.from_numpy, pictures)),
+        }
+    published = run(can, x)
+    return {name: psnr(run(fold_(can.folded(), a), x), published, 1) for name, a in affines.items()}
+
+
+@pytest.mark.slow
+def test_what_other_statistics_cost_at_full_size(originals):
+    db = statistics_db(originals, full_picture(originals, "000001"))
+    assert db["thumbnail"] > 48
+    assert db["frozen"] > 40
+
+
+def test_what_other_statistics_cost_on_a_part(originals):
+    db = statistics_db(originals, np.ascontiguousarray(full_picture(originals, "000001")[:, :, 500:860, 300:780]))
+    assert 40 < db["thumbnail"] < 70
+    assert 30 < db["frozen"] < db["thumbnail"]
