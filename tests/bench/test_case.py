@@ -237,22 +237,22 @@ def test_a_precision_that_an_engine_lacks_is_left_out_with_the_reason() -> None:
     found, left_out = expand(ask(engines=["null", "onnxruntime"], precisions=["fp32", "bf16"]))
     assert [(c.engine, c.precision) for c in found] == [("null", "fp32"), ("onnxruntime", "fp32")]
     assert [(c.engine, c.precision, reason) for c, reason in left_out] == [
-        ("null", "bf16", "engine `null` has no bf16 on cpu, only fp32"),
-        ("onnxruntime", "bf16", "engine `onnxruntime` has no bf16 on cpu, only fp32"),
+        ("null", "bf16", "engine `null`: no bf16 on cpu, only fp32"),
+        ("onnxruntime", "bf16", "engine `onnxruntime`: no bf16 on cpu, only fp32"),
     ]
 
 
 def test_nothing_left_to_measure_is_wrong_use() -> None:
     error = refused(lambda: expand(ask(precisions=["fp16", "int8"])))
     assert error.what == (
-        "nothing to measure: engine `null` has no fp16 on cpu, only fp32; engine `null` has no int8 on cpu, only fp32"
+        "nothing to measure: engine `null`: no fp16 on cpu, only fp32; engine `null`: no int8 on cpu, only fp32"
     )
 
 
 def test_null_has_nothing_to_do_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     give_devices(monkeypatch, 1)
     error = refused(lambda: expand(ask(device="cuda:0")))
-    assert error.what == "nothing to measure: engine `null` has no fp32 on cuda, nothing"
+    assert error.what == "nothing to measure: engine `null`: does not run on cuda"
 
 
 # Settings
@@ -282,9 +282,9 @@ def test_a_setting_of_another_form_is_refused(word: str) -> None:
     ("word", "what", "advice"),
     [
         ("onnxruntme.graph=off", "`--engine onnxruntme`: not a known engine", "Did you mean onnxruntime?"),
-        ("onnxruntime.grap=off", "engine `onnxruntime` has no setting of this name", "Did you mean graph?"),
+        ("onnxruntime.grap=off", "engine `onnxruntime`: no setting of this name", "Did you mean graph?"),
         ("onnxruntime.graph=some", "not a value of this setting", "`bench engines --settings` describes them"),
-        ("null.graph=off", "engine `null` has no setting of this name", "`bench engines --settings` describes them"),
+        ("null.graph=off", "engine `null`: no setting of this name", "`bench engines --settings` describes them"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_refused(word: str, what: str, advice: str) -> None:
@@ -320,7 +320,7 @@ def test_a_variant_that_only_repeats_a_default_is_measured_once() -> None:
 @pytest.mark.parametrize(
     ("word", "what"),
     [
-        ("onnxruntime:grap=off", "engine `onnxruntime` has no setting of this name"),
+        ("onnxruntime:grap=off", "engine `onnxruntime`: no setting of this name"),
         ("onnxruntime:graph=some", "not a value of this setting"),
         ("onnxruntime:graph", "not of the form"),
         ("onnxruntime:", "not of the form"),

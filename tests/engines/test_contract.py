@@ -191,7 +191,7 @@ def test_a_wrong_input_is_answered_in_three_parts(case, networks, x, got, todo):
     with engine.load(networks["frozen"].main, options) as session, pytest.raises(UserError) as error:
         session.run({INPUT: x})
     assert error.value.what == f"input `x`: got {got}"
-    assert error.value.expected.startswith("(N, ")
+    assert error.value.expected.startswith("(1, 3, ")
     assert "H, W) float32" in error.value.expected
     assert error.value.todo.startswith(todo)
 

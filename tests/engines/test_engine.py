@@ -92,11 +92,11 @@ def test_a_device_that_is_missing_is_named():
 
 
 def test_a_precision_is_never_replaced_by_another():
-    with pytest.raises(UserError, match=r"engine `doubling`: no int8 on cpu\. Expected fp32, bf16\."):
+    with pytest.raises(UserError, match=r"engine `doubling`: no int8 on cpu, only fp32, bf16\. Expected a precision"):
         Doubling().load(GRAPH, Options(precision="int8"))
-    with pytest.raises(UserError, match=r"no fp32 on cuda\. Expected fp16\."):
+    with pytest.raises(UserError, match=r"no fp32 on cuda, only fp16\."):
         Doubling().load(GRAPH, Options("cuda:0", "fp32"))
-    with pytest.raises(UserError, match=r"no fp32 on tpu\. Expected a device among cpu, cuda\."):
+    with pytest.raises(UserError, match=r"does not run on tpu\. Expected a precision and device"):
         Doubling().load(GRAPH, Options("tpu:0"))
 
 

@@ -33,7 +33,7 @@ def test_it_reads_no_file():
 
     graph = Graph("/no/such.onnx", "", "/no/such.safetensors", "no.module:C", {}, "published")
     with engines.get("null").load(graph, Options(threads=3)) as session:
-        assert session.run({"x": np.ones((2, 3, 5, 4), np.float32)})["y"].shape == (2, 3, 5, 4)
+        assert session.run({"x": np.ones((1, 3, 5, 4), np.float32)})["y"].shape == (1, 3, 5, 4)
         assert session.contract["threads"] == 3
 
 

@@ -56,7 +56,7 @@ def test_scales_do_not_pile_up(session, picture):
 
 
 def test_a_batch_is_refused_in_three_parts(session):
-    with pytest.raises(UserError, match=r"got a batch of 2\. Expected one picture.*Run the pictures one by one\."):
+    with pytest.raises(UserError, match=r"got \(2, 3, 8, 8\).*Expected \(1, 3, H, W\).*run pictures one by one\."):
         session.bind(np.zeros((2, 3, 8, 8), np.float32))
 
 
