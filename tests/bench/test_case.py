@@ -282,9 +282,9 @@ def test_a_setting_of_another_form_is_refused(word: str) -> None:
     ("word", "what", "advice"),
     [
         ("onnxruntme.graph=off", "`--engine onnxruntme`: not a known engine", "Did you mean onnxruntime?"),
-        ("onnxruntime.grap=off", "engine `onnxruntime`: no setting of this name", "Did you mean graph?"),
+        ("onnxruntime.grap=off", "engine `onnxruntime` has no setting of this name", "Did you mean graph?"),
         ("onnxruntime.graph=some", "not a value of this setting", "`bench engines --settings` describes them"),
-        ("null.graph=off", "engine `null`: no setting of this name", "`bench engines --settings` describes them"),
+        ("null.graph=off", "engine `null` has no setting of this name", "`bench engines --settings` describes them"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_refused(word: str, what: str, advice: str) -> None:
@@ -320,7 +320,7 @@ def test_a_variant_that_only_repeats_a_default_is_measured_once() -> None:
 @pytest.mark.parametrize(
     ("word", "what"),
     [
-        ("onnxruntime:grap=off", "engine `onnxruntime`: no setting of this name"),
+        ("onnxruntime:grap=off", "engine `onnxruntime` has no setting of this name"),
         ("onnxruntime:graph=some", "not a value of this setting"),
         ("onnxruntime:graph", "not of the form"),
         ("onnxruntime:", "not of the form"),
