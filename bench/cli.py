@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from reference_models.errors import UserError, nearest
+from reference_models.errors import UserError, nearest, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,17 +35,51 @@ exit codes: 0 done, 1 a bug, 2 wrong use, 5 could not measure, 130 interrupted (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says wrong use in the house's three parts, with the nearest right word."""
+    """Says wrong use in the house's three parts, with the nearest right word. Options are not abbreviated."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but an unknown option or an empty value is named before anything that is missing."""
+        given = list(sys.argv[1:] if args is None else args)
+        if not any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
+            self._check(given)
+        found, left = super().parse_known_args(given, namespace)
+        if left:
+            raise UserError(
+                f"`{self.prog}`: `{left[0]}` is one word too many", "options and their values", self._help_shows()
+            )
+        return found, left
+
+    def _check(self, given: Sequence[str]) -> None:
+        for word, following in zip(given, [*given[1:], None], strict=False):
+            option, equals, value = word.partition("=")
+            if not option.startswith("--"):
+                continue
+            if option not in self._option_string_actions:
+                known = [w for w in self._option_string_actions if w.startswith("--")]
+                guess = nearest(option, known)
+                raise UserError(
+                    f"`{self.prog} {option}`: not an option of this command",
+                    ", ".join(known),
+                    f"Did you mean {guess}?" if guess else self._help_shows(),
+                )
+            given_value = value if equals else following
+            if given_value is not None and not given_value.strip(" ,"):
+                raise UserError(f"`{option}`: its value is empty", "a value", self._help_shows())
+
+    def _help_shows(self) -> str:
+        return f"`{self.prog} --help` shows them"
 
     def error(self, message: str) -> NoReturn:
-        words = [option for action in self._actions for option in action.option_strings]
-        for action in self._actions:
-            words += list(action.choices or ()) if isinstance(action, argparse._SubParsersAction) else []
-        wrong = next((w for w in sys.argv[1:] if f" {w}" in f" {message}" or f"'{w}'" in message), "")
-        guess = nearest(wrong, words) if wrong else None
-        expected = "the options of `" + self.prog + "`" if wrong else "complete options"
-        todo = f"Did you mean {guess}?" if guess else f"`{self.prog} --help` shows them"
-        raise UserError(f"`{self.prog}`: {message.replace(chr(10), ' ')}", expected, todo)
+        if match := re.search(r"invalid choice: '(.*?)'", message):
+            commands = [w for a in self._actions if isinstance(a, argparse._SubParsersAction) for w in a.choices]
+            raise unknown(self.prog, match[1], "command", commands, self._help_shows())
+        if match := re.fullmatch(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
+            kind = {"int": "a whole number", "float": "a number"}.get(match[2], match[2])
+            raise UserError(f"`{match[1]} {match[3]}`: not {kind}", kind, f"`{self.prog} --help` describes it")
+        raise UserError(f"`{self.prog}`: {message.replace(chr(10), ' ')}", "complete options", self._help_shows())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -429,6 +464,7 @@ def _picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
 
 def _export(arguments: argparse.Namespace) -> int:
     import shutil
+    import tempfile
 
     from bench.case import Request, expand
 
@@ -445,8 +481,12 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"`--output {target}`: not a place for the file", "FILE.onnx in an existing folder", "Change it"
         )
-    if not os.access(target.parent, os.W_OK):
-        raise UserError(f"`--output {target}`: its folder is not writable", "a writable folder", "Choose another")
+    try:
+        tempfile.TemporaryFile(dir=target.parent).close()  # root passes every permission check, /proc refuses all
+    except OSError:
+        raise UserError(
+            f"`--output {target}`: its folder is not writable", "a writable folder", "Choose another"
+        ) from None
     request = Request(
         [arguments.model], ["320p"], ["onnxruntime"], statistics=_words(arguments.statistics),
         device="cpu", weights=arguments.weights,
@@ -533,9 +573,13 @@ def _engines(arguments: argparse.Namespace) -> int:
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False)
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich itself would exit with 1, which here means a bug
+
+    console = Piped(stderr=stderr, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(stderr=stderr, highlight=False, width=160)  # a file or a CI log has no width: do not fold
+        console = Piped(stderr=stderr, highlight=False, width=160)  # a file or a CI log has no width: do not fold
     return console
 
 

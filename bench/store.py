@@ -69,6 +69,8 @@ def prepare(path: str | Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         exists = path.exists()
     if exists:
+        _refuse_non_file(path)  # before the lock is made: nothing may appear beside what is refused
+        _existing(path)
         put(path, [])
         return
     with _explained(path), _locked(path), _temporary(path) as temporary:
