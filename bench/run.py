@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any, Protocol
 
 import engines
-from bench import machine, metrics, stats, store
+from bench import record, stats, store
 from bench.case import Case
+from bench.record import Run
 from bench.spawn import Event, JobFailed, run_job
 from export.network import Network
 
-Run = dict[str, Any]
 MARGIN = 0.03
 """Processes are added until half the interval of the median is below this share of it, or the budget ends."""
 LIMIT_MIN, LIMIT_MAX = 3, 10
@@ -75,9 +71,9 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
         UserError: weights that a network refuses.
         NotStored: the store could not be written at the end; the runs are in the error.
     """
-    skeleton = _facts(plan)
-    under_way = [_Progress(case, _new_run(case, skeleton)) for case in plan.cases]
-    left = [_new_run(case, skeleton) | {"status": "skipped", "reason": reason} for case, reason in plan.left_out]
+    shared = record.facts(plan.argv, [name for name, _ in plan.pictures])
+    under_way = [_Progress(case, record.new_run(case, shared)) for case in plan.cases]
+    left = [record.new_run(case, shared) | {"status": "skipped", "reason": reason} for case, reason in plan.left_out]
     with tempfile.TemporaryDirectory(prefix="fullres-") as scratch:
         try:
             _Execution(plan, reporter, Path(scratch)).run(under_way)
@@ -122,7 +118,7 @@ class _Execution:
                 break
         after = self._peaks()
         for progress in under_way:
-            _place_under_roof(progress.run, _better(before, after))
+            record.place_under_roof(progress.run, record.better_peaks(before, after))
 
     def _write_inputs(self) -> dict[str, list[str]]:
         """`MODEL WIDTHxHEIGHT` → .npy files of the pictures, brought to that input size."""
@@ -204,11 +200,8 @@ class _Execution:
             "picture": str(folder / f"{_file_name(case)}.png") if folder else None,
         }
         if progress.run["work"] is None:
-            network = Network.from_json(job["network"])
-            progress.run["cold_start"]["build_s"] = network.export_s
-            progress.run["memory"]["weights_mib"] = Path(network.main.state_path).stat().st_size / 2**20
             try:
-                progress.run["work"] = _work(case, network)
+                record.describe_network(progress.run, case, Network.from_json(job["network"]))
             except ValueError as error:
                 return _fail(progress, f"its work could not be counted: {error}", "")
         environment = {**_thread_environment(case.threads), **engines.get(case.engine).environment(case.settings)}
@@ -239,53 +232,11 @@ def _finish(progress: _Progress, plan: Plan, peaks: Mapping[str, Any]) -> None:
     if progress.done:
         return
     run, results = progress.run, progress.results
-    series = [r["series"] for r in results]
-    samples = [s["samples"] for s in series]
-    progress.spent_s += (sum(samples[-1]) + sum(series[-1]["warmup"])) / 1e3
-    width, height = progress.case.width, progress.case.height
-    run["status"], run["reason"] = "ok", None
-    run["contract"] = {**run["contract"], **results[0]["contract"]}
-    run["latency_ms"] = {
-        "samples": samples,
-        "warmup": [[s["first"], *s["warmup"]] for s in series],
-        "steady": [s["steady"] for s in series],
-        **stats.summarise(samples),
-        "enqueue": None,
-    }
-    p50 = run["latency_ms"]["p50"]
-    run["throughput_fps"] = 1e3 / p50
-    run["work"]["mpixel_per_s"] = width * height / 1e6 / (p50 / 1e3)
-    run["cold_start"] |= {
-        "load_s": median(r["load_s"] for r in results),
-        "first_ms": median(s["first"] for s in series),
-        "load_s_all": [r["load_s"] for r in results],
-        "first_ms_all": [s["first"] for s in series],
-    }
-    run["memory"] |= {
-        "host_peak_mib": max(r["host_peak_mib"] for r in results),
-        "host_baseline_mib": median(r["host_baseline_mib"] for r in results),
-        "device_peak_mib": max(
-            (r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None
-        ),
-    }
-    if "quality" in results[0]:
-        run["quality"] |= results[0]["quality"]
-    run["machine_gflop_s"] = list(progress.rates)
-    run["unstable"] = stats.instability(samples, _disturbance(progress))
-    _place_under_roof(run, peaks)
-    share = stats.half_width_share(stats.median_interval(samples), p50)
+    record.update(run, progress.case, results, progress.rates, peaks)
+    progress.spent_s = sum(sum(r["series"]["samples"]) + sum(r["series"]["warmup"]) for r in results) / 1e3
+    share = stats.half_width_share(run["latency_ms"]["ci95"], run["latency_ms"]["p50"])
     enough = len(results) >= LIMIT_MIN and (share < MARGIN or progress.spent_s >= plan.budget_s)
     progress.done = len(results) >= plan.processes if plan.processes else enough or len(results) >= LIMIT_MAX
-
-
-def _disturbance(progress: _Progress) -> stats.Disturbance:
-    loads = [r["load"] for r in progress.results]
-
-    def worst(key: str) -> float | None:
-        return max((load[key] for load in loads if load[key] is not None), default=None)
-
-    slowest, fastest = min(progress.rates), max(progress.rates)
-    return stats.Disturbance(worst("steal_share"), worst("foreign_share"), slowest / fastest - 1)
 
 
 def _machine_rate() -> float:
@@ -299,92 +250,6 @@ def _machine_rate() -> float:
 
     a = np.ones((1024, 1024), np.float32)
     return 2 * 1024**3 / best_s(lambda: a @ a, 25) / 1e9
-
-
-def _work(case: Case, network: Network) -> dict[str, Any]:
-    from export.work import count_work
-
-    work = count_work(network.main.onnx_path, case.input_shape)
-    if network.thumbnail:
-        work += count_work(network.thumbnail.onnx_path, case.input_shape)
-    return {"gmac": work.macs / 1e9, "min_bytes": work.min_bytes, "onnx_sha256": network.main.sha256}
-
-
-def _place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
-    """Adds the roofline: the least time this machine's peaks allow, and the share of that limit the case reaches.
-
-    Source: Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009.
-    """
-    if run["status"] != "ok":
-        return
-    work, seconds = run["work"], run["latency_ms"]["p50"] / 1e3
-    peak = peaks.get(f"{run['case']['precision']}_gflop_s")
-    work["peaks"] = dict(peaks)
-    work["gflop_per_s"] = 2 * work["gmac"] / seconds
-    if not peak or not engines.get(run["case"]["engine"]).computes:
-        work["limit_share"] = work["limit"] = None
-        return
-    compute_s, copy_s = 2 * work["gmac"] / peak, work["min_bytes"] / 1e9 / peaks["copy_gb_s"]
-    work["limit"] = "matrix product" if compute_s >= copy_s else "copy"
-    work["limit_share"] = max(compute_s, copy_s) / seconds
-
-
-def _better(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The higher of each peak: a limit that the machine has shown once is a limit it has."""
-    merged = dict(before if "failed" in after else after)
-    if "failed" in before or "failed" in after:
-        return merged
-    for key in ("fp32_gflop_s", "bf16_gflop_s", "tf32_gflop_s", "copy_gb_s"):
-        if merged.get(key):
-            merged[key] = max(before[key], after[key])
-    if before["fp32_gflop_s"] > after["fp32_gflop_s"]:
-        merged["fp32_by"] = before["fp32_by"]
-    return merged
-
-
-def _facts(plan: Plan) -> Run:
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
-        "commit": machine.commit(),
-        "argv": [Path(sys.argv[0]).name, *plan.argv],
-        "pictures": [name for name, _ in plan.pictures],
-    }
-
-
-def _new_run(case: Case, facts: Run) -> Run:
-    return {
-        "id": uuid.uuid4().hex,
-        **facts,
-        "case": {
-            "model": case.model,
-            "weights": Path(case.weights_name).name,
-            "trained": case.weights is not None,
-            "resolution": case.resolution,
-            "input_shape": list(case.input_shape),
-            "output_shape": list(case.output_shape),
-            "engine": case.engine,
-            "variant": case.variant,
-            "engine_version": engines.get(case.engine).version(),
-            "device": case.device,
-            "precision": case.precision,
-            "statistics": case.statistics,
-            "tile": "off",
-            "settings": dict(case.settings),
-        },
-        "status": "skipped",
-        "reason": "not measured yet",
-        "contract": {"pre_post_processing": "excluded", "threads": case.threads, "in_flight": 1, "batch": 1},
-        "latency_ms": None,
-        "throughput_fps": None,
-        "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
-        "memory": {"host_peak_mib": None, "device_peak_mib": None, "plan_mib": None, "weights_mib": None},
-        "quality": {"vs_reference": None, "vs_original": None, "convention": metrics.CONVENTION},
-        "work": None,
-        "energy": None,
-        "unstable": [],
-    }
 
 
 def _fail(progress: _Progress, reason: str, log: str) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench import record, store
 from bench import run as run_module
-from bench import store
 from bench.case import Case, Request, expand
 from bench.run import Plan, execute
 from bench.spawn import JobFailed, run_job
@@ -426,7 +426,7 @@ def test_every_process_is_stored_before_the_next_one_starts(
 def finished(medians: list[float], processes: int | None, budget_s: float = 1e9) -> int:
     """Processes after which a case is done, when each of them gives ten equal samples."""
     case = Case("can24", "64x48", 64, 48, "null", "cpu", "fp32", "image", None, "untrained", 1)
-    run = run_module._new_run(case, {"machine": {}}) | {"work": {"gmac": 1.0, "min_bytes": 1}}
+    run = record.new_run(case, {"machine": {}}) | {"work": {"gmac": 1.0, "min_bytes": 1}}
     progress = run_module._Progress(case, run, rates=[100.0, 100.0])
     plan = Plan([case], [], [], Path("x"), None, None, budget_s, processes, [])
     for number, value in enumerate(medians, start=1):
@@ -466,93 +466,11 @@ def test_a_number_of_processes_given_is_kept_whatever_comes_out() -> None:
     assert finished([100.0] * 8, 1) == 1
 
 
-# The roofline
-
-
-def run_of(gmac: float, min_bytes: float, p50_ms: float, engine: str = "onnxruntime", precision: str = "fp32") -> Any:
-    return {
-        "status": "ok", "case": {"engine": engine, "precision": precision}, "latency_ms": {"p50": p50_ms},
-        "work": {"gmac": gmac, "min_bytes": min_bytes},
-    }  # fmt: skip
-
-
-def test_limit_of_a_case_bound_by_the_product() -> None:
-    """50 GMAC = 100 GFLOP at 100 GFLOP/s is 1 s; 1 GB at 10 GB/s is 0.1 s; it took 4 s."""
-    run = run_of(50, 1e9, 4000)
-    run_module._place_under_roof(run, PEAKS)
-    assert run["work"]["limit"] == "matrix product"
-    assert run["work"]["limit_share"] == pytest.approx(0.25)
-    assert run["work"]["gflop_per_s"] == pytest.approx(25)
-    assert run["work"]["peaks"] == PEAKS
-
-
-def test_limit_of_a_case_bound_by_the_copy() -> None:
-    run = run_of(0.5, 1e9, 500)
-    run_module._place_under_roof(run, PEAKS)
-    assert run["work"]["limit"] == "copy"
-    assert run["work"]["limit_share"] == pytest.approx(0.2)
-
-
-def test_the_peak_is_that_of_the_precision() -> None:
-    run = run_of(50, 0, 1000, "openvino", "bf16")
-    run_module._place_under_roof(run, {**PEAKS, "bf16_gflop_s": 400.0})
-    assert run["work"]["limit_share"] == pytest.approx(0.25)
-    run_module._place_under_roof(run, PEAKS)
-    assert run["work"]["limit_share"] is run["work"]["limit"] is None
-
-
-def test_what_was_not_measured_or_computes_nothing_has_no_limit() -> None:
-    failed = run_of(50, 1e9, 4000) | {"status": "failed"}
-    run_module._place_under_roof(failed, PEAKS)
-    assert "limit" not in failed["work"]
-    null = run_of(50, 1e9, 4000, "null")
-    run_module._place_under_roof(null, PEAKS)
-    assert null["work"]["limit_share"] is None
-    assert null["work"]["gflop_per_s"] == pytest.approx(25)
-
-
-def test_the_higher_of_each_peak_counts() -> None:
-    before = {**PEAKS, "fp32_gflop_s": 120.0, "fp32_by": "onnxruntime", "bf16_gflop_s": 300.0, "copy_gb_s": 8.0}
-    after = {**PEAKS, "fp32_gflop_s": 110.0, "fp32_by": "numpy", "bf16_gflop_s": 310.0, "copy_gb_s": 9.0}
-    better = run_module._better(before, after)
-    assert (better["fp32_gflop_s"], better["fp32_by"]) == (120.0, "onnxruntime")
-    assert (better["bf16_gflop_s"], better["copy_gb_s"]) == (310.0, 9.0)
-    assert run_module._better(after, before)["fp32_by"] == "onnxruntime"
-    assert after["fp32_gflop_s"] == 110.0
-
-
-def test_a_peak_that_failed_leaves_the_other() -> None:
-    failed = {"failed": "out of memory"}
-    assert run_module._better(failed, PEAKS) == PEAKS
-    assert run_module._better(PEAKS, failed) == PEAKS
-    assert run_module._better(failed, failed) == failed
-
-
 # Small parts
-
-
-def test_the_worst_disturbance_of_any_process_counts() -> None:
-    case = Case("can24", "64x48", 64, 48, "null", "cpu", "fp32", "image", None, "untrained", 1)
-    loads = [{"steal_share": 0.01, "foreign_share": None}, {"steal_share": 0.04, "foreign_share": 0.2}]
-    progress = run_module._Progress(case, {}, [{"load": load} for load in loads], [100.0, 80.0, 90.0, 100.0])
-    seen = run_module._disturbance(progress)
-    assert (seen.steal_share, seen.foreign_share) == (0.04, 0.2)
-    assert seen.machine_change == pytest.approx(-0.2)
-    progress.results = [{"load": {"steal_share": None, "foreign_share": None}}]
-    assert run_module._disturbance(progress).steal_share is None
 
 
 def test_the_rate_of_the_machine_is_of_this_world() -> None:
     assert 1e-2 < run_module._machine_rate() < 1e6
-
-
-def test_a_run_names_weights_without_their_folder() -> None:
-    """Runs are published; the folders of their makers are not."""
-    case = Case("can24", "64x48", 64, 48, "null", "cpu", "fp32", "image", "/home/me/w.npz", "/home/me/w.npz", 1)
-    run = run_module._new_run(case, {})
-    assert run["case"]["weights"] == "w.npz"
-    assert run["case"]["trained"] is True
-    assert "/home/me" not in json.dumps(run)
 
 
 def test_picture_names_of_different_cases_differ() -> None:

@@ -1,0 +1,167 @@
+"""What a run holds: the fixed keys of the runs file, filled from what worker processes bring back. Starts none."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import engines
+from bench import machine, metrics, stats
+from bench.case import Case
+from export.network import Network
+
+Run = dict[str, Any]
+Result = dict[str, Any]
+"""What bench/worker.py's job_case returns."""
+
+
+def facts(argv: Sequence[str], pictures: Sequence[str]) -> Run:
+    """What all runs of one command share: time, machine, versions, commit, words of the command, names of pictures."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "argv": [Path(sys.argv[0]).name, *argv],
+        "pictures": list(pictures),
+    }
+
+
+def new_run(case: Case, shared: Run) -> Run:
+    """A run with every fixed key, not measured yet."""
+    return {
+        "id": uuid.uuid4().hex,
+        **shared,
+        "case": {
+            "model": case.model,
+            "weights": Path(case.weights_name).name,
+            "trained": case.weights is not None,
+            "resolution": case.resolution,
+            "input_shape": list(case.input_shape),
+            "output_shape": list(case.output_shape),
+            "engine": case.engine,
+            "variant": case.variant,
+            "engine_version": engines.get(case.engine).version(),
+            "device": case.device,
+            "precision": case.precision,
+            "statistics": case.statistics,
+            "tile": "off",
+            "settings": dict(case.settings),
+        },
+        "status": "skipped",
+        "reason": "not measured yet",
+        "contract": {"pre_post_processing": "excluded", "threads": case.threads, "in_flight": 1, "batch": 1},
+        "latency_ms": None,
+        "throughput_fps": None,
+        "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
+        "memory": {"host_peak_mib": None, "device_peak_mib": None, "plan_mib": None, "weights_mib": None},
+        "quality": {"vs_reference": None, "vs_original": None, "convention": metrics.CONVENTION},
+        "work": None,
+        "energy": None,
+        "unstable": [],
+    }
+
+
+def describe_network(run: Run, case: Case, network: Network) -> None:
+    """Adds what follows from the network's files: work, weights, build time.
+
+    Raises:
+        ValueError: the graph's work cannot be counted.
+    """
+    from export.work import count_work
+
+    work = count_work(network.main.onnx_path, case.input_shape)
+    if network.thumbnail:
+        work += count_work(network.thumbnail.onnx_path, case.input_shape)
+    run["work"] = {"gmac": work.macs / 1e9, "min_bytes": work.min_bytes, "onnx_sha256": network.main.sha256}
+    run["memory"]["weights_mib"] = Path(network.main.state_path).stat().st_size / 2**20
+    run["cold_start"]["build_s"] = network.export_s
+
+
+def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[float], peaks: Mapping[str, Any]) -> None:
+    """Brings a run up to date with the results of all its processes so far.
+
+    Args:
+        rates: the machine's matrix-product rate before and after each process, 10^9 FLOP/s.
+        peaks: as from bench/peaks.py.
+    """
+    series = [r["series"] for r in results]
+    samples = [s["samples"] for s in series]
+    width, height = case.width, case.height
+    run["status"], run["reason"] = "ok", None
+    run["contract"] = {**run["contract"], **results[0]["contract"]}
+    run["latency_ms"] = {
+        "samples": samples,
+        "warmup": [[s["first"], *s["warmup"]] for s in series],
+        "steady": [s["steady"] for s in series],
+        **stats.summarise(samples),
+        "enqueue": None,
+    }
+    p50 = run["latency_ms"]["p50"]
+    run["throughput_fps"] = 1e3 / p50
+    run["work"]["mpixel_per_s"] = width * height / 1e6 / (p50 / 1e3)
+    run["cold_start"] |= {
+        "load_s": median(r["load_s"] for r in results),
+        "first_ms": median(s["first"] for s in series),
+        "load_s_all": [r["load_s"] for r in results],
+        "first_ms_all": [s["first"] for s in series],
+    }
+    run["memory"] |= {
+        "host_peak_mib": max(r["host_peak_mib"] for r in results),
+        "host_baseline_mib": median(r["host_baseline_mib"] for r in results),
+        "device_peak_mib": max(
+            (r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None
+        ),
+    }
+    if "quality" in results[0]:
+        run["quality"] |= results[0]["quality"]
+    run["machine_gflop_s"] = list(rates)
+    run["unstable"] = stats.instability(samples, _disturbance(results, rates))
+    place_under_roof(run, peaks)
+
+
+def _disturbance(results: Sequence[Result], rates: Sequence[float]) -> stats.Disturbance:
+    loads = [r["load"] for r in results]
+
+    def worst(key: str) -> float | None:
+        return max((load[key] for load in loads if load[key] is not None), default=None)
+
+    slowest, fastest = min(rates), max(rates)
+    return stats.Disturbance(worst("steal_share"), worst("foreign_share"), slowest / fastest - 1)
+
+
+def place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
+    """Adds the roofline: the least time this machine's peaks allow, and the share of that limit the case reaches.
+
+    Source: Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009.
+    """
+    if run["status"] != "ok":
+        return
+    work, seconds = run["work"], run["latency_ms"]["p50"] / 1e3
+    peak = peaks.get(f"{run['case']['precision']}_gflop_s")
+    work["peaks"] = dict(peaks)
+    work["gflop_per_s"] = 2 * work["gmac"] / seconds
+    if not peak or not engines.get(run["case"]["engine"]).computes:
+        work["limit_share"] = work["limit"] = None
+        return
+    compute_s, copy_s = 2 * work["gmac"] / peak, work["min_bytes"] / 1e9 / peaks["copy_gb_s"]
+    work["limit"] = "matrix product" if compute_s >= copy_s else "copy"
+    work["limit_share"] = max(compute_s, copy_s) / seconds
+
+
+def better_peaks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The higher of each peak: a limit that the machine has shown once is a limit it has."""
+    merged = dict(before if "failed" in after else after)
+    if "failed" in before or "failed" in after:
+        return merged
+    for key in ("fp32_gflop_s", "bf16_gflop_s", "tf32_gflop_s", "copy_gb_s"):
+        if merged.get(key):
+            merged[key] = max(before[key], after[key])
+    if before["fp32_gflop_s"] > after["fp32_gflop_s"]:
+        merged["fp32_by"] = before["fp32_by"]
+    return merged

@@ -1,0 +1,101 @@
+"""Runs filled from made-up results: the roofline by hand-made numbers, disturbances, what is not published."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bench import record
+from bench.case import Case
+
+PEAKS = {
+    "fp32_gflop_s": 100.0,
+    "fp32_by": "numpy",
+    "fp32_all_gflop_s": {"numpy": 100.0},
+    "bf16_gflop_s": None,
+    "copy_gb_s": 10.0,
+    "threads": 1,
+    "method": "made up",
+}
+
+
+# The roofline
+
+
+def run_of(gmac: float, min_bytes: float, p50_ms: float, engine: str = "onnxruntime", precision: str = "fp32") -> Any:
+    return {
+        "status": "ok", "case": {"engine": engine, "precision": precision}, "latency_ms": {"p50": p50_ms},
+        "work": {"gmac": gmac, "min_bytes": min_bytes},
+    }  # fmt: skip
+
+
+def test_limit_of_a_case_bound_by_the_product() -> None:
+    """50 GMAC = 100 GFLOP at 100 GFLOP/s is 1 s; 1 GB at 10 GB/s is 0.1 s; it took 4 s."""
+    run = run_of(50, 1e9, 4000)
+    record.place_under_roof(run, PEAKS)
+    assert run["work"]["limit"] == "matrix product"
+    assert run["work"]["limit_share"] == pytest.approx(0.25)
+    assert run["work"]["gflop_per_s"] == pytest.approx(25)
+    assert run["work"]["peaks"] == PEAKS
+
+
+def test_limit_of_a_case_bound_by_the_copy() -> None:
+    run = run_of(0.5, 1e9, 500)
+    record.place_under_roof(run, PEAKS)
+    assert run["work"]["limit"] == "copy"
+    assert run["work"]["limit_share"] == pytest.approx(0.2)
+
+
+def test_the_peak_is_that_of_the_precision() -> None:
+    run = run_of(50, 0, 1000, "openvino", "bf16")
+    record.place_under_roof(run, {**PEAKS, "bf16_gflop_s": 400.0})
+    assert run["work"]["limit_share"] == pytest.approx(0.25)
+    record.place_under_roof(run, PEAKS)
+    assert run["work"]["limit_share"] is run["work"]["limit"] is None
+
+
+def test_what_was_not_measured_or_computes_nothing_has_no_limit() -> None:
+    failed = run_of(50, 1e9, 4000) | {"status": "failed"}
+    record.place_under_roof(failed, PEAKS)
+    assert "limit" not in failed["work"]
+    null = run_of(50, 1e9, 4000, "null")
+    record.place_under_roof(null, PEAKS)
+    assert null["work"]["limit_share"] is None
+    assert null["work"]["gflop_per_s"] == pytest.approx(25)
+
+
+def test_the_higher_of_each_peak_counts() -> None:
+    before = {**PEAKS, "fp32_gflop_s": 120.0, "fp32_by": "onnxruntime", "bf16_gflop_s": 300.0, "copy_gb_s": 8.0}
+    after = {**PEAKS, "fp32_gflop_s": 110.0, "fp32_by": "numpy", "bf16_gflop_s": 310.0, "copy_gb_s": 9.0}
+    better = record.better_peaks(before, after)
+    assert (better["fp32_gflop_s"], better["fp32_by"]) == (120.0, "onnxruntime")
+    assert (better["bf16_gflop_s"], better["copy_gb_s"]) == (310.0, 9.0)
+    assert record.better_peaks(after, before)["fp32_by"] == "onnxruntime"
+    assert after["fp32_gflop_s"] == 110.0
+
+
+def test_a_peak_that_failed_leaves_the_other() -> None:
+    failed = {"failed": "out of memory"}
+    assert record.better_peaks(failed, PEAKS) == PEAKS
+    assert record.better_peaks(PEAKS, failed) == PEAKS
+    assert record.better_peaks(failed, failed) == failed
+
+
+def test_the_worst_disturbance_of_any_process_counts() -> None:
+    loads = [{"steal_share": 0.01, "foreign_share": None}, {"steal_share": 0.04, "foreign_share": 0.2}]
+    seen = record._disturbance([{"load": load} for load in loads], [100.0, 80.0, 90.0, 100.0])
+    assert (seen.steal_share, seen.foreign_share) == (0.04, 0.2)
+    assert seen.machine_change == pytest.approx(-0.2)
+    silent = [{"load": {"steal_share": None, "foreign_share": None}}]
+    assert record._disturbance(silent, [1.0]).steal_share is None
+
+
+def test_a_run_names_weights_without_their_folder() -> None:
+    """Runs are published; the folders of their makers are not."""
+    case = Case("can24", "64x48", 64, 48, "null", "cpu", "fp32", "image", "/home/me/w.npz", "/home/me/w.npz", 1)
+    run = record.new_run(case, {})
+    assert run["case"]["weights"] == "w.npz"
+    assert run["case"]["trained"] is True
+    assert "/home/me" not in json.dumps(run)
