@@ -120,13 +120,13 @@ def resolution_size(word: str) -> tuple[int, int]:
 
 
 def resolve_device(word: str) -> str:
-    """`cpu` or `cuda:N`; `auto` is cuda:0 where the driver shows a device, else cpu.
+    """`cpu` or `cuda:N`; `auto` is cuda:0 where a device is there and an engine here can use it, else cpu.
 
     Raises:
         UserError: not a device word, or a device that does not exist.
     """
     if word == "auto":
-        return "cuda:0" if cuda_device_count() else "cpu"
+        return "cuda:0" if cuda_device_count() and engines.usable_on("cuda:0") else "cpu"
     word = "cuda:0" if word == "cuda" else word
     if word != "cpu" and not re.fullmatch(r"cuda:\d{1,3}", word):
         raise unknown("--device", word, "device", ["auto", "cpu", "cuda:0"], "Give one of these")
@@ -219,7 +219,10 @@ def _threads(given: int | None) -> int:
 def _engine_words(request: Request, device: str) -> list[str]:
     if request.engines:
         return _unique(request.engines)
-    return _unique([engines.fastest(device), "torch_eager"])
+    _check_words(request.precisions, "--precision", "precision", PRECISIONS)
+    fastest = [engines.fastest(device, precision) for precision in request.precisions]
+    beside = [name for name in ("torch_eager",) if name in engines.usable_on(device, request.precisions[0])]
+    return _unique([*fastest, *beside])
 
 
 def _variant(
@@ -236,7 +239,7 @@ def _usable(name: str, device: str) -> engines.Engine:
     engine = engines.get(name)
     reason = engine.missing() or engine.device_missing(device)
     if reason:
-        usable = [n for n in engines.names() if not engines.get(n).missing()]
+        usable = engines.usable_on(device)
         raise UserError(
             f"engine `{name}`: {reason}", "a usable engine: " + ", ".join(usable), f"To install: {engine.install}"
         )

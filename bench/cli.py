@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +87,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if threading.current_thread() is threading.main_thread():
+        # `timeout`, a cancelled CI job: as Ctrl-C, so that workers end and what was measured is kept.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         arguments = _parser().parse_args(argv)
         arguments.argv = argv
@@ -97,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("bench: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `bench models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return OK
 
 
@@ -146,6 +151,7 @@ def _add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
     parser.add_argument("--precision", default="fp32", metavar=f"P{each}", help="fp32 (default), tf32, bf16")
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda:0")
     _add_network(parser, many)
+    parser.add_argument("--tile", default="off", choices=("off",), help="off: this version runs whole pictures only")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     parser.add_argument(
         "--set",
@@ -260,6 +266,7 @@ def _request(arguments: argparse.Namespace, resolutions: Sequence[str]) -> Reque
 def _run(arguments: argparse.Namespace) -> int:
     from bench import store
     from bench.case import expand
+    from bench.places import check_calibration, run_places
 
     if not 0 < arguments.budget <= 86400:
         raise UserError(f"`--budget {arguments.budget:g}`: out of range", "seconds, more than 0", "Try 45")
@@ -267,8 +274,8 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError(f"`--processes {arguments.processes}`: out of range", "1 to 100", "Try 3")
     cases, left_out = expand(_request(arguments, _words(arguments.res)))
     pictures = _pictures(arguments.images)
-    _check_calibration(arguments.calibration)
-    path, folder = _store_path(arguments)
+    check_calibration(arguments.calibration)
+    path, folder = run_places(arguments.json, arguments.output)
     store.prepare(path)
     from bench.run import NotStored, Plan, execute
 
@@ -282,14 +289,25 @@ def _run(arguments: argparse.Namespace) -> int:
             runs = execute(plan, reporter)
         except NotStored as failure:
             runs, not_stored = failure.runs, failure
+    status = _run_status(runs)
     if not_stored:
-        _print_runs(runs, None, folder)
         print(f"bench: {not_stored}", file=sys.stderr)
-        return COULD_NOT_MEASURE
-    _print_runs(runs, path, folder)
-    if any("interrupted" in " ".join([run["reason"] or "", *run["unstable"]]) for run in runs):
+        status = COULD_NOT_MEASURE
+    try:
+        _print_runs(runs, None if not_stored else path, folder)
+    except BrokenPipeError:  # `bench run | head`: what was measured decides the exit code
+        _drop_output()
+    return status
+
+
+def _run_status(runs: list[dict[str, Any]]) -> int:
+    if any(run["interrupted"] for run in runs):
         return INTERRUPTED
     return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_runs(runs: list[dict[str, Any]], path: Path | None, folder: Path | None) -> None:
@@ -311,46 +329,16 @@ def _pictures(images: str | None) -> list[tuple[str, Any]]:
     return [(path.name, read_picture(path)) for path in list_pictures(images)]
 
 
-def _check_calibration(path: str | None) -> None:
-    if path is not None:
-        from reference_models.pictures import list_pictures, read_picture
-
-        for picture in list_pictures(path):
-            read_picture(picture)
-
-
-def _store_path(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
-    """The runs file, and the folder for pictures or None."""
-    folder = None
-    if arguments.output:
-        folder = Path(arguments.output) / "pictures"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"`--output {arguments.output}`: {error.strerror}", "a folder that can be written", "Choose another"
-            ) from None
-    if arguments.json:
-        return Path(arguments.json), folder
-    if arguments.output:
-        return Path(arguments.output) / "runs.json", folder
-    from datetime import datetime
-
-    from export.cache import cache_folder
-
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json"
-    return cache_folder() / "runs" / name, None
-
-
 def _apply(arguments: argparse.Namespace) -> int:
     from bench.case import expand
+    from bench.places import check_calibration, picture_pairs
 
     if not arguments.engine:
-        arguments.engine = _fastest(arguments.device)
+        arguments.engine = _fastest(arguments.device, arguments.precision)
     cases, left_out = expand(_request(arguments, ["320p"]))
     _only_one(cases, left_out)
-    pairs = _picture_pairs(Path(arguments.input), Path(arguments.output))
-    _check_calibration(arguments.calibration)
+    pairs = picture_pairs(Path(arguments.input), Path(arguments.output))
+    check_calibration(arguments.calibration)
     console = _console(stderr=True)
     with _terminal(console) as reporter:
         failed = _apply_pictures(cases[0], arguments.calibration, pairs, reporter)
@@ -429,11 +417,11 @@ def _told(failure: Any) -> Exception:
     return error
 
 
-def _fastest(device: str) -> str:
+def _fastest(device: str, precision: str) -> str:
     import engines
     from bench.case import resolve_device
 
-    return engines.fastest(resolve_device(device))
+    return engines.fastest(resolve_device(device), precision)
 
 
 def _only_one(cases: Sequence[Case], left_out: Sequence[object]) -> None:
@@ -441,32 +429,11 @@ def _only_one(cases: Sequence[Case], left_out: Sequence[object]) -> None:
         raise UserError("several models, engines, precisions or statistics", "one of each", "Name one of each")
 
 
-def _picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
-    """(input, output) paths: file to file, file into a folder, or folder into a folder, as PNG of the same name."""
-    from reference_models.pictures import list_pictures, read_picture, writable_format
-
-    sources = list_pictures(source)
-    if source.is_dir() or target.is_dir():
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"`--output {target}`: {error.strerror}", "a folder", "Choose another") from None
-        pairs = [(str(path), str(target / f"{path.stem}.png")) for path in sources]
-        if len({pair[1] for pair in pairs}) < len(pairs):
-            pairs = [(str(path), str(target / f"{path.name}.png")) for path in sources]
-        return pairs
-    writable_format(target)
-    if not target.parent.is_dir():
-        raise UserError(f"`--output {target}`: its folder does not exist", "an existing folder", "Make it first")
-    read_picture(source)
-    return [(str(source), str(target))]
-
-
 def _export(arguments: argparse.Namespace) -> int:
     import shutil
-    import tempfile
 
     from bench.case import Request, expand
+    from bench.places import check_calibration, check_output_file
 
     if arguments.precision != "fp32":
         raise UserError(f"`--precision {arguments.precision}`: not a precision of ONNX export", "fp32", "Use fp32")
@@ -477,30 +444,26 @@ def _export(arguments: argparse.Namespace) -> int:
             "Use `bench apply --statistics thumbnail` to run it",
         )
     target = Path(arguments.output)
-    if target.suffix != ".onnx" or not target.parent.is_dir() or target.is_dir():
-        raise UserError(
-            f"`--output {target}`: not a place for the file", "FILE.onnx in an existing folder", "Change it"
-        )
-    try:
-        tempfile.TemporaryFile(dir=target.parent).close()  # root passes every permission check, /proc refuses all
-    except OSError:
-        raise UserError(
-            f"`--output {target}`: its folder is not writable", "a writable folder", "Choose another"
-        ) from None
+    if target.suffix != ".onnx":
+        raise UserError(f"`--output {target}`: not an ONNX file's name", "FILE.onnx", "Change the ending")
+    check_output_file(target, "--output")
     request = Request(
         [arguments.model], ["320p"], ["onnxruntime"], statistics=_words(arguments.statistics),
         device="cpu", weights=arguments.weights,
     )  # fmt: skip
     cases = expand(request)[0]
     _only_one(cases, ())
-    _check_calibration(arguments.calibration)
+    check_calibration(arguments.calibration)
     from export.network import Network
 
     with _terminal(_console(stderr=True)) as reporter:
         network = Network.from_json(_network(cases[0], arguments.calibration, reporter))
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        shutil.copyfile(network.main.onnx_path, target)
+        shutil.copyfile(network.main.onnx_path, scratch)
+        os.replace(scratch, target)  # a full disk leaves the old file as it was
     except OSError as error:
+        scratch.unlink(missing_ok=True)
         raise UserError(f"`--output {target}`: {error.strerror}", "a writable file", "Choose another") from None
     spec, weights = cases[0].spec, cases[0].weights_name
     print(f"{target}: {spec.name}, weights {weights}, statistics {network.statistics or 'none'}, opset {network.opset}")

@@ -13,7 +13,7 @@ from typing import Any
 import engines
 from bench import machine, metrics, stats
 from bench.case import Case
-from export.network import Network
+from export.network import Network, file_sha256
 
 Run = dict[str, Any]
 Result = dict[str, Any]
@@ -40,6 +40,7 @@ def new_run(case: Case, shared: Run) -> Run:
         "case": {
             "model": case.model,
             "weights": Path(case.weights_name).name,
+            "weights_sha256": file_sha256(case.weights) if case.weights else None,
             "trained": case.weights is not None,
             "resolution": case.resolution,
             "input_shape": list(case.input_shape),
@@ -64,6 +65,7 @@ def new_run(case: Case, shared: Run) -> Run:
         "work": None,
         "energy": None,
         "unstable": [],
+        "interrupted": False,
     }
 
 
@@ -79,6 +81,7 @@ def describe_network(run: Run, case: Case, network: Network) -> None:
     if network.thumbnail:
         work += count_work(network.thumbnail.onnx_path, case.input_shape)
     run["work"] = {"gmac": work.macs / 1e9, "min_bytes": work.min_bytes, "onnx_sha256": network.main.sha256}
+    run["work"]["state_sha256"] = file_sha256(network.main.state_path)
     run["memory"]["weights_mib"] = Path(network.main.state_path).stat().st_size / 2**20
     run["cold_start"]["build_s"] = network.export_s
 
@@ -120,6 +123,7 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
     }
     if "quality" in results[0]:
         run["quality"] |= results[0]["quality"]
+        run["picture_failed"] = results[0]["picture_failed"]
     run["machine_gflop_s"] = list(rates)
     run["unstable"] = stats.instability(samples, _disturbance(results, rates))
     place_under_roof(run, peaks)
@@ -132,7 +136,9 @@ def _disturbance(results: Sequence[Result], rates: Sequence[float]) -> stats.Dis
         return max((load[key] for load in loads if load[key] is not None), default=None)
 
     slowest, fastest = min(rates), max(rates)
-    return stats.Disturbance(worst("steal_share"), worst("foreign_share"), slowest / fastest - 1)
+    series = [r["series"] for r in results]
+    unsettled = sum(not s["steady"] and len(s["samples"]) < stats.DRIFT_SAMPLES for s in series)
+    return stats.Disturbance(worst("steal_share"), worst("foreign_share"), slowest / fastest - 1, unsettled)
 
 
 def place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 import reference_models
+from bench import machine
 from engines.engine import Options
 from engines.thumbnail import load_network
-from export.cache import cache_folder
+from export.cache import cache_folder, code_sha256
 from export.network import Network
 from export.to_onnx import ExportRequest, export_network
 from reference_models.pictures import calibration_pictures, list_pictures, read_picture
@@ -84,9 +85,12 @@ def _references(network: Network, inputs: Mapping[str, str], threads: int, emit:
 
 
 def _reference_path(network: Network, x: np.ndarray) -> Path:
-    digest = hashlib.sha256(metadata.version("torch").encode())
+    digest = hashlib.sha256(
+        f"{metadata.version('torch')} {code_sha256()} {' '.join(machine.describe()['isa'])}".encode()
+    )
     for graph in (network.main, network.thumbnail):
         if graph:
+            digest.update(graph.role.encode())
             digest.update(graph.sha256.encode())
             digest.update(Path(graph.state_path).read_bytes())
     digest.update(repr(x.shape).encode())

@@ -17,6 +17,7 @@ from bench.case import Case
 from bench.record import Run
 from bench.spawn import Event, JobFailed, run_job
 from export.network import Network
+from reference_models.errors import UserError
 
 MARGIN = 0.03
 """Processes are added until half the interval of the median is below this share of it, or the budget ends."""
@@ -84,7 +85,7 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
     runs = [progress.run for progress in under_way] + left
     try:
         store.put(plan.store_path, runs)
-    except store.StoreError as error:
+    except UserError as error:  # a full disk, or a file that somebody has damaged meanwhile
         raise NotStored(error, runs) from error
     return runs
 
@@ -92,9 +93,22 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
 class NotStored(Exception):  # noqa: N818  carries a result
     """Everything was measured, and the runs file could not be written."""
 
-    def __init__(self, error: store.StoreError, runs: list[Run]) -> None:
+    def __init__(self, error: UserError, runs: list[Run]) -> None:
         super().__init__(str(error))
         self.error, self.runs = error, runs
+
+
+class NoRoom(UserError):  # noqa: N818  an event of the machine
+    """The pictures do not fit into memory or onto the disk at the resolution asked for."""
+
+    exit_code = 5
+
+    def __init__(self, case: Case, folder: Path, error: Exception) -> None:
+        super().__init__(
+            f"input of {case.width}x{case.height}: {error}",
+            f"room for it in memory and in {folder}",
+            "Choose a smaller --res, or set TMPDIR to a larger disk",
+        )
 
 
 @dataclass
@@ -112,7 +126,7 @@ class _Execution:
                 if not progress.done:
                     self._process(progress, prepared[progress.case.model], inputs, round_number)
                     _finish(progress, self.plan, before)
-                    with contextlib.suppress(store.StoreError):  # execute() tries again, and says it
+                    with contextlib.suppress(UserError):  # execute() tries again, and says it
                         store.put(self.plan.store_path, [progress.run])
             if all(progress.done for progress in under_way):
                 break
@@ -133,7 +147,10 @@ class _Execution:
             paths: list[str] = []
             for _, picture in self.plan.pictures:
                 path = self.scratch / f"{len(found)}-{len(paths)}.npy"
-                np.save(path, tensor_from_picture(fit_picture(picture, *case.input_size), case.spec))
+                try:
+                    np.save(path, tensor_from_picture(fit_picture(picture, *case.input_size), case.spec))
+                except (OSError, MemoryError) as error:
+                    raise NoRoom(case, self.scratch.parent, error) from None
                 paths.append(str(path))
             found[_input_key(case)] = paths
         return found
@@ -259,6 +276,7 @@ def _fail(progress: _Progress, reason: str, log: str) -> None:
 
 
 def _interrupted(progress: _Progress, plan: Plan) -> None:
+    progress.run["interrupted"] = True
     if progress.results:
         _finish(progress, plan, (progress.run["work"] or {}).get("peaks", {}))  # the last process may be unaccounted
         progress.run["unstable"].append(f"interrupted after {len(progress.results)} processes")

@@ -13,6 +13,7 @@ BEYOND = 10
 WIDE = 0.10
 """Half an interval of more than this share of the median is labelled unstable."""
 DRIFT = 0.05
+DRIFT_SAMPLES = 6
 STOLEN = 0.02
 FOREIGN = 0.10
 
@@ -59,8 +60,13 @@ def median_interval(processes: Sequence[Sequence[float]]) -> tuple[float, float]
     medians = [median(samples) for samples in filled]
     half = _student_t(len(medians) - 1) * stdev(medians) / math.sqrt(len(medians))
     centre = fmean(medians)
-    pooled = median([s for samples in filled for s in samples])
-    return max(0.0, min(centre - half, pooled)), max(centre + half, pooled)
+    middle = median(medians)
+    return max(0.0, min(centre - half, middle)), max(centre + half, middle)
+
+
+def central(processes: Sequence[Sequence[float]]) -> float:
+    """Median of the processes' medians: a disturbed process takes more samples, and must not count more for it."""
+    return median(median(samples) for samples in processes if samples)
 
 
 def half_width_share(interval: tuple[float, float] | None, centre: float) -> float:
@@ -80,7 +86,7 @@ def summarise(processes: Sequence[Sequence[float]]) -> dict[str, object]:
     pooled = [sample for samples in processes for sample in samples]
     interval = median_interval(processes)
     return {
-        "p50": median(pooled),
+        "p50": central(processes),
         "p90": percentile(pooled, 90),
         "p95": percentile(pooled, 95),
         "p99": percentile(pooled, 99),
@@ -96,19 +102,20 @@ class Disturbance:
     steal_share: float | None
     foreign_share: float | None
     machine_change: float | None
-    """Matrix-product rate of the machine after the case over that before it, minus 1."""
+    """Lowest matrix-product rate of the machine around the processes over the highest, minus 1."""
+    unsettled: int = 0
+    """Processes whose warm-up ended by its budget, and that have too few samples to show a drift."""
 
 
 def instability(processes: Sequence[Sequence[float]], seen: Disturbance) -> list[str]:
     """Reasons not to trust the median, each a clause for the user; empty when there is none."""
-    pooled = [sample for samples in processes for sample in samples]
-    share = half_width_share(median_interval(processes), median(pooled))
+    share = half_width_share(median_interval(processes), central(processes))
     reasons = []
     if math.isinf(share):
         reasons.append("too few samples for an interval: raise --budget or --processes")
     elif share > WIDE:
         reasons.append(f"the interval is ±{share:.0%} of the median: processes or samples disagree")
-    drift = max((abs(_drift(samples)) for samples in processes if len(samples) >= 6), default=0.0)
+    drift = max((abs(_drift(samples)) for samples in processes if len(samples) >= DRIFT_SAMPLES), default=0.0)
     if drift > DRIFT:
         reasons.append(f"samples drift by {drift:.0%} within a process")
     if seen.steal_share is not None and seen.steal_share > STOLEN:
@@ -117,6 +124,8 @@ def instability(processes: Sequence[Sequence[float]], seen: Disturbance) -> list
         reasons.append(f"other programs used {seen.foreign_share:.0%} of the processor time")
     if seen.machine_change is not None and abs(seen.machine_change) > WIDE:
         reasons.append(f"the machine's matrix-product rate changed by {seen.machine_change:+.0%} during the case")
+    if seen.unsettled:
+        reasons.append(f"warm-up had not settled in {seen.unsettled} of {len(processes)} processes: raise --budget")
     return reasons
 
 

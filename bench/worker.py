@@ -35,6 +35,11 @@ def resident_host_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def own_cpu_s() -> float:
+    """Processor seconds of this process and its finished children: torch.compile runs a C++ compiler."""
+    return sum(os.times()[:4])
+
+
 def job_peaks(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from bench.peaks import measure_peaks
 
@@ -85,9 +90,9 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from bench.machine import load_between, sample_load
 
     emit("phase", name="measure")
-    before, own = sample_load(), time.process_time()
+    before, own = sample_load(), own_cpu_s()
     series = measure(step, Rule(**job["rule"]), progress=progress)
-    load = load_between(before, sample_load(), time.process_time() - own)
+    load = load_between(before, sample_load(), own_cpu_s() - own)
     device_after = _device_used_mib(case["device"])
     result: dict[str, Any] = {
         "series": {**vars(series)},
@@ -100,13 +105,14 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     }
     if job["judge"] and engine.computes:
         emit("phase", name="judge")
-        result["quality"] = _judge(job, session, x)
+        result["quality"], result["picture_failed"] = _judge(job, session, x)
     session.close()
     return result
 
 
-def _judge(job: Mapping[str, Any], session: Any, first: Any) -> dict[str, Any]:
-    """Quality of every picture against both references; the worst of each figure over the pictures."""
+def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, Any], str | None]:
+    """Quality of every picture against both references, the worst of each figure over the pictures; and why the first
+    output could not be written as a picture, None where it was or was not asked for."""
     import numpy as np
 
     from bench.metrics import compare
@@ -114,19 +120,27 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> dict[str, Any]:
     from reference_models.pictures import picture_from_tensor, write_picture
 
     found: dict[str, list[dict[str, Any]]] = {"vs_reference": [], "vs_same_statistics": []}
+    failed = None
     height, width = job["output_shape"][2:]
+
+    def cropped(y: Any) -> Any:
+        return y[:, :, :height, :width]
+
     for number, path in enumerate(job["inputs"]):
         x = first if number == 0 else np.load(path)
         if number:
             session.bind(x)
             session.enqueue()
             session.synchronize()
-        y = session.read()[:, :, :height, :width]
-        found["vs_reference"].append(compare(y, np.load(job["references"][number], mmap_mode="r")))
-        found["vs_same_statistics"].append(compare(y, np.load(job["parities"][number], mmap_mode="r")))
+        y = cropped(session.read())
+        for name, paths in (("vs_reference", "references"), ("vs_same_statistics", "parities")):
+            found[name].append(compare(y, cropped(np.load(job[paths][number], mmap_mode="r"))))
         if number == 0 and job.get("picture") and found["vs_reference"][0]["finite"]:
-            write_picture(job["picture"], picture_from_tensor(y, get(job["case"]["model"])))
-    return {name: {**_worst(each), "pictures": each} for name, each in found.items()}
+            try:
+                write_picture(job["picture"], picture_from_tensor(y, get(job["case"]["model"])))
+            except UserError as error:  # a number that was measured is worth more than its picture
+                failed = str(error)
+    return {name: {**_worst(each), "pictures": each} for name, each in found.items()}, failed
 
 
 def _worst(each: list[dict[str, Any]]) -> dict[str, Any]:
@@ -175,8 +189,9 @@ def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
             try:
                 y = session.run({INPUT: tensor_from_picture(read_picture(source), spec)})[OUTPUT]
                 write_picture(target, picture_from_tensor(y, spec))
-            except UserError as error:
-                failed.append([source, str(error)])
+            except Exception as error:  # one picture that fails does not end the others
+                name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                failed.append([source, name + str(error)])
     return {"failed": failed}
 
 

@@ -7,7 +7,7 @@ import pkgutil
 from functools import cache
 
 from engines.engine import Engine
-from reference_models.errors import unknown
+from reference_models.errors import UserError, unknown
 
 
 @cache
@@ -39,11 +39,37 @@ def get(name: str) -> Engine:
     return _registry()[name]
 
 
-def fastest(device: str) -> str:
-    """The usable engine that stands first in the order of automatic choice on this device.
+def usable_on(device: str, precision: str | None = None) -> list[str]:
+    """Names of the engines that can compute on this device here, and in this precision where one is given."""
+    return [
+        engine.name
+        for engine in _registry().values()
+        if device.partition(":")[0] in engine.precisions
+        and not engine.missing()
+        and not engine.device_missing(device)
+        and (precision is None or not engine.precision_missing(device, precision))
+    ]
+
+
+def fastest(device: str, precision: str = "fp32") -> str:
+    """The usable engine that stands first in the order of automatic choice on this device, in this precision.
 
     The order is each engine's `rank`, from the measurements in docs/engines.md.
+
+    Raises:
+        UserError: no engine can be chosen.
     """
     kind = device.partition(":")[0]
-    usable = [e for e in _registry().values() if kind in e.rank and not e.missing() and not e.device_missing(device)]
-    return min(usable, key=lambda e: e.rank[kind]).name
+    usable = [name for name in usable_on(device, precision) if kind in get(name).rank]
+    if usable:
+        return min(usable, key=lambda name: get(name).rank[kind])
+    reasons = "; ".join(
+        f"{e.name}: {e.missing() or e.device_missing(device) or e.precision_missing(device, precision)}"
+        for e in _registry().values()
+        if e.rank
+    )
+    raise UserError(
+        f"no engine for {precision} on {device} ({reasons})",
+        "a usable engine for this precision and device",
+        "`bench engines` says what makes one usable",
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +37,7 @@ class Options:
     threads: int = 1
     """CPU threads that compute; also stated on CPU engines that would choose by themselves."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Complete: every setting of the engine with its value."""
+    """Every setting of the engine with its value; those not given take the engine's default in Engine.load."""
     refittable: tuple[str, ...] = ()
     """Names of the weights that `refit` may replace; engines that build constants into their plan must know them."""
 
@@ -122,7 +122,7 @@ class Engine(ABC):
                 "a precision and device of this engine (`bench engines` lists them)",
                 "Choose another precision or engine",
             )
-        return self._load(graph, options)
+        return self._load(graph, replace(options, settings=self.complete_settings(options.settings)))
 
     @abstractmethod
     def _load(self, graph: Graph, options: Options) -> Session: ...

@@ -59,16 +59,18 @@ class OnnxRuntimeEngine(Engine):
 
 
 class OnnxRuntimeSession(Session):
-    """Keeps the model's bytes, since new weights mean a new session: 1 to 10 ms for the networks here."""
+    """New weights mean a new session, 1 to 10 ms for the networks here: refittable ones keep the model in memory."""
 
     def __init__(self, graph: Graph, options: Options) -> None:
         super().__init__(graph, options)
-        import onnx
-
         self._options = options
         self._cuda = options.device.startswith("cuda")
-        self._model = onnx.load(graph.onnx_path)
-        self._initializers = {i.name: i for i in self._model.graph.initializer}
+        self._model: Any = None
+        if options.refittable:
+            import onnx
+
+            self._model = onnx.load(graph.onnx_path)
+            self._initializers = {i.name: i for i in self._model.graph.initializer}
         self._x: np.ndarray | None = None
         self._y: np.ndarray | None = None
         self._binding: Any = None
@@ -89,16 +91,21 @@ class OnnxRuntimeSession(Session):
             "extended": levels.ORT_ENABLE_EXTENDED,
             "basic": levels.ORT_ENABLE_BASIC,
             "off": levels.ORT_DISABLE_ALL,
-        }[s.get("graph", "all")]
-        o.add_session_config_entry("session.set_denormal_as_zero", "1" if s.get("denormals") == "zero" else "0")
-        o.add_session_config_entry("session.intra_op.allow_spinning", "1" if s.get("spin") == "on" else "0")
-        return ort.InferenceSession(self._model.SerializeToString(), o, providers=self._providers())
+        }[s["graph"]]
+        o.add_session_config_entry("session.set_denormal_as_zero", "1" if s["denormals"] == "zero" else "0")
+        o.add_session_config_entry("session.intra_op.allow_spinning", "1" if s["spin"] == "on" else "0")
+        model = self._model.SerializeToString() if self._model else self.graph.onnx_path
+        session = ort.InferenceSession(model, o, providers=self._providers())
+        if self._cuda and session.get_providers()[:1] != ["CUDAExecutionProvider"]:
+            # With libraries missing, ONNX Runtime builds a CPU session and only logs why.
+            raise RuntimeError(f"ONNX Runtime did not start its CUDA provider; it offers {session.get_providers()}")
+        return session
 
     def _providers(self) -> list[Any]:
         if not self._cuda:
             return ["CPUExecutionProvider"]
-        # ONNX Runtime allows TF32 by default, so an fp32 case must say no. The CPU provider is not in the list:
-        # a node that CUDA cannot run fails here instead of running on the CPU unseen.
+        # ONNX Runtime allows TF32 by default, so an fp32 case must say no. It always adds its CPU provider behind this
+        # one, for shape arithmetic; that no heavy node lands there has yet to be seen on a GPU.
         tf32 = "1" if self._options.precision == "tf32" else "0"
         index = self._options.device.partition(":")[2] or "0"
         return [
@@ -146,9 +153,9 @@ class OnnxRuntimeSession(Session):
         from onnx import numpy_helper
 
         for name, value in tensors.items():
-            old = self._initializers.get(name)
-            if old is None or tuple(old.dims) != value.shape:
-                raise ValueError(f"{self.graph.onnx_path} has no initializer {name!r} of shape {value.shape}")
+            old = self._initializers[name]
+            if tuple(old.dims) != value.shape:
+                raise ValueError(f"{name!r} has shape {tuple(old.dims)}, got {value.shape}")
             old.CopyFrom(numpy_helper.from_array(value, name))
         # The old session goes first: both at once would need the activations' memory twice.
         self._binding = self._session = None

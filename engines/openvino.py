@@ -72,8 +72,8 @@ class OpenVinoSession(Session):
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(options.threads),
-            "ENABLE_CPU_PINNING": "YES" if options.settings.get("pinning") == "on" else "NO",
-            "CPU_DENORMALS_OPTIMIZATION": "YES" if options.settings.get("denormals") == "zero" else "NO",
+            "ENABLE_CPU_PINNING": "YES" if options.settings["pinning"] == "on" else "NO",
+            "CPU_DENORMALS_OPTIMIZATION": "YES" if options.settings["denormals"] == "zero" else "NO",
         }
         self._request: Any = None
         self._x: np.ndarray | None = None

@@ -79,22 +79,26 @@ class TorchSession(Session):
 
         settings = options.settings
         torch.set_num_threads(options.threads)
-        torch.set_flush_denormal(settings.get("denormals") == "zero")
+        torch.set_flush_denormal(settings["denormals"] == "zero")
         tf32 = options.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         self._torch = torch
+        self._compiled = compiled
         self._device = torch.device(options.device)
-        last = settings.get("memory_format", "channels_last") == "channels_last"
+        last = settings["memory_format"] == "channels_last"
         self._format = torch.channels_last if last else torch.contiguous_format
         self._module = module_from_graph(graph).to(self._device, memory_format=self._format)
-        self._call = torch.compile(self._module, dynamic=False) if compiled else self._module
+        # fullgraph: what inductor cannot compile fails, and does not run eagerly under its name.
+        self._call = torch.compile(self._module, dynamic=False, fullgraph=True) if compiled else self._module
         self._x: Any = None
         self._y: Any = None
         base = CUDA_CONTRACT if self._device.type == "cuda" else CPU_CONTRACT
         self.contract = {**base, "threads": options.threads}
 
     def _bind(self, x: np.ndarray) -> None:
+        if self._compiled and self._x is not None and tuple(self._x.shape) != x.shape:
+            self._torch.compiler.reset()  # after eight shapes dynamo would give up and run eagerly
         self._x = self._torch.from_numpy(x).to(self._device, memory_format=self._format)
 
     def _enqueue(self) -> None:

@@ -58,14 +58,25 @@ def export_network(request: ExportRequest, cache: Path) -> Network:
         try:
             start = time.perf_counter()
             network = replace(_write_network(request, scratch), export_s=time.perf_counter() - start)
-            (scratch / "network.json").write_text(network.to_json().replace(str(scratch), str(folder)))
+            (scratch / "network.json").write_text(_with_folder(network, Path()).to_json())
             if not done.exists():
                 shutil.rmtree(folder, ignore_errors=True)  # what somebody left of it
             with contextlib.suppress(OSError):  # another process was quicker: its files are as good
                 os.rename(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    return Network.from_json(done.read_text())
+    return _with_folder(Network.from_json(done.read_text()), folder.resolve())
+
+
+def _with_folder(network: Network, folder: Path) -> Network:
+    """The same network with its files in `folder`: the cache stores names only, so that it can be moved."""
+
+    def moved(graph: Graph) -> Graph:
+        onnx_name, state_name = Path(graph.onnx_path).name, Path(graph.state_path).name
+        return replace(graph, onnx_path=str(folder / onnx_name), state_path=str(folder / state_name))
+
+    thumbnail = moved(network.thumbnail) if network.thumbnail else None
+    return replace(network, main=moved(network.main), thumbnail=thumbnail)
 
 
 def _write_network(request: ExportRequest, folder: Path) -> Network:

@@ -131,14 +131,21 @@ def _notes(runs: Sequence[Run]) -> list[str]:
             notes.append(f"[{colour}]{run['status']}[/]: {_label(run)}: {escape(run['reason'])}")
         if run["unstable"]:
             notes.append(f"[yellow]! unstable[/]: {_label(run)}: {escape('; '.join(run['unstable']))}")
+        if run.get("picture_failed"):
+            notes.append(f"[yellow]no picture[/]: {_label(run)}: {escape(run['picture_failed'])}")
     if any(not run["case"]["trained"] for run in runs):
         notes.append(
-            "[yellow]untrained[/]: initial weights. Speed and memory are those of the network; PSNR and SSIM say only "
-            "that engines agree."
+            "[yellow]untrained[/]: the published initialisation, most planes zero. PSNR and SSIM say only that engines "
+            "agree; a device that saves power on zeros may look faster. Measure with --weights."
         )
     if ok:
         notes += _contract_notes(ok)
     return notes
+
+
+def _gpus(run: Run) -> str:
+    gpus = run["machine"]["gpus"] if run["case"]["device"].startswith("cuda") else []
+    return ": " + escape(" / ".join(gpu["name"] for gpu in gpus)) if gpus else ""
 
 
 def _contract_notes(ok: Sequence[Run]) -> list[str]:
@@ -152,7 +159,7 @@ def _contract_notes(ok: Sequence[Run]) -> list[str]:
         f"{run['contract']['threads']} threads, {processes} a case; ±: 95 % interval {of}.",
         "PSNR, SSIM: against FP32 torch with the network's published statistics, same weights and picture, planes in "
         "\\[0, 1], not clipped. MiB: peak of the whole process.",
-        f"machine: {escape(machine['cpu'])}, {machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",
+        f"device {escape(run['case']['device'])}{_gpus(run)}; machine: {escape(machine['cpu'])}, {machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",
     ]
     if peaks.get("fp32_gflop_s"):
         bf16 = f", bf16 {peaks['bf16_gflop_s']:.0f}" if peaks.get("bf16_gflop_s") else ""

@@ -1,0 +1,92 @@
+"""Words for files and folders → paths that can be read and written, checked before the first slow step."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from reference_models.errors import UserError
+from reference_models.pictures import list_pictures, read_picture, writable_format
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Makes the folder where it is missing, and writes into it: root passes every permission check, /proc refuses all.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"`{option}`: {folder}: {error.strerror}", "a folder that can be written", "Choose another"
+        ) from None
+
+
+def check_output_file(target: Path, option: str) -> None:
+    """That a file can be put here; its folder must exist.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not target.parent.is_dir():
+        raise UserError(f"`{option} {target}`: its folder does not exist", "an existing folder", "Make it first")
+    if target.is_dir():
+        raise UserError(f"`{option} {target}`: is a folder", "a file", "Name a file in it")
+    check_writable(target.parent, option)
+
+
+def picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
+    """(input, output) paths: file to file, file into a folder, or folder into a folder as PNG of the same name.
+
+    Raises:
+        UserError: nothing to read, nowhere to write, or an output that would replace an input.
+    """
+    sources = list_pictures(source)
+    if source.is_dir() or target.is_dir():
+        check_writable(target, "--output")
+        pairs = [(str(path), str(target / f"{path.stem}.png")) for path in sources]
+        if len({pair[1] for pair in pairs}) < len(pairs):
+            pairs = [(str(path), str(target / f"{path.name}.png")) for path in sources]
+    else:
+        writable_format(target)
+        check_output_file(target, "--output")
+        read_picture(source)
+        pairs = [(str(source), str(target))]
+    _refuse_replacing(pairs)
+    return pairs
+
+
+def _refuse_replacing(pairs: Sequence[tuple[str, str]]) -> None:
+    sources = {os.path.realpath(source) for source, _ in pairs}
+    for _, target in pairs:
+        if os.path.realpath(target) in sources:
+            raise UserError(
+                f"`--output`: {target} is one of the input pictures", "another place", "Choose another folder or name"
+            )
+
+
+def check_calibration(path: str | None) -> None:
+    """Reads every calibration picture once, so that a bad one is found before the first slow step."""
+    if path is not None:
+        for picture in list_pictures(path):
+            read_picture(picture)
+
+
+def run_places(json: str | None, output: str | None) -> tuple[Path, Path | None]:
+    """The runs file, and the folder for pictures or None; the cache folder keeps runs that have no other place."""
+    folder = None
+    if output:
+        folder = Path(output) / "pictures"
+        check_writable(folder, "--output")
+    if json:
+        return Path(json), folder
+    if output:
+        return Path(output) / "runs.json", folder
+    from export.cache import cache_folder
+
+    return cache_folder() / "runs" / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json", None
