@@ -12,8 +12,11 @@ from reference_models.errors import UserError
 from reference_models.pictures import list_pictures, read_picture, writable_format
 
 
-def check_writable(folder: Path, option: str) -> None:
+def check_writable(folder: Path, option: str, named: Path | None = None) -> None:
     """Makes the folder where it is missing, and writes into it: root passes every permission check, /proc refuses all.
+
+    Args:
+        named: what the user named, where that is not the folder itself.
 
     Raises:
         UserError: it cannot be made or written.
@@ -23,7 +26,7 @@ def check_writable(folder: Path, option: str) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
-            f"`{option}`: {folder}: {error.strerror}", "a folder that can be written", "Choose another"
+            f"`{option} {named or folder}`: {error.strerror}", "a folder that can be written", "Choose another"
         ) from None
 
 
@@ -37,7 +40,7 @@ def check_output_file(target: Path, option: str) -> None:
         raise UserError(f"`{option} {target}`: its folder does not exist", "an existing folder", "Make it first")
     if target.is_dir():
         raise UserError(f"`{option} {target}`: is a folder", "a file", "Name a file in it")
-    check_writable(target.parent, option)
+    check_writable(target.parent, option, target)
 
 
 def picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:

@@ -85,9 +85,8 @@ def _references(network: Network, inputs: Mapping[str, str], threads: int, emit:
 
 
 def _reference_path(network: Network, x: np.ndarray) -> Path:
-    digest = hashlib.sha256(
-        f"{metadata.version('torch')} {code_sha256()} {' '.join(machine.describe()['isa'])}".encode()
-    )
+    facts = [metadata.version("torch"), code_sha256(), *machine.describe()["isa"]]
+    digest = hashlib.sha256(" ".join(facts).encode())
     for graph in (network.main, network.thumbnail):
         if graph:
             digest.update(graph.role.encode())

@@ -153,9 +153,9 @@ class OnnxRuntimeSession(Session):
         from onnx import numpy_helper
 
         for name, value in tensors.items():
-            old = self._initializers[name]
-            if tuple(old.dims) != value.shape:
-                raise ValueError(f"{name!r} has shape {tuple(old.dims)}, got {value.shape}")
+            old = self._initializers.get(name)
+            if old is None or tuple(old.dims) != value.shape:
+                raise ValueError(f"{self.graph.onnx_path} has no initializer {name!r} of shape {value.shape}")
             old.CopyFrom(numpy_helper.from_array(value, name))
         # The old session goes first: both at once would need the activations' memory twice.
         self._binding = self._session = None

@@ -159,7 +159,8 @@ def _contract_notes(ok: Sequence[Run]) -> list[str]:
         f"{run['contract']['threads']} threads, {processes} a case; ±: 95 % interval {of}.",
         "PSNR, SSIM: against FP32 torch with the network's published statistics, same weights and picture, planes in "
         "\\[0, 1], not clipped. MiB: peak of the whole process.",
-        f"device {escape(run['case']['device'])}{_gpus(run)}; machine: {escape(machine['cpu'])}, {machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",
+        f"device {escape(run['case']['device'])}{_gpus(run)}; machine: {escape(machine['cpu'])}, "
+        f"{machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",
     ]
     if peaks.get("fp32_gflop_s"):
         bf16 = f", bf16 {peaks['bf16_gflop_s']:.0f}" if peaks.get("bf16_gflop_s") else ""

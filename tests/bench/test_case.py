@@ -229,7 +229,7 @@ def test_without_engines_the_fastest_usable_one_and_torch_beside_it() -> None:
 
 
 def test_torch_stands_once_where_it_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "fastest", lambda _: "torch_eager")
+    monkeypatch.setattr(engines, "fastest", lambda *_: "torch_eager")
     assert only(ask(engines=())).engine == "torch_eager"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,9 @@ PEAKS = {
     "threads": 1,
     "method": "made up",
 }
+
+
+SETTLED = {"steady": True, "samples": [1.0]}
 
 
 # The roofline
@@ -85,17 +90,27 @@ def test_a_peak_that_failed_leaves_the_other() -> None:
 
 def test_the_worst_disturbance_of_any_process_counts() -> None:
     loads = [{"steal_share": 0.01, "foreign_share": None}, {"steal_share": 0.04, "foreign_share": 0.2}]
-    seen = record._disturbance([{"load": load} for load in loads], [100.0, 80.0, 90.0, 100.0])
+    seen = record._disturbance([{"load": load, "series": SETTLED} for load in loads], [100.0, 80.0, 90.0, 100.0])
     assert (seen.steal_share, seen.foreign_share) == (0.04, 0.2)
     assert seen.machine_change == pytest.approx(-0.2)
-    silent = [{"load": {"steal_share": None, "foreign_share": None}}]
+    silent = [{"load": {"steal_share": None, "foreign_share": None}, "series": SETTLED}]
     assert record._disturbance(silent, [1.0]).steal_share is None
 
 
-def test_a_run_names_weights_without_their_folder() -> None:
-    """Runs are published; the folders of their makers are not."""
-    case = Case("can24", "64x48", 64, 48, "null", "cpu", "fp32", "image", "/home/me/w.npz", "/home/me/w.npz", 1)
+def test_a_process_that_never_settled_counts_unless_its_samples_can_show_a_drift() -> None:
+    load = {"steal_share": 0.0, "foreign_share": 0.0}
+    short, long = ({"steady": False, "samples": [1.0] * n} for n in (5, 6))
+    results = [{"load": load, "series": series} for series in (short, long, SETTLED, short)]
+    assert record._disturbance(results, [1.0]).unsettled == 2
+
+
+def test_a_run_names_weights_by_content_and_without_their_folder(tmp_path: Path) -> None:
+    """Runs are published; the folders of their makers are not, and two files of one name are told apart."""
+    path = tmp_path / "w.npz"
+    path.write_bytes(b"weights")
+    case = Case("can24", "64x48", 64, 48, "null", "cpu", "fp32", "image", str(path), str(path), 1)
     run = record.new_run(case, {})
+    assert run["case"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert run["case"]["weights"] == "w.npz"
     assert run["case"]["trained"] is True
-    assert "/home/me" not in json.dumps(run)
+    assert str(tmp_path) not in json.dumps(run)

@@ -79,3 +79,24 @@ def test_listing_engines_imports_no_vendor_library():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_gpu_that_no_engine_can_use_is_not_chosen(monkeypatch):
+    """A driver with CPU-only wheels: `auto` means the CPU, and asking for the GPU says why not."""
+    from bench import case
+
+    monkeypatch.setattr(case, "cuda_device_count", lambda: 1)
+    for name in engines.names():
+        refuse = lambda self, device: None if device == "cpu" else "this build has no CUDA"  # noqa: E731
+        monkeypatch.setattr(type(engines.get(name)), "device_missing", refuse)
+    assert engines.usable_on("cuda:0") == []
+    assert case.resolve_device("auto") == "cpu"
+    with pytest.raises(UserError, match=r"no engine for fp32 on cuda:0 .*this build has no CUDA"):
+        engines.fastest("cuda:0")
+
+
+def test_the_fastest_engine_has_the_precision(monkeypatch):
+    for name in engines.names():
+        monkeypatch.setattr(type(engines.get(name)), "missing", lambda self: None)
+    monkeypatch.setattr(type(engines.get("openvino")), "precision_missing", lambda self, device, precision: None)
+    assert engines.fastest("cpu", "bf16") == "openvino"

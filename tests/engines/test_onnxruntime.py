@@ -22,6 +22,10 @@ def built(monkeypatch):
     class Session:
         def __init__(self, model, options, providers):
             found.append((options, providers))
+            self.providers = [p if isinstance(p, str) else p[0] for p in providers]
+
+        def get_providers(self):
+            return self.providers
 
     monkeypatch.setattr(ort, "InferenceSession", Session)
     return found
@@ -63,11 +67,19 @@ def test_a_setting_reaches_the_session(networks, built, setting, value, entry):
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("tf32", "1")])
-def test_on_cuda_tf32_is_used_when_asked_for_alone_and_the_cpu_never(networks, built, precision, tf32):
+def test_on_cuda_tf32_is_used_when_asked_for_alone(networks, built, precision, tf32):
     load(networks, "cuda:1", precision)
     ((name, options),) = built[0][1]
     assert name == "CUDAExecutionProvider"
     assert (options["device_id"], options["use_tf32"]) == ("1", tf32)
+
+
+def test_a_session_that_fell_back_to_the_cpu_is_refused(networks, built, monkeypatch):
+    """With CUDA's libraries missing, ONNX Runtime builds a CPU session and only logs it."""
+    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
+    with pytest.raises(RuntimeError, match="did not start its CUDA provider"):
+        load(networks, "cuda:0")
+    load(networks, "cpu")
 
 
 def test_every_graph_level_gives_the_same_numbers(networks, expected, picture):

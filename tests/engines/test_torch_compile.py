@@ -58,7 +58,7 @@ def test_a_compiled_network_equals_torch_and_takes_new_weights(networks, expecte
         session.refit({"last.bias": np.zeros(3, np.float32)})
         session.enqueue()
         after = session.read()
-    assert compiled == [{"dynamic": False}]
+    assert compiled == [{"dynamic": False, "fullgraph": True}]
     assert np.abs(before - expected("frozen", x)).max() < 1e-4
     moved = (before - after)[0].reshape(3, -1)
     assert np.abs(moved).min() > 0.1  # the random biases are 0.4 to 0.6

@@ -212,7 +212,8 @@ def test_what_was_exported_once_is_not_exported_again(networks, cache, can24_wei
 
     monkeypatch.setattr(to_onnx, "_write_network", fail)
     again = export_network(ExportRequest(get("can24"), str(can24_weights), "image"), cache)
-    assert again == Network.from_json((entry / "network.json").read_text())
+    stored = Network.from_json((entry / "network.json").read_text())
+    assert (stored.main.onnx_path, stored.main.sha256) == ("main.onnx", again.main.sha256)  # names only
     assert again == networks["image"]
     assert again.export_s > 0.1  # what it took when it was made
     assert {path: path.stat().st_mtime_ns for path in [entry, *entry.iterdir()]} == before
@@ -231,6 +232,19 @@ def test_frozen_statistics_need_pictures(tmp_path):
     with pytest.raises(UserError, match=r"statistics `frozen`: no calibration pictures.*`--calibration DIR`"):
         export_network(ExportRequest(SMALL, None, "frozen"), tmp_path)
     assert not list((tmp_path / "networks").iterdir())
+
+
+@pytest.mark.parametrize("name", ["jürgen", "a b", "c"])
+def test_the_cache_may_lie_anywhere_and_be_moved(tmp_path, name):
+    request = ExportRequest(SMALL, None, "image")
+    made = export_network(request, tmp_path / name)
+    assert Path(made.main.onnx_path).is_file()
+    (tmp_path / name).rename(tmp_path / "moved")
+    found = export_network(request, tmp_path / "moved")
+    assert Path(found.main.onnx_path) == (tmp_path / "moved").resolve() / Path(made.main.onnx_path).relative_to(
+        tmp_path / name
+    )
+    assert Path(found.main.state_path).is_file()
 
 
 def test_bad_weights_leave_nothing_in_the_cache(tmp_path):
