@@ -166,31 +166,32 @@ def _is_finite(array: NDArray[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a run: where it is and how it is shown and judged."""
+    """One figure of a run: where it is, how it is shown, which way is better. A row of METRICS is a table column."""
 
     key: str
     """Dotted path into a run."""
-    label: str
-    unit: str
-    """Unit of the text made by `format_value`; "" for none. "%": the run holds a share from 0 to 1."""
-    better: Literal["lower", "higher", "none"]
-    digits: int
-    """Decimals shown."""
+    column: str
+    """Head of its column, with the unit."""
+    better: Literal["lower", "higher"]
+    digits: int | None
+    """Decimals shown; None: four significant digits, of which more would be noise."""
+    dispensable: int = 0
+    """0: always shown. Else the columns with the highest number go first where a terminal is narrow."""
+    share: bool = False
+    """The run holds a share from 0 to 1, shown in per cent."""
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("latency_ms.p50", "latency p50", "ms", "lower", 2),
-    Metric("throughput_fps", "throughput", "frames/s", "higher", 1),
-    Metric("work.mpixel_per_s", "throughput", "MPixel/s", "higher", 1),
-    Metric("memory.host_peak_mib", "host memory peak", "MiB", "lower", 0),
-    Metric("memory.device_peak_mib", "device memory peak", "MiB", "lower", 0),
-    Metric("quality.vs_reference.psnr_db", "PSNR", "dB", "higher", 2),
-    Metric("quality.vs_reference.ssim", "SSIM", "", "higher", 5),
-    Metric("work.limit_share", "share of the limit", "%", "higher", 1),
-    Metric("cold_start.build_s", "build", "s", "lower", 2),
-    Metric("cold_start.load_s", "load", "s", "lower", 2),
-    Metric("cold_start.first_ms", "first inference", "ms", "lower", 1),
+    Metric("latency_ms.p50", "median ms", "lower", None),
+    Metric("throughput_fps", "fps", "higher", None, dispensable=3),
+    Metric("work.mpixel_per_s", "MPx/s", "higher", None, dispensable=5),
+    Metric("memory.host_peak_mib", "MiB", "lower", 0, dispensable=1),
+    Metric("memory.device_peak_mib", "device MiB", "lower", 0),
+    Metric("quality.vs_reference.psnr_db", "PSNR dB", "higher", 1),
+    Metric("quality.vs_reference.ssim", "SSIM", "higher", 4, dispensable=4),
+    Metric("work.limit_share", "of limit", "higher", 0, dispensable=2, share=True),
 )
+"""In the order of the table's columns; one that no run has a figure for is not shown."""
 
 
 def value(run: Mapping[str, Any], key: str) -> float | None:
@@ -209,11 +210,26 @@ def value(run: Mapping[str, Any], key: str) -> float | None:
     return float(found)
 
 
-def format_value(metric: Metric, number: float | None) -> str:
-    """The number in the metric's unit and decimals, without the unit; an en dash for None.
-
-    An infinite PSNR is None in the run, so whoever knows `identical` writes "∞" instead.
-    """
+def text(run: Mapping[str, Any], metric: Metric) -> str:
+    """The figure as it is shown: "∞" dB where pictures are equal, "NaN" where an output is broken, "" for none."""
+    if metric.key.startswith("quality."):
+        _, owner, name = metric.key.split(".")
+        quality = run["quality"][owner]
+        if quality and not quality["finite"]:
+            return "NaN"
+        if quality and quality["identical"] and name == "psnr_db":
+            return "∞"
+    number = value(run, metric.key)
     if number is None:
-        return "–"
-    return f"{number * 100 if metric.unit == '%' else number:,.{metric.digits}f}"
+        return ""
+    if metric.share:
+        return f"{number:.{metric.digits}%}"
+    if metric.key.endswith(".ssim") and number < 1:
+        number = min(number, 1 - 10 ** -(metric.digits or 0))  # 1.0000 is kept for pictures that are equal
+    return _significant(number) if metric.digits is None else f"{number:.{metric.digits}f}"
+
+
+def _significant(number: float) -> str:
+    if number >= 100:
+        return f"{number:.0f}"
+    return f"{number:.1f}" if number >= 10 else f"{number:.2f}" if number >= 1 else f"{number:.3g}"

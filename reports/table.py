@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from bench.metrics import METRICS, Metric, text
 
 Run = dict[str, Any]
 
@@ -24,27 +26,25 @@ def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
     if shared:
         parts.append(_marked("  ".join(f"[bold]{_choice(runs[0], n)}[/]" for n in _CHOICES if n in shared)))
     columns = {name: [_choice(run, name) for run in runs] for name in _CHOICES if name not in shared}
-    columns |= dict(zip(_FIGURES, map(list, zip(*map(_figures, runs), strict=True)), strict=True))
-    dropped = [name for name in _DISPENSABLE if _width(columns) > width and columns.pop(name)]
-    parts.append(_table(columns))
+    figures = _figures(runs)
+    columns |= figures
+    least = sorted((m for m in METRICS if m.dispensable and m.column in columns), key=lambda m: -m.dispensable)
+    dropped = [m.column for m in least if _width(columns) > width and columns.pop(m.column)]
+    parts.append(_table(columns, set(figures)))
     parts += [_marked(note) for note in _notes(runs)]
     if dropped:
         parts.append(Text(f"{', '.join(dropped)} left out to fit {width} columns; the runs file has all", style="dim"))
     return Group(*parts)
 
 
-_FIGURES = ("median ms", "±", "fps", "MPx/s", "MiB", "PSNR dB", "SSIM", "of limit")
-_DISPENSABLE = ("MPx/s", "SSIM", "fps", "of limit", "MiB")
-
-
 def _choice(run: Run, name: str) -> str:
     return _CHOICES[name](run["case"])
 
 
-def _table(columns: Mapping[str, Sequence[str]]) -> Table:
+def _table(columns: Mapping[str, Sequence[str]], figures: Container[str]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
     for name in columns:
-        table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)
+        table.add_column(name, justify="right" if name in figures else "left", no_wrap=True)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*map(_marked, row))
     return table
@@ -59,20 +59,31 @@ def _width(columns: Mapping[str, Sequence[str]]) -> int:
     return sum(max(len(name), *(_marked(cell).cell_len for cell in cells)) + 2 for name, cells in columns.items())
 
 
-def _figures(run: Run) -> list[str]:
-    if run["status"] != "ok":
-        colour = "red" if run["status"] == "failed" else "yellow"
-        return [f"[{colour}]{run['status']}[/]", *[""] * (len(_FIGURES) - 1)]
-    latency = run["latency_ms"]
-    return [
-        _number(latency["p50"]),
-        _interval(latency) + (" [yellow]![/]" if run["unstable"] else ""),
-        _number(run["throughput_fps"]),
-        _number(run["work"]["mpixel_per_s"]),
-        f"{run['memory']['host_peak_mib']:.0f}",
-        *_quality(run["quality"]["vs_reference"]),
-        _percent(run["work"].get("limit_share")),
-    ]
+def _figures(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Head of a column → a text per run; the first column says so where a run has no figures."""
+    first, *others = METRICS
+    columns = {first.column: [_status(run, first) for run in runs], "±": [_interval(run) for run in runs]}
+    for metric in others:
+        cells = [_cell(run, metric) for run in runs]
+        if any(cells):
+            columns[metric.column] = [
+                c or ("–" if r["status"] == "ok" else "") for c, r in zip(cells, runs, strict=True)
+            ]
+    return columns
+
+
+def _status(run: Run, metric: Metric) -> str:
+    colour = "red" if run["status"] == "failed" else "yellow"
+    return _cell(run, metric) if run["status"] == "ok" else f"[{colour}]{run['status']}[/]"
+
+
+def _none(run: Run) -> str:
+    return "–" if run["status"] == "ok" else ""
+
+
+def _cell(run: Run, metric: Metric) -> str:
+    shown = text(run, metric) if run["status"] == "ok" else ""
+    return "[red]NaN[/]" if shown == "NaN" else shown
 
 
 def _sizes(case: dict[str, Any]) -> str:
@@ -90,36 +101,14 @@ _CHOICES = {
 """Column → its text. A column in which all rows agree moves above the table, so that it fits an 80-column terminal."""
 
 
-def _interval(latency: dict[str, Any]) -> str:
+def _interval(run: Run) -> str:
+    if run["status"] != "ok":
+        return ""
+    latency, mark = run["latency_ms"], " [yellow]![/]" if run["unstable"] else ""
     if not latency["ci95"]:
-        return "none"
+        return f"none{mark}"
     low, high = latency["ci95"]
-    return f"{(high - low) / 2 / latency['p50']:.1%}"
-
-
-def _quality(quality: dict[str, Any] | None) -> tuple[str, str]:
-    if quality is None:
-        return "–", "–"
-    if not quality["finite"]:
-        return "[red]NaN[/]", "[red]NaN[/]"
-    psnr = "∞" if quality["identical"] else f"{quality['psnr_db']:.1f}"
-    return psnr, "–" if quality["ssim"] is None else _ssim(quality["ssim"])
-
-
-def _ssim(value: float) -> str:
-    """Four digits; 1.0000 is kept for pictures that are equal."""
-    return f"{value if value >= 1 else min(value, 0.9999):.4f}"
-
-
-def _number(value: float) -> str:
-    """Four significant digits at most: more are noise on any machine."""
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3g}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
+    return f"{(high - low) / 2 / latency['p50']:.1%}{mark}"
 
 
 def _notes(runs: Sequence[Run]) -> list[str]:

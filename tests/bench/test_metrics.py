@@ -207,22 +207,57 @@ def test_value_refuses_what_is_no_number(key: str) -> None:
         metrics.value(RUN, key)
 
 
-def test_format_value() -> None:
-    by_key = {metric.key: metric for metric in metrics.METRICS}
-    assert metrics.format_value(by_key["latency_ms.p50"], 1234.5678) == "1,234.57"
-    assert metrics.format_value(by_key["work.limit_share"], 0.634) == "63.4"
-    assert metrics.format_value(by_key["memory.host_peak_mib"], 0.0) == "0"
-    assert metrics.format_value(by_key["latency_ms.p50"], None) == "–"
+def run_with(key: str, number: float | None, **quality: object) -> dict[str, Any]:
+    run: dict[str, Any] = {"quality": {"vs_reference": {"finite": True, "identical": False, **quality}}}
+    *owners, name = key.split(".")
+    found = run
+    for owner in owners:
+        found = found.setdefault(owner, {})
+    found[name] = number
+    return run
 
 
-def test_metric_keys_are_unique_and_name_their_unit() -> None:
-    keys = [metric.key for metric in metrics.METRICS]
-    assert len(set(keys)) == len(keys)
-    suffixes = {"_ms": "ms", "_s": "s", "_mib": "MiB", "_db": "dB"}
+@pytest.mark.parametrize(
+    ("column", "number", "shown"),
+    [
+        ("median ms", 1234.5678, "1235"), ("median ms", 12.3456, "12.3"), ("median ms", 1.23456, "1.23"),
+        ("median ms", 0.000123456, "0.000123"), ("median ms", None, ""), ("of limit", 0.634, "63%"),
+        ("MiB", 0.0, "0"), ("PSNR dB", 92.345, "92.3"), ("SSIM", 0.98769, "0.9877"), ("SSIM", 0.99999, "0.9999"),
+        ("SSIM", 1.0, "1.0000"),
+    ],
+)  # fmt: skip
+def test_a_figure_is_shown_with_the_digits_it_deserves(column: str, number: float | None, shown: str) -> None:
+    metric = next(m for m in metrics.METRICS if m.column == column)
+    assert metrics.text(run_with(metric.key, number), metric) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1234.5, "1234"), (100.4, "100"), (99.94, "99.9"), (10.0, "10.0"), (9.994, "9.99"), (1.0, "1.00"),
+        (0.5, "0.5"), (0.12345, "0.123"), (0.000123, "0.000123"), (0.0, "0"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_or_four_digits(value: float, text: str) -> None:
+    assert metrics._significant(value) == text
+
+
+def test_equal_pictures_are_infinitely_alike_and_a_broken_output_shows() -> None:
+    psnr, ssim = (next(m for m in metrics.METRICS if m.column == column) for column in ("PSNR dB", "SSIM"))
+    assert metrics.text(run_with(psnr.key, None, identical=True), psnr) == "∞"
+    for metric in (psnr, ssim):
+        assert metrics.text(run_with(metric.key, None, finite=False), metric) == "NaN"
+        assert metrics.text({"quality": {"vs_reference": None}}, metric) == ""
+
+
+def test_metric_keys_and_columns_are_unique_and_name_their_unit() -> None:
+    for names in ([m.key for m in metrics.METRICS], [m.column for m in metrics.METRICS]):
+        assert len(set(names)) == len(names)
+    suffixes = {"_ms": "ms", "_mib": "MiB", "_db": "dB", "_fps": "fps"}
     for metric in metrics.METRICS:
         for suffix, unit in suffixes.items():
-            if metric.key.endswith(suffix) and not metric.key.endswith("_per_s"):
-                assert metric.unit == unit
+            if metric.key.endswith(suffix):
+                assert unit in metric.column
 
 
 def test_the_module_needs_no_torch() -> None:

@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from bench import store
-from reports import table
 from reports.table import table_from_runs
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -177,14 +176,3 @@ def test_colours_are_those_of_the_table() -> None:
 
 
 # Numbers
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1234.5, "1234"), (100.4, "100"), (99.94, "99.9"), (10.0, "10.0"), (9.994, "9.99"), (1.0, "1.00"),
-        (0.5, "0.5"), (0.12345, "0.123"), (0.000123, "0.000123"), (0.0, "0"),
-    ],
-)  # fmt: skip
-def test_numbers_have_three_or_four_digits(value: float, text: str) -> None:
-    assert table._number(value) == text
