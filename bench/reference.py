@@ -20,7 +20,7 @@ import reference_models
 from bench import machine
 from engines.engine import Options
 from engines.thumbnail import load_network
-from export.cache import cache_folder, code_sha256
+from export.cache import cache_folder, code_sha256, forget_leftovers
 from export.network import Network
 from export.to_onnx import ExportRequest, export_network
 from reference_models.pictures import calibration_pictures, list_pictures, read_picture
@@ -100,7 +100,7 @@ def _reference_path(network: Network, x: np.ndarray) -> Path:
 
 
 def _save(target: Path, y: np.ndarray) -> None:
-    scratch = target.with_suffix(f".{os.getpid()}.tmp")
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with open(scratch, "wb") as file:
             np.save(file, y)
@@ -111,6 +111,7 @@ def _save(target: Path, y: np.ndarray) -> None:
 
 def _forget_oldest(folder: Path) -> None:
     """Keeps the newest files up to CACHE_LIMIT_MIB, and all of the last hour: other runs may be about to read them."""
+    forget_leftovers(folder)
     found = []
     for file in folder.glob("*.npy"):
         with contextlib.suppress(FileNotFoundError):  # another run forgot it first

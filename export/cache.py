@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
+import time
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +39,18 @@ def cache_folder() -> Path:
             f"cache folder {folder}: not writable", "a folder that can be written", "Set FULLRES_CACHE to one"
         )
     return folder
+
+
+def forget_leftovers(folder: Path) -> None:
+    """Removes what killed processes left half-made: hidden files and folders that nobody touched for an hour."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime > time.time() - 3600:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def content_key(request: ExportRequest) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from export.cache import content_key
+from export.cache import content_key, forget_leftovers
 from export.network import INPUT, OUTPUT, Graph, Network, file_sha256
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
@@ -54,6 +54,7 @@ def export_network(request: ExportRequest, cache: Path) -> Network:
     done = folder / "network.json"
     if not done.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
+        forget_leftovers(folder.parent)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
         try:
             start = time.perf_counter()

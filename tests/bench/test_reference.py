@@ -135,7 +135,7 @@ def test_no_half_written_reference_is_left(ask: Prepare, picture: Callable[..., 
         with pytest.raises(OSError, match="No space"):
             reference._save(target, np.zeros(3))
     assert not target.exists()
-    assert not list((cache / "references").glob("*.tmp"))
+    assert not list((cache / "references").glob(".*"))
 
 
 # Forgetting

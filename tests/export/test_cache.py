@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from export import cache as module
-from export.cache import cache_folder, code_sha256, content_key
+from export.cache import cache_folder, code_sha256, content_key, forget_leftovers
 from export.to_onnx import ExportRequest
 from reference_models import get
 from reference_models.errors import UserError
@@ -139,3 +140,14 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # the superuser may write everywhere
     with pytest.raises(UserError, match=r"not writable.*Set FULLRES_CACHE"):
         cache_folder()
+
+
+def test_what_killed_processes_left_is_removed_after_an_hour(tmp_path):
+    for name in (".old", ".new", "kept"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("")
+    (tmp_path / ".file").write_text("")
+    for name in (".old", ".file", "kept"):
+        os.utime(tmp_path / name, (time.time() - 4000,) * 2)
+    forget_leftovers(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".new", "kept"]
