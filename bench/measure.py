@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,17 +18,19 @@ class Rule:
 
     budget_s: float
     """Of one process: warm-up and samples together, without the first inference."""
-    min_samples: int = 3
+    min_samples: int = 2
     """Taken even where the budget is spent."""
     max_samples: int = 5000
     margin: float = 0.005
     """Sampling ends when half the interval of this process's median is below this share of it."""
     settled: int = 2
     """Warm-up ends after this many inferences in a row that are not faster than the fastest before them ..."""
+    slow_ms: float = 1000
+    """... of which one is enough where it takes this long: what settles does so within seconds, not inferences ..."""
     gain: float = 0.02
-    """... by more than this share ..."""
+    """... by more than this share; the first, cold one is not compared with ..."""
     warm_up_share: float = 0.25
-    """... or when it has used this share of the budget."""
+    """... or when it has used this share of the budget, after two."""
     min_time_s: float = 0.5
     """A narrow interval ends sampling only after this time: shorter series miss slow disturbances."""
 
@@ -80,15 +83,16 @@ def _warm_up(
     elapsed: Callable[[], float],
     progress: Callable[[Series], None],
 ) -> None:
-    best, calm = series.first, 0
+    best, calm = math.inf, 0
     while True:
         value = timed()
         series.warmup.append(value)
         progress(series)
         calm = calm + 1 if value > best * (1 - rule.gain) else 0
         best = min(best, value)
-        series.steady = calm >= rule.settled
-        if series.steady or elapsed() >= rule.budget_s * rule.warm_up_share:
+        series.steady = calm >= (1 if value >= rule.slow_ms else rule.settled)
+        spent = len(series.warmup) > 1 and elapsed() >= rule.budget_s * rule.warm_up_share
+        if series.steady or spent:
             return
 
 

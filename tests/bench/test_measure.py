@@ -59,7 +59,7 @@ def test_time_between_steps_is_in_no_sample() -> None:
     time = Time(now_s=5.0)
     series = measure(time.step, LONG, time.clock, lambda _: time.spend(3.0))
     assert series.samples == ms(*[100] * 10)
-    assert series.warmup == ms(100, 100)
+    assert series.warmup == ms(100, 100, 100)
     assert series.first == pytest.approx(100)
 
 
@@ -68,7 +68,18 @@ def test_time_between_steps_is_in_no_sample() -> None:
 
 def test_warm_up_ends_after_two_inferences_in_a_row_that_gain_no_more_than_2_percent() -> None:
     series, _ = run(chain([100, 98.5, 98.1], repeat(98.0)))
-    assert series.warmup == ms(98.5, 98.1)
+    assert series.warmup == ms(98.5, 98.1, 98.0)
+
+
+def test_the_cold_first_inference_is_not_what_warm_up_is_compared_with() -> None:
+    series, _ = run(chain([10], [100, 90], repeat(80.0)))
+    assert series.warmup == ms(100, 90, 80, 80, 80)
+
+
+def test_one_inference_that_gains_nothing_is_enough_where_it_takes_a_second() -> None:
+    for each, count in ((999.0, 3), (1000.0, 2)):
+        series, _ = run(repeat(each))
+        assert (len(series.warmup), series.steady) == (count, True)
 
 
 def test_one_gain_starts_the_count_again() -> None:
@@ -78,8 +89,8 @@ def test_one_gain_starts_the_count_again() -> None:
 
 
 def test_the_gain_is_over_the_fastest_so_far_and_not_over_the_last() -> None:
-    series, _ = run(chain([100, 200, 150], repeat(50.0)))
-    assert series.warmup == ms(200, 150)
+    series, _ = run(chain([100, 100, 200, 150], repeat(50.0)))
+    assert series.warmup == ms(100, 200, 150)
 
 
 def test_warm_up_takes_no_more_than_its_share_of_the_budget() -> None:
@@ -104,9 +115,9 @@ def test_steady_is_said_where_the_latency_settles_as_the_share_ends() -> None:
     assert series.steady
 
 
-def test_an_inference_longer_than_the_budget_is_still_warmed_up_once() -> None:
-    series, _ = run(repeat(60_000.0), Rule(budget_s=10))
-    assert len(series.warmup) == 1
+def test_an_inference_longer_than_the_budget_is_still_warmed_up_twice() -> None:
+    series, _ = run([60_000.0 * 0.9**i for i in range(9)], Rule(budget_s=10))
+    assert len(series.warmup) == 2
     assert not series.steady
 
 
@@ -157,7 +168,7 @@ def test_no_more_than_the_most_samples() -> None:
 def test_progress_is_told_of_every_warm_up_and_sample() -> None:
     seen: list[tuple[int, int]] = []
     run(repeat(100.0), LONG, lambda series: seen.append((len(series.warmup), len(series.samples))))
-    assert seen == [(1, 0), (2, 0), *((2, n) for n in range(1, 11))]
+    assert seen == [(1, 0), (2, 0), (3, 0), *((3, n) for n in range(1, 11))]
 
 
 def test_time_spent_in_progress_is_spent_from_the_budget() -> None:
