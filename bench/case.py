@@ -128,6 +128,8 @@ def resolve_device(word: str) -> str:
     if word == "auto":
         return "cuda:0" if cuda_device_count() and engines.usable_on("cuda:0") else "cpu"
     word = "cuda:0" if word == "cuda" else word
+    if word.lower().startswith("gpu"):
+        raise UserError(f"`--device {word}`: not a known device", "auto, cpu, cuda:0", "Did you mean cuda:0?")
     if word != "cpu" and not re.fullmatch(r"cuda:\d{1,3}", word):
         raise unknown("--device", word, "device", ["auto", "cpu", "cuda:0"], "Give one of these")
     reason = cuda_missing(word)
@@ -212,7 +214,9 @@ def _threads(given: int | None) -> int:
     if given is None:
         return cores
     if not 1 <= given <= cores:
-        raise UserError(f"`--threads {given}`: out of range", f"1 to {cores} (cores usable here)", "Choose fewer")
+        raise UserError(
+            f"`--threads {given}`: out of range", f"1 to {cores} (cores usable here)", "Choose a number of these"
+        )
     return given
 
 

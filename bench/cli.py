@@ -25,7 +25,7 @@ OK, WRONG_USE, COULD_NOT_MEASURE, INTERRUPTED = 0, 2, 5, 130
 EPILOG = """\
 examples:
   bench run --model can32 --res 1440p                     the fastest engine here, and torch beside it
-  bench run --model can24,can32 --res 720p,1080p --engine onnxruntime,openvino --precision fp32,bf16
+  bench run --model can24,can32 --res 720p,1080p --engine onnxruntime,torch_compile
   bench run --model can32 --res 1080p --statistics image,frozen,thumbnail
   bench apply --model can24 --weights l0.safetensors --input photos/ --output smoothed/
   bench export --model can32 --output can32.onnx
@@ -151,7 +151,7 @@ def _add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
     parser.add_argument("--precision", default="fp32", metavar=f"P{each}", help="fp32 (default), tf32, bf16")
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda:0")
     _add_network(parser, many)
-    parser.add_argument("--tile", default="off", choices=("off",), help="off: this version runs whole pictures only")
+    parser.add_argument("--tile", default="off", metavar="T", help="off: this version runs whole pictures only")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     parser.add_argument(
         "--set",
@@ -198,9 +198,15 @@ def _add_run(commands: Any) -> None:
         help="input pictures: the first is timed, all are judged (default: a photograph)",
     )
     parser.add_argument("--json", metavar="FILE", help="runs file; runs already in it stay")
-    parser.add_argument("--output", metavar="DIR", help="folder for runs.json and the pictures that come out")
     parser.add_argument(
-        "--budget", type=float, default=45, metavar="SECONDS", help="measuring time of one case (default 45)"
+        "--output", metavar="DIR", help="folder for runs.json (unless --json) and the first picture of each case"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=45,
+        metavar="SECONDS",
+        help="measuring time of one case, without preparation and start-up (default 45)",
     )
     parser.add_argument(
         "--processes",
@@ -212,7 +218,12 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_apply(commands: Any) -> None:
-    parser = commands.add_parser("apply", help="pictures in, pictures out")
+    parser = commands.add_parser(
+        "apply",
+        help="pictures in, pictures out",
+        description="Runs pictures through a network at their own size. Output is 8-bit RGB: 16-bit input is reduced, "
+        "alpha dropped, EXIF rotation applied. In a folder, NAME.jpg becomes NAME.png; what is there is replaced.",
+    )
     _add_choices(parser, many=False)
     parser.add_argument("--input", required=True, metavar="FILE|DIR")
     parser.add_argument("--output", required=True, metavar="FILE|DIR", help="PNG or JPEG; a folder for a folder")
@@ -250,6 +261,8 @@ def _words(text: str | None) -> list[str]:
 def _request(arguments: argparse.Namespace, resolutions: Sequence[str]) -> Request:
     from bench.case import Request
 
+    if arguments.tile != "off":
+        raise UserError(f"`--tile {arguments.tile}`: this version runs whole pictures only", "off", "Leave it out")
     return Request(
         models=_words(arguments.model) or [arguments.model],
         resolutions=resolutions,
@@ -345,7 +358,10 @@ def _apply(arguments: argparse.Namespace) -> int:
     for source, reason in failed:
         print(f"bench: {source}: {reason}", file=sys.stderr)
     done = len(pairs) - len(failed)
-    print(f"{done} of {len(pairs)} pictures → {arguments.output} ({cases[0].title.replace(' 320p', '')})")
+    weights = "" if cases[0].weights else " untrained"
+    print(f"{done} of {len(pairs)} pictures → {arguments.output} ({cases[0].title.replace(' 320p', weights)})")
+    if weights:
+        print(f"bench: {cases[0].model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
     return COULD_NOT_MEASURE if failed else OK
 
 
@@ -430,8 +446,6 @@ def _only_one(cases: Sequence[Case], left_out: Sequence[object]) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    import shutil
-
     from bench.case import Request, expand
     from bench.places import check_calibration, check_output_file
 
@@ -454,21 +468,27 @@ def _export(arguments: argparse.Namespace) -> int:
     cases = expand(request)[0]
     _only_one(cases, ())
     check_calibration(arguments.calibration)
-    from export.network import Network
+    import onnx
+
+    from export.network import Network, file_sha256
 
     with _terminal(_console(stderr=True)) as reporter:
         network = Network.from_json(_network(cases[0], arguments.calibration, reporter))
+    spec, weights = cases[0].spec, cases[0].weights_name
+    model = onnx.load(network.main.onnx_path)
+    facts = {"model": spec.name, "statistics": network.statistics or "none", "planes": spec.channels}
+    facts |= {"range": "[0, 1], output not clipped", "weights": Path(weights).name, "source": spec.source}
+    onnx.helper.set_model_props(model, facts)
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        shutil.copyfile(network.main.onnx_path, scratch)
+        onnx.save(model, scratch)
         os.replace(scratch, target)  # a full disk leaves the old file as it was
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise UserError(f"`--output {target}`: {error.strerror}", "a writable file", "Choose another") from None
-    spec, weights = cases[0].spec, cases[0].weights_name
     print(f"{target}: {spec.name}, weights {weights}, statistics {network.statistics or 'none'}, opset {network.opset}")
     print(f"  input x (1, 3, H, W) float32, planes {spec.channels} in [0, 1]; output y; H and W dynamic")
-    print(f"  checked by onnx and against torch; sha256 {network.main.sha256}")
+    print(f"  checked by onnx and against torch; sha256 {file_sha256(target)}")
     return OK
 
 

@@ -53,8 +53,7 @@ def picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
     if source.is_dir() or target.is_dir():
         check_writable(target, "--output")
         pairs = [(str(path), str(target / f"{path.stem}.png")) for path in sources]
-        if len({pair[1] for pair in pairs}) < len(pairs):
-            pairs = [(str(path), str(target / f"{path.name}.png")) for path in sources]
+        _refuse_equal_names(pairs)
     else:
         writable_format(target)
         check_output_file(target, "--output")
@@ -62,6 +61,19 @@ def picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
         pairs = [(str(source), str(target))]
     _refuse_replacing(pairs)
     return pairs
+
+
+def _refuse_equal_names(pairs: Sequence[tuple[str, str]]) -> None:
+    """A name that depends on the neighbours would leave stale pictures behind, so equal names are refused."""
+    seen: dict[str, str] = {}
+    for source, target in pairs:
+        if target in seen:
+            raise UserError(
+                f"`--input`: {seen[target]} and {source} would both become {target}",
+                "pictures that differ in more than their ending",
+                "Rename one of them",
+            )
+        seen[target] = source
 
 
 def _refuse_replacing(pairs: Sequence[tuple[str, str]]) -> None:

@@ -18,7 +18,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}
 class OpenVinoEngine(Engine):
     name = "openvino"
     title = "OpenVINO, CPU plugin"
-    install = "pip install 'fullres[openvino]'"
+    install = "pip install openvino"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32", "bf16")}
     rank: ClassVar[Mapping[str, int]] = {"cpu": 1}
     settings = (

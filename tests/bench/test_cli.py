@@ -611,6 +611,32 @@ def test_apply_with_thumbnail_statistics_takes_a_single_pixel(command: Command, 
     assert size(tmp_path / "b.jpg") == (1, 1)
 
 
+def test_an_exported_file_says_what_it_is(command: Command, tmp_path: Path) -> None:
+    import onnx
+
+    target = tmp_path / "can24.onnx"
+    outcome = command("export", "--model", "can24", "--output", target)
+    assert outcome.code == 0
+    facts = {p.key: p.value for p in onnx.load(target).metadata_props}
+    assert (facts["model"], facts["planes"], facts["statistics"]) == ("can24", "BGR", "image")
+    assert hashlib.sha256(target.read_bytes()).hexdigest() in outcome.out
+
+
+def test_apply_says_that_untrained_weights_mean_nothing(command: Command, tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 20, 10)
+    outcome = apply(command, tmp_path / "a.png", tmp_path / "b.png")
+    assert outcome.code == 0
+    assert "untrained" in outcome.out
+    assert "can24 is untrained: give --weights" in outcome.err
+
+
+@pytest.mark.parametrize("word", ["on", "auto", "512"])
+def test_tiles_are_refused_and_not_ignored(command: Command, word: str) -> None:
+    outcome = command("run", "--model", "can24", "--res", "64x48", "--tile", word)
+    assert outcome.code == 2
+    assert f"`--tile {word}`: this version runs whole pictures only. Expected off." in outcome.err
+
+
 def test_two_pictures_that_differ_only_in_their_ending_do_not_overwrite_each_other(
     command: Command, tmp_path: Path
 ) -> None:
@@ -618,8 +644,9 @@ def test_two_pictures_that_differ_only_in_their_ending_do_not_overwrite_each_oth
     photos.mkdir()
     save(photos / "a.png", 20, 10)
     save(photos / "a.jpg", 10, 20)
-    assert apply(command, photos, out).code == 0
-    assert sorted(size(path) for path in out.iterdir()) == [(10, 20), (20, 10)]
+    outcome = apply(command, photos, out)
+    assert (outcome.code, list(out.iterdir())) == (2, [])
+    assert "would both become" in outcome.err
 
 
 # run
