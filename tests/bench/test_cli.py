@@ -7,6 +7,7 @@ have their own tests), in subprocesses too: those start `bench` through CHEAP.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import pickle
