@@ -153,7 +153,7 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     chosen = [_variant(word, device, settings) for word in _engine_words(request, device)]
     for name in settings.keys() - {engine.name for engine, _ in chosen}:
         raise UserError(
-            f"`--set {name}....`: engine `{name}` is not part of this command",
+            f"`--set {name}.…`: engine `{name}` is not part of this command",
             "settings of " + ", ".join(engine.name for engine, _ in chosen),
             f"Add `--engine {name}` or drop the setting",
         )
@@ -184,7 +184,9 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
                 cases.append(case)
     if not cases:
         reasons = sorted({reason for _, reason in left_out})
-        raise UserError("nothing to measure: " + "; ".join(reasons), "an engine with this precision", "`bench engines`")
+        raise UserError(
+            "nothing to measure: " + "; ".join(reasons), "an engine with this precision", "`bench engines` lists them"
+        )
     return cases, left_out
 
 

@@ -57,7 +57,6 @@ class _Progress:
     run: Run
     results: list[dict[str, Any]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    spent_s: float = 0.0
     done: bool = False
 
 
@@ -250,9 +249,9 @@ def _finish(progress: _Progress, plan: Plan, peaks: Mapping[str, Any]) -> None:
         return
     run, results = progress.run, progress.results
     record.update(run, progress.case, results, progress.rates, peaks)
-    progress.spent_s = sum(sum(r["series"]["samples"]) + sum(r["series"]["warmup"]) for r in results) / 1e3
+    spent_s = sum(sum(r["series"]["samples"]) + sum(r["series"]["warmup"]) for r in results) / 1e3
     share = stats.half_width_share(run["latency_ms"]["ci95"], run["latency_ms"]["p50"])
-    enough = len(results) >= LIMIT_MIN and (share < MARGIN or progress.spent_s >= plan.budget_s)
+    enough = len(results) >= LIMIT_MIN and (share < MARGIN or spent_s >= plan.budget_s)
     progress.done = len(results) >= plan.processes if plan.processes else enough or len(results) >= LIMIT_MAX
 
 

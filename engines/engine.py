@@ -6,7 +6,6 @@ bench/measure.py's alone, so that every engine is timed in the same way.
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from export.network import INPUT, OUTPUT, Graph
-from reference_models.errors import UserError
+from reference_models.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,11 @@ class Engine(ABC):
         known = {s.name: s for s in self.settings}
         for name, value in given.items():
             if name not in known:
-                guess = difflib.get_close_matches(name, known, n=1)
+                guess = nearest(name, known)
                 raise UserError(
                     f"`--set {self.name}.{name}={value}`: engine `{self.name}` has no setting of this name",
                     f"one of {', '.join(known) or 'none: it has no settings'}",
-                    f"Did you mean {guess[0]}?" if guess else "`bench engines --settings` describes them",
+                    f"Did you mean {guess}?" if guess else "`bench engines --settings` describes them",
                 )
             if known[name].choices and value not in known[name].choices:
                 raise UserError(

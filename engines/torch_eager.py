@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
 from export.network import Graph
+from reference_models import factory_from_path
 
 SETTINGS = (
     Setting(
@@ -60,8 +60,7 @@ def module_from_graph(graph: Graph) -> Any:
 
     from reference_models.networks.statistics import ThumbnailAffines
 
-    package, _, attribute = graph.factory.partition(":")
-    module = getattr(importlib.import_module(package), attribute)(**graph.options)
+    module = factory_from_path(graph.factory)(**graph.options)
     if graph.role == "folded":
         module = module.folded()
     elif graph.role == "thumbnail_affines":

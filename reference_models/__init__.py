@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reference_models.errors import UserError, unknown
 from reference_models.spec import ModelSpec
@@ -41,6 +42,13 @@ def get(name: str) -> ModelSpec:
     return _registry()[name]
 
 
+def factory_from_path(path: str) -> Callable[..., Any]:
+    """What `package.module:Callable` names; imports the module."""
+    package, _, attribute = path.partition(":")
+    factory: Callable[..., Any] = getattr(importlib.import_module(package), attribute)
+    return factory
+
+
 def create_model(name: str, weights: str | None = None, **options: object) -> torch.nn.Module:
     """The network as a torch.nn.Module in eval mode, NCHW float32 in and out.
 
@@ -56,8 +64,7 @@ def create_model(name: str, weights: str | None = None, **options: object) -> to
     from reference_models.weights import load_weights
 
     spec = get(name)
-    package, _, attribute = spec.factory.partition(":")
-    factory = getattr(importlib.import_module(package), attribute)
+    factory = factory_from_path(spec.factory)
     merged = {**spec.options, **options}
     try:
         model = factory(**merged)
