@@ -92,6 +92,13 @@ def test_another_picture_is_another_reference(ask: Prepare, picture: Callable[..
     assert not np.array_equal(a, b)
 
 
+def test_a_reference_does_not_depend_on_its_neighbours(ask: Prepare, picture: Callable[..., str]) -> None:
+    both, _ = ask({"a": picture(8), "b": picture(9)})
+    alone, computed = ask({"b": picture(9)})
+    assert computed == []
+    assert alone["references"]["image"]["b"] == both["references"]["image"]["b"]
+
+
 def test_equal_bytes_of_another_shape_are_another_reference(
     ask: Prepare, tmp_path: Path, picture: Callable[..., str]
 ) -> None:
