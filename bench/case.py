@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import engines
 import reference_models
 from engines.installed import cuda_device_count, cuda_missing
+from reference_models.choices import parse_options
 from reference_models.errors import UserError, unknown
 from reference_models.spec import ModelSpec
 
@@ -32,7 +34,7 @@ MAX_SIDE = 1 << 15
 class Case:
     """One combination that is measured. Sizes in pixels."""
 
-    model: str
+    spec: ModelSpec
     resolution: str
     width: int
     height: int
@@ -48,23 +50,26 @@ class Case:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def spec(self) -> ModelSpec:
-        return reference_models.get(self.model)
+    def model(self) -> str:
+        """The name, and the options that were chosen."""
+        return self.spec.title
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Width and height of the network's input: the output's, divided by the upscale factor, rounded up."""
-        k = self.spec.upscale
+        """Width and height of the picture that goes in: of the one that comes out, divided by how much the network
+        enlarges, rounded up."""
+        k = self.spec.enlarges
         return -(-self.width // k), -(-self.height // k)
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
-        width, height = self.input_size
-        return 1, 3, height, width
+        """Of the tensor that goes in: the picture, enlarged first where the network wants that, and padded."""
+        return 1, self.spec.input_planes, *self.spec.tensor_size(*self.input_size)
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
-        return 1, 3, self.height, self.width
+        """Of what is kept of the network's output: what padding and rounding up added is cropped."""
+        return 1, self.spec.output_planes, self.height, self.width
 
     @property
     def variant(self) -> str:
@@ -80,7 +85,11 @@ class Case:
         return " ".join(p for p in parts if p)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "settings": dict(self.settings)}
+        return {**asdict(self), "spec": self.spec.to_json(), "settings": dict(self.settings)}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Case:
+        return Case(**{**data, "spec": ModelSpec.from_json(data["spec"])})
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,27 @@ class Request:
     threads: int | None = None
     settings: Sequence[str] = ()
     """ENGINE.NAME=VALUE."""
+    options: Sequence[str] = ()
+    """NAME=VALUE, among those that every one of the models offers."""
+
+
+def spec_from_word(word: str, options: Mapping[str, int | float | str]) -> ModelSpec:
+    """What `--model` names: a network of the registry, `package.module:Factory`, or an ONNX file of the user's own.
+
+    Options of this one network may follow its name: `can:depth=7:width=24`. They go before `options`.
+
+    Raises:
+        UserError: none of these, or it does not offer such options.
+    """
+    name, *own = re.split(r":(?=\w+=)", word)
+    options = {**options, **parse_options(own)}
+    if not name.lower().endswith(".onnx"):
+        return reference_models.get(name, options)
+    if options:
+        raise UserError(f"`--model {word}`: an ONNX file has no options", "no --option", "Leave it out")
+    from export.own_onnx import spec_from_onnx
+
+    return spec_from_onnx(name)
 
 
 def resolution_size(word: str) -> tuple[int, int]:
@@ -147,10 +177,13 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     device = resolve_device(request.device)
     _check_words(request.precisions, "--precision", "precision", PRECISIONS)
     _check_words(request.statistics, "--statistics", "way to obtain statistics", STATISTICS)
-    specs = [reference_models.get(name) for name in _unique(request.models)]
+    options = parse_options(request.options)
+    words = _unique(name for word in request.models for name in (reference_models.names() if word == "all" else [word]))
+    specs = [spec_from_word(name, options) for name in words]
     sizes = {word: resolution_size(word) for word in _unique(request.resolutions)}
     settings = parse_settings(request.settings)
-    chosen = [_variant(word, device, settings) for word in _engine_words(request, device)]
+    engine_words = _engine_words(request, device, modules=not all(spec.onnx for spec in specs))
+    chosen = [_variant(word, device, settings) for word in engine_words]
     for name in settings.keys() - {engine.name for engine, _ in chosen}:
         raise UserError(
             f"`--set {name}.…`: engine `{name}` is not part of this command",
@@ -158,13 +191,13 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
             f"Add `--engine {name}` or drop the setting",
         )
     threads = _threads(request.threads)
-    weights = {spec.name: _weights(spec, request.weights) for spec in specs}
+    weights = {spec.title: _weights(spec, request.weights) for spec in specs}
     cases, left_out = [], []
     for spec in specs:
         choices = itertools.product(_statistics(spec, request.statistics), sizes, chosen, _unique(request.precisions))
         for statistics, word, (engine, complete), precision in choices:
             case = Case(
-                model=spec.name,
+                spec=spec,
                 resolution=word.lower(),
                 width=sizes[word][0],
                 height=sizes[word][1],
@@ -172,12 +205,12 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
                 device=device,
                 precision=precision,
                 statistics=statistics,
-                weights=weights[spec.name][0],
-                weights_name=weights[spec.name][1],
+                weights=weights[spec.title][0],
+                weights_name=weights[spec.title][1],
                 threads=threads,
                 settings=complete,
             )
-            reason = _no_precision(engine, device, precision)
+            reason = _cannot_run(engine, case)
             if reason:
                 left_out.append((case, reason))
             elif case not in cases:  # 64x48 and 64X48, or a variant that only repeats a default
@@ -222,12 +255,12 @@ def _threads(given: int | None) -> int:
     return given
 
 
-def _engine_words(request: Request, device: str) -> list[str]:
+def _engine_words(request: Request, device: str, modules: bool) -> list[str]:
     if request.engines:
         return _unique(request.engines)
     _check_words(request.precisions, "--precision", "precision", PRECISIONS)
     fastest = [engines.fastest(device, precision) for precision in request.precisions]
-    beside = [name for name in ("torch_eager",) if name in engines.usable_on(device, request.precisions[0])]
+    beside = [name for name in ("torch_eager",) if modules and name in engines.usable_on(device, request.precisions[0])]
     return _unique([*fastest, *beside])
 
 
@@ -252,8 +285,12 @@ def _usable(name: str, device: str) -> engines.Engine:
     return engine
 
 
-def _no_precision(engine: engines.Engine, device: str, precision: str) -> str | None:
-    reason = engine.precision_missing(device, precision)
+def _cannot_run(engine: engines.Engine, case: Case) -> str | None:
+    reason = engine.precision_missing(case.device, case.precision)
+    if case.statistics not in {None, *case.spec.statistics}:
+        return f"model `{case.model}`: no {case.statistics} statistics, only {', '.join(case.spec.statistics)}"
+    if not reason and case.spec.onnx and engine.runs_modules:
+        reason = f"runs PyTorch modules, and `{case.spec.name}` is an ONNX file"
     return f"engine `{engine.name}`: {reason}" if reason else None
 
 
@@ -266,6 +303,12 @@ def _statistics(spec: ModelSpec, asked: Sequence[str]) -> Sequence[str | None]:
 def _weights(spec: ModelSpec, word: str | None) -> tuple[str | None, str]:
     from reference_models.weights import resolve_weights
 
+    if spec.onnx:
+        if word is not None:
+            raise UserError(
+                f"`--weights {word}`: {spec.name} is an ONNX file and holds its own", "none", "Leave it out"
+            )
+        return spec.onnx, Path(spec.onnx).name
     if word is None:
         return None, "untrained"
     return str(resolve_weights(spec, word)), word
@@ -277,5 +320,5 @@ def _check_words(words: Sequence[str], option: str, noun: str, known: Sequence[s
             raise unknown(option, word, noun, known, "Give one of these")
 
 
-def _unique(words: Sequence[str]) -> list[str]:
+def _unique(words: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(words))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from export.cache import picture_sha256
 from reference_models.errors import UserError
 from reference_models.pictures import list_pictures, read_picture, writable_format
 
@@ -85,11 +86,13 @@ def _refuse_replacing(pairs: Sequence[tuple[str, str]]) -> None:
             )
 
 
-def check_calibration(path: str | None) -> None:
-    """Reads every calibration picture once, so that a bad one is found before the first slow step."""
-    if path is not None:
-        for picture in list_pictures(path):
-            read_picture(picture)
+def check_calibration(path: str | None) -> list[str]:
+    """Reads every calibration picture once, so that a bad one is found before the first slow step.
+
+    Returns:
+        SHA-256 of each; nothing where the pictures are those that ship.
+    """
+    return [] if path is None else [picture_sha256(read_picture(picture)) for picture in list_pictures(path)]
 
 
 def run_places(json: str | None, output: str | None) -> tuple[Path, Path | None]:

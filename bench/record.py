@@ -20,15 +20,22 @@ Result = dict[str, Any]
 """What bench/worker.py's job_case returns."""
 
 
-def facts(argv: Sequence[str], pictures: Sequence[str]) -> Run:
-    """What all runs of one command share: time, machine, versions, commit, words of the command, names of pictures."""
+def facts(argv: Sequence[str], pictures: Sequence[tuple[str, str]], calibration: Sequence[str] = ()) -> Run:
+    """What all runs of one command share: time, machine, versions, commit, words of the command, pictures.
+
+    Args:
+        pictures: name, and SHA-256 of size and pixels.
+        calibration: SHA-256 of the pixels of every calibration picture; empty: those that ship.
+    """
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),
         "versions": machine.versions(),
         "commit": machine.commit(),
         "argv": [Path(sys.argv[0]).name, *argv],
-        "pictures": list(pictures),
+        "pictures": [name for name, _ in pictures],
+        "pictures_sha256": [digest for _, digest in pictures],
+        "calibration_sha256": list(calibration),
     }
 
 
@@ -38,11 +45,13 @@ def new_run(case: Case, shared: Run) -> Run:
         "id": uuid.uuid4().hex,
         **shared,
         "case": {
-            "model": case.model,
+            "model": case.spec.name,
+            "options": dict(case.spec.chosen),
             "weights": Path(case.weights_name).name,
             "weights_sha256": file_sha256(case.weights) if case.weights else None,
             "trained": case.weights is not None,
             "resolution": case.resolution,
+            "input_picture": list(case.input_size),
             "input_shape": list(case.input_shape),
             "output_shape": list(case.output_shape),
             "engine": case.engine,
@@ -52,6 +61,7 @@ def new_run(case: Case, shared: Run) -> Run:
             "precision": case.precision,
             "statistics": case.statistics,
             "tile": "off",
+            "threads": case.threads,
             "settings": dict(case.settings),
         },
         "status": "skipped",
@@ -61,7 +71,12 @@ def new_run(case: Case, shared: Run) -> Run:
         "throughput_fps": None,
         "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
         "memory": {"host_peak_mib": None, "device_peak_mib": None, "plan_mib": None, "weights_mib": None},
-        "quality": {"vs_reference": None, "vs_original": None, "convention": metrics.CONVENTION},
+        "quality": {
+            "vs_reference": None,
+            "vs_original": None,
+            "reference": "the file's own FP32 run in ONNX Runtime" if case.spec.onnx else "FP32 torch",
+            "convention": metrics.CONVENTION,
+        },
         "work": None,
         "energy": None,
         "unstable": [],
@@ -81,8 +96,9 @@ def describe_network(run: Run, case: Case, network: Network) -> None:
     if network.thumbnail:
         work += count_work(network.thumbnail.onnx_path, case.input_shape)
     run["work"] = {"gmac": work.macs / 1e9, "min_bytes": work.min_bytes, "onnx_sha256": network.main.sha256}
-    run["work"]["state_sha256"] = file_sha256(network.main.state_path)
-    run["memory"]["weights_mib"] = Path(network.main.state_path).stat().st_size / 2**20
+    weights = network.main.state_path or network.main.onnx_path
+    run["work"]["state_sha256"] = file_sha256(weights)
+    run["memory"]["weights_mib"] = Path(weights).stat().st_size / 2**20
     run["cold_start"]["build_s"] = network.export_s
 
 
@@ -116,6 +132,7 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
     }
     run["memory"] |= {
         "host_peak_mib": max(r["host_peak_mib"] for r in results),
+        "host_peak_mib_all": [r["host_peak_mib"] for r in results],
         "host_baseline_mib": median(r["host_baseline_mib"] for r in results),
         "device_peak_mib": max(
             (r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-import reference_models
+import engines
 from bench import machine
 from engines.engine import Options
 from engines.thumbnail import load_network
@@ -24,6 +24,7 @@ from export.cache import cache_folder, code_sha256, forget_leftovers
 from export.network import Network
 from export.to_onnx import ExportRequest, export_network
 from reference_models.pictures import calibration_pictures, list_pictures, read_picture
+from reference_models.spec import ModelSpec
 
 CACHE_LIMIT_MIB = 4096
 """References are pictures in float32, 95 MiB at 4K: the oldest go first."""
@@ -33,26 +34,35 @@ def prepare(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any]
     """Files of one model.
 
     Args:
-        job: model, weights (file or None), statistics (list), calibration (path or None), inputs ({key: .npy path}),
-            threads. Without inputs only the networks are made.
+        job: spec (JSON), weights (file or None), statistics (list), calibration and style (path or None),
+            inputs ({key: .npy path}), threads. Without inputs only the networks are made.
 
     Returns:
         {"networks": {statistics: JSON}, "references": {statistics: {key: .npy path}}}; the references of the
         published statistics are the network as published.
     """
-    spec = reference_models.get(job["model"])
+    spec = ModelSpec.from_json(job["spec"])
     published = spec.statistics[0] if spec.statistics else None
     pictures = _calibration(job["calibration"]) if "frozen" in job["statistics"] else []
+    style = read_picture(job["style"]) if job.get("style") else None
     networks: dict[Any, Network] = {}
     for statistics in dict.fromkeys([published, *job["statistics"]] if job["inputs"] else job["statistics"]):
-        emit("phase", name=f"export {spec.name} {statistics or ''}".strip())
-        request = ExportRequest(spec, job["weights"], statistics, pictures if statistics == "frozen" else ())
-        networks[statistics] = export_network(request, cache_folder())
+        emit("phase", name=f"export {spec.title} {statistics or ''}".strip())
+        request = ExportRequest(spec, job["weights"], statistics, pictures if statistics == "frozen" else (), style)
+        networks[statistics] = _network(request)
     found: dict[str, dict[str, str]] = {}
     for statistics, network in networks.items():
         found[str(statistics)] = _references(network, job["inputs"], job["threads"], emit)
     _forget_oldest(cache_folder() / "references")
     return {"networks": {str(k): n.to_json() for k, n in networks.items()}, "references": found}
+
+
+def _network(request: ExportRequest) -> Network:
+    if not request.spec.onnx:
+        return export_network(request, cache_folder())
+    from export.own_onnx import network_from_onnx
+
+    return network_from_onnx(request.spec, cache_folder())
 
 
 def _calibration(path: str | None) -> list[np.ndarray]:
@@ -62,9 +72,8 @@ def _calibration(path: str | None) -> list[np.ndarray]:
 
 
 def _references(network: Network, inputs: Mapping[str, str], threads: int, emit: Callable[..., None]) -> dict[str, str]:
-    import engines
-
-    engine = engines.get("torch_eager")
+    # Somebody's ONNX file has no torch module: its own FP32 run is what other runs of it are judged by.
+    engine = engines.get("onnxruntime" if network.main.role == "onnx" else "torch_eager")
     settings = engine.complete_settings({})
     found, session = {}, None
     digest = _network_digest(network) if inputs else None
@@ -72,7 +81,8 @@ def _references(network: Network, inputs: Mapping[str, str], threads: int, emit:
         x = np.load(path)
         target = _reference_path(digest, x)
         if not target.exists():
-            emit("phase", name=f"reference {network.model} {network.statistics or ''} {x.shape[3]}x{x.shape[2]}")
+            words = ["reference", network.model, network.statistics or "", f"{x.shape[3]}x{x.shape[2]}"]
+            emit("phase", name=" ".join(filter(None, words)))
             session = session or load_network(engine, network, Options(threads=threads, settings=settings))
             session.bind(x)
             session.enqueue()
@@ -87,13 +97,15 @@ def _references(network: Network, inputs: Mapping[str, str], threads: int, emit:
 
 def _network_digest(network: Network) -> Any:
     """A SHA-256 that has taken in all a reference depends on but the picture."""
-    facts = [metadata.version("torch"), code_sha256(), *machine.describe()["isa"]]
+    runner = engines.get("onnxruntime").version() if network.main.role == "onnx" else metadata.version("torch")
+    facts = [runner, code_sha256(), *machine.describe()["isa"]]
     digest = hashlib.sha256(" ".join(facts).encode())
     for graph in (network.main, network.thumbnail):
         if graph:
             digest.update(graph.role.encode())
             digest.update(graph.sha256.encode())
-            digest.update(Path(graph.state_path).read_bytes())
+            if graph.state_path:
+                digest.update(Path(graph.state_path).read_bytes())
     return digest
 
 

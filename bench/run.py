@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from bench import record, stats, store
 from bench.case import Case
 from bench.record import Run
 from bench.spawn import Event, JobFailed, run_job
+from export.cache import picture_sha256
 from export.network import Network
 from reference_models.errors import UserError
 
@@ -42,15 +44,21 @@ class Plan:
     store_path: Path
     picture_folder: Path | None
     calibration: str | None
+    calibration_sha256: Sequence[str]
+    """Of every calibration picture; empty where they are those that ship."""
     budget_s: float
     """Of one case, over all its processes: warm-up and samples."""
     processes: int | None
     """None: 3 to 10, until the interval is narrow or the budget ends."""
     argv: Sequence[str]
 
+    @property
+    def picture_digests(self) -> list[tuple[str, str]]:
+        return [(name, picture_sha256(picture)) for name, picture in self.pictures]
+
 
 @dataclass
-class _Progress:
+class Progress:
     """One case under way."""
 
     case: Case
@@ -71,12 +79,12 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
         UserError: weights that a network refuses.
         NotStored: the store could not be written at the end; the runs are in the error.
     """
-    shared = record.facts(plan.argv, [name for name, _ in plan.pictures])
-    under_way = [_Progress(case, record.new_run(case, shared)) for case in plan.cases]
+    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256)
+    under_way = [Progress(case, record.new_run(case, shared)) for case in plan.cases]
     left = [record.new_run(case, shared) | {"status": "skipped", "reason": reason} for case, reason in plan.left_out]
     with tempfile.TemporaryDirectory(prefix="fullres-") as scratch:
         try:
-            _Execution(plan, reporter, Path(scratch)).run(under_way)
+            Execution(plan, reporter, Path(scratch)).run(under_way)
         except KeyboardInterrupt:
             for progress in under_way:
                 if not progress.done:
@@ -111,33 +119,46 @@ class NoRoom(UserError):  # noqa: N818  an event of the machine
 
 
 @dataclass
-class _Execution:
+class Execution:
+    """Cases of one plan under measurement. `open` once, then `turn` for every further process of a case, then `close`."""
+
     plan: Plan
     reporter: Reporter
     scratch: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of every worker, besides its engine's: where another checkout's packages lie."""
+    _inputs: dict[str, list[str]] = field(default_factory=dict)
+    _prepared: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def run(self, under_way: list[_Progress]) -> None:
-        inputs = self._write_inputs()
-        prepared = self._prepare(under_way, inputs)
-        before = self._peaks()
-        for round_number in range(self.plan.processes or LIMIT_MAX):
+    def run(self, under_way: list[Progress]) -> None:
+        self.open(under_way)
+        before = self.peaks()
+        for _ in range(self.plan.processes or LIMIT_MAX):
             for progress in under_way:
                 if not progress.done:
-                    self._process(progress, prepared[progress.case.model], inputs, round_number)
-                    _finish(progress, self.plan, before)
-                    with contextlib.suppress(UserError):  # execute() tries again, and says it
-                        store.put(self.plan.store_path, [progress.run])
+                    self.turn(progress, before)
             if all(progress.done for progress in under_way):
                 break
-        after = self._peaks()
-        for progress in under_way:
-            record.place_under_roof(progress.run, record.better_peaks(before, after))
+        close(under_way, before, self.peaks())
+
+    def open(self, under_way: list[Progress]) -> None:
+        """Writes the inputs and prepares every network."""
+        self._inputs = self._write_inputs()
+        self._prepared = self._prepare(under_way, self._inputs)
+
+    def turn(self, progress: Progress, peaks: Mapping[str, Any]) -> None:
+        """Measures one more process of a case, brings its run up to date and stores it."""
+        self._process(progress, self._prepared[progress.case.model], self._inputs, len(progress.results))
+        _finish(progress, self.plan, peaks)
+        with contextlib.suppress(UserError):  # execute() tries again, and says it
+            store.put(self.plan.store_path, [progress.run])
 
     def _write_inputs(self) -> dict[str, list[str]]:
         """`MODEL WIDTHxHEIGHT` → .npy files of the pictures, brought to that input size."""
         import numpy as np
 
-        from reference_models.pictures import fit_picture, tensor_from_picture
+        from reference_models.colour import tensor_from_picture
+        from reference_models.pictures import fit_picture
 
         found: dict[str, list[str]] = {}
         for case in self.plan.cases:
@@ -147,21 +168,23 @@ class _Execution:
             for _, picture in self.plan.pictures:
                 path = self.scratch / f"{len(found)}-{len(paths)}.npy"
                 try:
-                    np.save(path, tensor_from_picture(fit_picture(picture, *case.input_size), case.spec))
+                    fitted = fit_picture(picture, *case.input_size)
+                    np.save(path, tensor_from_picture(fitted, case.spec))
+                    np.save(_source_path(path), fitted)
                 except (OSError, MemoryError) as error:
                     raise NoRoom(case, self.scratch.parent, error) from None
                 paths.append(str(path))
             found[_input_key(case)] = paths
         return found
 
-    def _prepare(self, under_way: list[_Progress], inputs: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    def _prepare(self, under_way: list[Progress], inputs: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
         """Per model its networks and references. Weights that are refused end the run: nothing is measured yet."""
         prepared = {}
         for model in dict.fromkeys(p.case.model for p in under_way):
             cases = [p.case for p in under_way if p.case.model == model]
             job = {
                 "job": "prepare",
-                "model": model,
+                "spec": cases[0].spec.to_json(),
                 "weights": cases[0].weights,
                 "statistics": list(dict.fromkeys(c.statistics for c in cases)),
                 "calibration": self.plan.calibration,
@@ -171,7 +194,7 @@ class _Execution:
             environment = engines.get("torch_eager").environment(engines.get("torch_eager").complete_settings({}))
             try:
                 with self.reporter.stage(f"prepare {model}") as show:
-                    prepared[model] = run_job(job, environment, _phases(show))
+                    prepared[model] = run_job(job, {**environment, **self.environment}, _phases(show))
             except JobFailed as failure:
                 if failure.user_error:
                     raise failure.user_error from None
@@ -181,7 +204,7 @@ class _Execution:
                 prepared[model] = {}
         return prepared
 
-    def _peaks(self) -> dict[str, Any]:
+    def peaks(self) -> dict[str, Any]:
         cases = self.plan.cases
         job = {
             "job": "peaks",
@@ -195,9 +218,7 @@ class _Execution:
             except JobFailed as failure:
                 return {"failed": failure.reason}
 
-    def _process(
-        self, progress: _Progress, prepared: dict[str, Any], inputs: dict[str, list[str]], number: int
-    ) -> None:
+    def _process(self, progress: Progress, prepared: dict[str, Any], inputs: dict[str, list[str]], number: int) -> None:
         case = progress.case
         paths = inputs[_input_key(case)]
         published = str(case.spec.statistics[0] if case.spec.statistics else None)
@@ -208,19 +229,23 @@ class _Execution:
             "case": case.to_dict(),
             "network": prepared["networks"][str(case.statistics)],
             "inputs": paths,
+            "sources": [str(_source_path(Path(path))) for path in paths],
             "output_shape": case.output_shape,
             "rule": {"budget_s": slice_s},
             "judge": number == 0,
             "references": [prepared["references"][published][p] for p in paths],
             "parities": [prepared["references"][str(case.statistics)][p] for p in paths],
-            "picture": str(folder / f"{_file_name(case)}.png") if folder else None,
+            "pictures": {kind: str(folder / name) for kind, name in picture_files(case).items()} if folder else {},
         }
+        if folder:
+            progress.run["picture_files"] = picture_files(case)
         if progress.run["work"] is None:
             try:
                 record.describe_network(progress.run, case, Network.from_json(job["network"]))
             except ValueError as error:
                 return _fail(progress, f"its work could not be counted: {error}", "")
-        environment = {**_thread_environment(case.threads), **engines.get(case.engine).environment(case.settings)}
+        own = engines.get(case.engine).environment(case.settings)
+        environment = {**_thread_environment(case.threads), **own, **self.environment}
         progress.rates.append(_machine_rate())
         start = time.perf_counter()
         try:
@@ -230,6 +255,12 @@ class _Execution:
             return _fail(progress, failure.reason, failure.log)
         progress.rates.append(_machine_rate())
         return None
+
+
+def close(under_way: list[Progress], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Places every case under the roof that the machine's peaks, measured before and after, make."""
+    for progress in under_way:
+        record.place_under_roof(progress.run, record.better_peaks(before, after))
 
 
 def _phases(show: Callable[[float, str], None]) -> Callable[[Event], None]:
@@ -243,7 +274,7 @@ def _show(event: Event, show: Callable[[float, str], None], start: float) -> Non
         show(time.perf_counter() - start, event.get("name", ""))
 
 
-def _finish(progress: _Progress, plan: Plan, peaks: Mapping[str, Any]) -> None:
+def _finish(progress: Progress, plan: Plan, peaks: Mapping[str, Any]) -> None:
     """Brings the run up to date with all processes so far, and decides whether another is needed."""
     if progress.done:
         return
@@ -268,13 +299,13 @@ def _machine_rate() -> float:
     return 2 * 1024**3 / best_s(lambda: a @ a, 25) / 1e9
 
 
-def _fail(progress: _Progress, reason: str, log: str) -> None:
+def _fail(progress: Progress, reason: str, log: str) -> None:
     """Marks a case as failed; what earlier processes measured stays in the run, but is not a result."""
     progress.run |= {"status": "failed", "reason": reason, "log": log}
     progress.done = True
 
 
-def _interrupted(progress: _Progress, plan: Plan) -> None:
+def _interrupted(progress: Progress, plan: Plan) -> None:
     progress.run["interrupted"] = True
     if progress.results:
         _finish(progress, plan, (progress.run["work"] or {}).get("peaks", {}))  # the last process may be unaccounted
@@ -289,10 +320,22 @@ def _thread_environment(threads: int) -> dict[str, str]:
     return {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
+def _source_path(path: Path) -> Path:
+    """Where the picture behind an input tensor lies: its colours are needed to show what comes out."""
+    return path.with_name(f"picture-{path.name}")
+
+
 def _input_key(case: Case) -> str:
     return "{} {}x{}".format(case.model, *case.input_size)
 
 
-def _file_name(case: Case) -> str:
-    parts = [case.model, case.resolution, case.variant, case.precision, case.statistics or ""]
-    return "-".join(p for p in parts if p).replace(":", "-")
+def picture_files(case: Case) -> dict[str, str]:
+    """Names of the first picture that goes in, of what FP32 makes of it, and of what the case makes of it.
+
+    The first two do not depend on the engine: all cases of a network, its weights and a resolution share them.
+    """
+    weights = Path(case.weights_name).stem if case.weights and not case.spec.onnx else ""
+    subject = [case.model, weights, case.resolution]
+    engine = [case.variant, case.precision, case.statistics or ""]
+    parts = {"input": [*subject, "input"], "reference": [*subject, "reference"], "output": [*subject, *engine]}
+    return {kind: re.sub(r"[^\w.=+-]", "-", "-".join(filter(None, words))) + ".png" for kind, words in parts.items()}

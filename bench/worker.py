@@ -116,9 +116,11 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
     import numpy as np
 
     from bench.metrics import compare
-    from reference_models import get
-    from reference_models.pictures import picture_from_tensor, write_picture
+    from reference_models.colour import picture_from_tensor, unit_range
+    from reference_models.pictures import write_picture
+    from reference_models.spec import ModelSpec
 
+    spec = ModelSpec.from_json(job["case"]["spec"])
     found: dict[str, list[dict[str, Any]]] = {"vs_reference": [], "vs_same_statistics": []}
     failed = None
     height, width = job["output_shape"][2:]
@@ -132,12 +134,18 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
             session.bind(x)
             session.enqueue()
             session.synchronize()
-        y = cropped(session.read())
+        output = cropped(session.read())
+        y = unit_range(output, spec)
         for name, paths in (("vs_reference", "references"), ("vs_same_statistics", "parities")):
-            found[name].append(compare(y, cropped(np.load(job[paths][number], mmap_mode="r"))))
-        if number == 0 and job.get("picture") and found["vs_reference"][0]["finite"]:
+            expected = cropped(np.load(job[paths][number], mmap_mode="r"))
+            found[name].append(compare(y, unit_range(expected, spec)))
+        if number == 0 and job["pictures"] and found["vs_reference"][0]["finite"]:
+            reference = cropped(np.load(job["references"][0], mmap_mode="r"))
+            source = np.load(job["sources"][0])
             try:
-                write_picture(job["picture"], picture_from_tensor(y, get(job["case"]["model"])))
+                write_picture(job["pictures"]["input"], source)
+                for kind, made in (("reference", reference), ("output", output)):
+                    write_picture(job["pictures"][kind], picture_from_tensor(made, spec, source, (height, width)))
             except UserError as error:  # a number that was measured is worth more than its picture
                 failed = str(error)
     return {name: {**_worst(each), "pictures": each} for name, each in found.items()}, failed
@@ -177,22 +185,39 @@ def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from engines.engine import Options
     from engines.thumbnail import load_network
     from export.network import INPUT, OUTPUT, Network
-    from reference_models import get
-    from reference_models.pictures import picture_from_tensor, read_picture, tensor_from_picture, write_picture
+    from export.own_onnx import check_size
+    from reference_models.colour import picture_from_tensor, tensor_from_picture
+    from reference_models.pictures import fit_picture, read_picture, write_picture
+    from reference_models.spec import ModelSpec
 
-    spec = get(job["model"])
+    spec = ModelSpec.from_json(job["spec"])
     options = Options(job["device"], job["precision"], job["threads"], job["settings"])
     failed: list[list[str]] = []
     with load_network(engines.get(job["engine"]), Network.from_json(job["network"]), options) as session:
         for source, target in job["pictures"]:
             emit("picture", name=Path(source).name)
             try:
-                y = session.run({INPUT: tensor_from_picture(read_picture(source), spec)})[OUTPUT]
-                write_picture(target, picture_from_tensor(y, spec))
+                picture = read_picture(source)
+                size = None
+                if spec.input == "noise":  # of the picture only the size counts, and it is that of what comes out
+                    size = picture.shape[:2]
+                    picture = fit_picture(picture, -(-size[1] // spec.upscale), -(-size[0] // spec.upscale))
+                x = tensor_from_picture(picture, spec)
+                if spec.onnx:
+                    check_size(spec, *x.shape[2:])
+                y = session.run({INPUT: x})[OUTPUT]
+                write_picture(target, picture_from_tensor(y, spec, picture, size))
             except Exception as error:  # one picture that fails does not end the others
                 name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
                 failed.append([source, name + str(error)])
     return {"failed": failed}
+
+
+def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Builds the plan that an engine deploys; a library that crashes takes only this process with it."""
+    from bench.building import job_build
+
+    return job_build(job, emit)
 
 
 JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
@@ -200,6 +225,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "prepare": job_prepare,
     "case": job_case,
     "apply": job_apply,
+    "build": job_build,
 }
 
 

@@ -55,6 +55,8 @@ class Engine(ABC):
     settings: ClassVar[tuple[Setting, ...]] = ()
     computes: ClassVar[bool] = True
     """False where outputs mean nothing (the null engine): quality is not judged then."""
+    runs_modules: ClassVar[bool] = False
+    """True where it runs the torch module itself, and so cannot run somebody's ONNX file."""
 
     @abstractmethod
     def missing(self) -> str | None:

@@ -19,6 +19,7 @@ class TorchCompile(Engine):
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = EAGER.precisions
     rank: ClassVar[Mapping[str, int]] = {"cpu": 2, "cuda": 2}
     settings: ClassVar[tuple[Setting, ...]] = SETTINGS
+    runs_modules = True
 
     def missing(self) -> str | None:
         reason = EAGER.missing()

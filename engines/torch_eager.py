@@ -11,7 +11,7 @@ from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
 from export.network import Graph
-from reference_models import factory_from_path
+from reference_models.choices import callable_from_path
 
 SETTINGS = (
     Setting(
@@ -32,6 +32,7 @@ class TorchEager(Engine):
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
     rank: ClassVar[Mapping[str, int]] = {"cpu": 3, "cuda": 3}
     settings = SETTINGS
+    runs_modules = True
 
     def missing(self) -> str | None:
         return package_missing("torch", ("torch",))
@@ -60,11 +61,13 @@ def module_from_graph(graph: Graph) -> Any:
 
     from reference_models.networks.statistics import ThumbnailAffines
 
-    module = factory_from_path(graph.factory)(**graph.options)
+    module = callable_from_path(graph.factory)(**graph.options)
     if graph.role == "folded":
         module = module.folded()
     elif graph.role == "thumbnail_affines":
         module = ThumbnailAffines(module)
+    elif graph.role == "styled":
+        module = module.styled()
     module.load_state_dict(load_file(graph.state_path))
     return module.eval()
 

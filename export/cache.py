@@ -17,6 +17,8 @@ from export.network import file_sha256
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from export.to_onnx import ExportRequest
 
 
@@ -57,15 +59,20 @@ def content_key(request: ExportRequest) -> str:
     """SHA-256 over all that a network's files depend on, in hexadecimal, shortened to 32 digits."""
     spec = request.spec
     facts = {
-        "spec": [spec.name, spec.factory, spec.channels, spec.size_multiple, spec.upscale],
-        "options": sorted((k, repr(v)) for k, v in spec.options.items()),
+        "spec": spec.to_json(),
         "weights": file_sha256(request.weights) if request.weights else None,
         "statistics": request.statistics,
-        "calibration": [hashlib.sha256(repr(p.shape).encode() + p.tobytes()).hexdigest() for p in request.calibration],
+        "calibration": [picture_sha256(p) for p in request.calibration],
+        "style": picture_sha256(request.style) if request.style is not None else None,
         "code": code_sha256(),
         "versions": {name: metadata.version(name) for name in ("torch", "onnx", "onnxscript")},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def picture_sha256(picture: np.ndarray) -> str:
+    """SHA-256 of a picture's size and content, in hexadecimal."""
+    return hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
 
 
 @cache

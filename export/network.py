@@ -24,9 +24,13 @@ class Graph:
     """`package.module:Callable` of the torch module."""
     options: Mapping[str, object]
     role: str
-    """Which module of the factory's it is: `published`, `folded`, or `thumbnail_affines`."""
+    """Which module of the factory's it is: `published`, `folded`, `thumbnail_affines` or `styled`; `onnx` where there
+    is none, only the file."""
     planes: int = 3
     """Of the input."""
+    output_planes: int = 3
+    upscale: int = 1
+    """Side of the output divided by side of the input."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,6 @@ class Network:
     refit_rule: tuple[tuple[str, str], ...]
     """Per layer the weight and bias of `main` that take a scale (axis 0) and an offset; empty without `thumbnail`."""
     opset: int
-    upscale: int
     export_s: float = 0.0
     """Seconds that making these files took, when they were made; they are cached."""
 

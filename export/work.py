@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
+
+from export.onnx_file import onnxruntime_errors
 
 _WEIGHTED = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
 
@@ -38,10 +43,33 @@ def count_work(onnx_path: str, input_shape: tuple[int, ...]) -> Work:
         value.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     shapes = _shapes(inferred)
+    if any(_unknown(node, shapes) for node in inferred.graph.node if node.op_type in _WEIGHTED):
+        with contextlib.suppress(*onnxruntime_errors()):  # then the node is named below
+            inferred = onnx.shape_inference.infer_shapes(_with_constant_shapes(model), data_prop=True)
+            shapes = _shapes(inferred)
     macs = sum(_macs(node, shapes) for node in inferred.graph.node if node.op_type in _WEIGHTED)
     weights = sum(prod(i.dims) for i in inferred.graph.initializer)
     ends = sum(prod(shapes.get(v.name, ())) for v in [inferred.graph.input[0], *inferred.graph.output])
     return Work(macs, 4 * (weights + ends))
+
+
+def _with_constant_shapes(model: Any) -> Any:
+    """The graph with its arithmetic on shapes computed, which onnx does not follow through every operator."""
+    import onnx
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
+
+
+def _unknown(node: Any, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Names of a weighted node's operands and result whose shapes are not known."""
+    return [name for name in (*node.input[:2], node.output[0]) if name not in shapes]
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -55,8 +83,7 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 def _macs(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     left, right, out = node.input[0], node.input[1], node.output[0]
-    missing = [name for name in (left, right, out) if name not in shapes]
-    if missing:
+    if missing := _unknown(node, shapes):
         raise ValueError(f"node {node.name!r} ({node.op_type}): shape of {', '.join(missing)} is not known")
     if node.op_type == "Conv":
         return prod(shapes[out]) * prod(shapes[right][1:])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reference_models.errors import UserError, unknown
+from reference_models.choices import callable_from_path, configured
+from reference_models.errors import unknown
 from reference_models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -31,49 +32,51 @@ def names() -> list[str]:
     return list(_registry())
 
 
-def get(name: str) -> ModelSpec:
-    """The declaration of one network.
-
-    Raises:
-        UserError: no network has this name; the nearest one is suggested.
-    """
-    if name not in _registry():
-        raise unknown("--model", name, "model", names(), "`bench models` lists them with their sources")
-    return _registry()[name]
-
-
-def factory_from_path(path: str) -> Callable[..., Any]:
-    """What `package.module:Callable` names; imports the module."""
-    package, _, attribute = path.partition(":")
-    factory: Callable[..., Any] = getattr(importlib.import_module(package), attribute)
-    return factory
-
-
-def create_model(name: str, weights: str | None = None, **options: object) -> torch.nn.Module:
-    """The network as a torch.nn.Module in eval mode, NCHW float32 in and out.
+def get(name: str, options: Mapping[str, int | float | str] | None = None) -> ModelSpec:
+    """The declaration of one network, with these of its options chosen.
 
     Args:
-        name: one of `names()`.
-        weights: a name from the network's spec, a safetensors or weights-only PyTorch file, or None for the
-            published initialisation (untrained).
-        options: keyword arguments of the network that override those of its spec.
+        name: one of `names()`, or `package.module:Factory` of a network of the user's own.
+        options: values or words by name, among `ModelSpec.offers`; for a network of one's own, its keyword arguments.
 
     Raises:
-        UserError: unknown name, unknown option, or weights that do not belong to this network.
+        UserError: no network has this name (the nearest one is suggested), or it does not offer this.
     """
+    if ":" in name:
+        from reference_models.own_factory import spec_from_factory
+
+        return spec_from_factory(name, options or {})
+    if name not in _registry():
+        raise unknown("--model", name, "model", names(), "`bench models` lists them with their sources")
+    return configured(_registry()[name], options or {})
+
+
+def model_from_spec(spec: ModelSpec, weights: str | None = None) -> torch.nn.Module:
+    """The spec's network in eval mode.
+
+    Raises:
+        UserError: weights that do not belong to it.
+    """
+    from reference_models.own_factory import FAMILY, model_from_factory
     from reference_models.weights import load_weights
 
-    spec = get(name)
-    factory = factory_from_path(spec.factory)
-    merged = {**spec.options, **options}
-    try:
-        model = factory(**merged)
-    except TypeError as error:
-        raise UserError(
-            f"model `{name}`: {error}",
-            f"options among {', '.join(merged) or 'none'}",
-            "Check the spelling of the options",
-        ) from None
+    own = spec.family == FAMILY  # draws random numbers as it likes, and gets the same ones every time
+    model = model_from_factory(spec.factory, spec.options) if own else callable_from_path(spec.factory)(**spec.options)
     if weights is not None:
         load_weights(model, spec, weights)
     return model.eval()
+
+
+def create_model(name: str, weights: str | None = None, **options: int | float | str) -> torch.nn.Module:
+    """The network as a torch.nn.Module in eval mode, NCHW float32 in and out.
+
+    Args:
+        name: one of `names()`, or `package.module:Factory`.
+        weights: a name from the network's spec, a safetensors or weights-only PyTorch file, or None for the
+            published initialisation (untrained).
+        options: choices among those that the network offers.
+
+    Raises:
+        UserError: unknown name, an option that is not offered, or weights that do not belong to this network.
+    """
+    return model_from_spec(get(name, options), weights)

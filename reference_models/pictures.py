@@ -1,4 +1,4 @@
-"""Picture files ↔ pictures ↔ tensors. A picture is uint8 (H, W, 3) RGB everywhere in this project.
+"""Picture files ↔ pictures. A picture is uint8 (H, W, 3) RGB everywhere in this project.
 
 Colour profiles and gamma tags are ignored: networks see the stored numbers. No resolution names here, and no torch.
 """
@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_models.errors import UserError
-from reference_models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -143,7 +142,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
 
     path = Path(path)
     file_format = writable_format(path)
-    _check_picture(picture)
+    check_picture(picture)
     image, encoded = Image.fromarray(picture), io.BytesIO()
     options = {"quality": 95, "subsampling": "4:4:4"} if file_format == "JPEG" else {}
     try:
@@ -187,7 +186,7 @@ def fit_picture(picture: Picture, width: int, height: int) -> Picture:
     """
     from PIL import Image
 
-    _check_picture(picture)
+    check_picture(picture)
     if width < 1 or height < 1:
         raise ValueError(f"a picture of {width}x{height} pixels was asked for; both sides must be at least 1")
     old_height, old_width = picture.shape[:2]
@@ -225,51 +224,8 @@ def calibration_pictures() -> list[tuple[str, Picture]]:
     return [(f"scikit-image {name}", _shipped_picture(name)) for name in _CALIBRATION_FILES]
 
 
-def tensor_from_picture(picture: Picture, spec: ModelSpec) -> NDArray[np.float32]:
-    """A picture as the network takes it: float32 (1, 3, H, W) in [0, 1], planes as spec.channels, C-contiguous.
-
-    Raises:
-        ValueError: not a picture.
-    """
-    _check_picture(picture)
-    tensor = np.empty((1, 3, *picture.shape[:2]), np.float32)
-    for plane, source in enumerate(_plane_order(spec)):
-        # With dtype given, NumPy casts in small blocks; NumPy 1 would otherwise divide uint8 in float16.
-        np.divide(picture[..., source], 255, out=tensor[0, plane], dtype=np.float32)
-    return tensor
-
-
-def picture_from_tensor(tensor: NDArray[np.floating], spec: ModelSpec) -> Picture:
-    """A network's output (1, 3, H, W) in [0, 1], planes as spec.channels, as a picture: uint8 (H, W, 3) RGB.
-
-    y is clipped to [0, 1], infinities too, and becomes floor(255 y) or floor(255 y + 0.5) as spec.rounding says, in
-    float32. With these operations 255 * (k / 255) is exactly k for every k in 0..255, so truncating gives back
-    what `tensor_from_picture` was given.
-
-    Raises:
-        ValueError: another shape or type, or NaN, which would turn into some grey value unseen.
-    """
-    if tensor.ndim != 4 or tensor.shape[:2] != (1, 3) or tensor.dtype.kind != "f":
-        raise ValueError(f"output is {tensor.shape} {tensor.dtype}; expected (1, 3, H, W) of floating point")
-    picture = np.empty((*tensor.shape[2:], 3), np.uint8)
-    values = np.empty(tensor.shape[2:], np.float32)  # one plane at a time: 33 MB at 4K
-    for plane, target in enumerate(_plane_order(spec)):
-        np.copyto(values, tensor[0, plane], casting="same_kind")
-        if np.isnan(values.max(initial=0)):  # max hands NaN on and needs no second array
-            raise ValueError(f"output holds NaN in plane {spec.channels[plane]}; expected numbers in [0, 1]")
-        np.clip(values, 0, 1, out=values)
-        values *= 255
-        if spec.rounding == "nearest":
-            values += 0.5
-        picture[..., target] = values  # the cast truncates, which is floor: nothing is negative
-    return picture
-
-
-def _plane_order(spec: ModelSpec) -> tuple[int, ...]:
-    return tuple("RGB".index(letter) for letter in spec.channels)
-
-
-def _check_picture(picture: Picture) -> None:
+def check_picture(picture: Picture) -> None:
+    """Raises ValueError where this is no picture: uint8 (H, W, 3) with at least one pixel."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
         raise ValueError(f"picture is {picture.shape} {picture.dtype}; expected (H, W, 3) uint8, at least one pixel")
 

@@ -7,7 +7,6 @@ PyTorch is imported only to read its own file kind and to load a network.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import pickle
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reference_models import tf_checkpoint
+from reference_models.choices import callable_from_path
 from reference_models.errors import UserError, nearest
 from reference_models.spec import ModelSpec
 
@@ -239,7 +239,7 @@ def _first(names: Sequence[str], count: int = 5) -> str:
 
 
 def load_weights(model: torch.nn.Module, spec: ModelSpec, weights: str) -> None:
-    """Loads into `model`, in place, under our own names or those of the TensorFlow release.
+    """Loads into `model`, in place, under our own names or those of the release that the spec's importer knows.
 
     Raises:
         UserError: no such weights, a damaged file, or tensors that are not exactly those of `model`, all named in one
@@ -250,8 +250,8 @@ def load_weights(model: torch.nn.Module, spec: ModelSpec, weights: str) -> None:
 
     path = resolve_weights(spec, weights)
     found, asked = read_tensors(path), f"weights `{weights}` for model `{spec.name}`"
-    tensors = _own_names(found, spec, asked)
     wanted = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+    tensors = _own_names(found, set(wanted), spec, asked)
     integers = [name for name, tensor in wanted.items() if not tensor.is_floating_point()]
     problem = mismatch(tensors, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, integers)
     if problem:
@@ -266,23 +266,27 @@ def _has_tensorflow_names(tensors: Mapping[str, np.ndarray]) -> bool:
     return any("/" in name for name in tensors)  # TensorFlow's scopes; torch joins names with dots
 
 
-def _own_names(tensors: dict[str, np.ndarray], spec: ModelSpec, asked: str) -> dict[str, np.ndarray]:
-    if spec.importer is None or not _has_tensorflow_names(tensors):
+def _own_names(
+    tensors: dict[str, np.ndarray], wanted: Collection[str], spec: ModelSpec, asked: str
+) -> dict[str, np.ndarray]:
+    """The tensors under our names: as they are where any of them is ours, else as the importer makes them."""
+    if spec.importer is None or not set(wanted).isdisjoint(tensors):
         return tensors
     try:
         return _convert(tensors, spec)
     except UserError as error:
+        if not _has_tensorflow_names(tensors):
+            return tensors  # nobody's names: what is missing and what is too much says more
         raise UserError(f"{asked}: {error.what}", error.expected, _advice(tensors, spec)) from None
 
 
 def _convert(tensors: dict[str, np.ndarray], spec: ModelSpec) -> dict[str, np.ndarray]:
-    """The spec's importer, applied to tensors under TensorFlow names."""
+    """The spec's importer, applied to tensors under the release's names."""
     if spec.importer is None:
         raise UserError(
-            f"model `{spec.name}` has no importer", "a model that was released for TensorFlow", "See `bench models`"
+            f"model `{spec.name}` has no importer", "a model with a known release", "`bench models NAME` describes it"
         )
-    module, _, function = spec.importer.partition(":")
-    state: dict[str, np.ndarray] = getattr(importlib.import_module(module), function)(tensors, **spec.options)
+    state: dict[str, np.ndarray] = callable_from_path(spec.importer)(tensors, **spec.options)
     return state
 
 
@@ -290,12 +294,10 @@ def _advice(tensors: dict[str, np.ndarray], spec: ModelSpec) -> str:
     """What to do about tensors that do not fit: names the registered model that they do fit."""
     from reference_models import get, names
 
+    if spec.name in names() and _fits(tensors, get(spec.name)):
+        return f"These look like weights of {spec.name} with its default options. Leave the options at their defaults"
     for name in names():
         if _fits(tensors, get(name)):
-            if name == spec.name:
-                return (
-                    f"These look like weights of {name} with its default options. Leave the options at their defaults"
-                )
             return f"These look like weights of {name}. Ask for that model, or give other weights"
     return "Give weights that were trained for this model and its options"
 
@@ -308,9 +310,8 @@ def _fits(tensors: dict[str, np.ndarray], spec: ModelSpec) -> bool:
             return False
     import torch
 
-    module, _, attribute = spec.factory.partition(":")
     with torch.device("meta"):  # shapes without memory or initialisation
-        model = getattr(importlib.import_module(module), attribute)(**spec.options)
+        model = callable_from_path(spec.factory)(**spec.options)
     return {n: tuple(t.shape) for n, t in model.state_dict().items()} == {n: t.shape for n, t in tensors.items()}
 
 

@@ -124,8 +124,8 @@ def _notes(runs: Sequence[Run]) -> list[str]:
             notes.append(f"[yellow]no picture[/]: {_label(run)}: {escape(run['picture_failed'])}")
     if any(not run["case"]["trained"] for run in runs):
         notes.append(
-            "[yellow]untrained[/]: the published initialisation, most planes zero. PSNR and SSIM say only that engines "
-            "agree; a device that saves power on zeros may look faster. Measure with --weights."
+            "[yellow]untrained[/]: weights as the network starts out; CAN's leave most planes zero, and a device that "
+            "saves power on zeros may look faster. PSNR and SSIM say only that engines agree. Measure with --weights."
         )
     if ok:
         notes += _contract_notes(ok)
@@ -146,8 +146,8 @@ def _contract_notes(ok: Sequence[Run]) -> list[str]:
     lines = [
         "median ms: one picture, network only (no decoding, no colour conversion), "
         f"{run['contract']['threads']} threads, {processes} a case; ±: 95 % interval {of}.",
-        "PSNR, SSIM: against FP32 torch with the network's published statistics, same weights and picture, planes in "
-        "\\[0, 1], not clipped. MiB: peak of the whole process.",
+        f"PSNR, SSIM: against {_references(ok)} with the network's published statistics, same weights and picture, "
+        "planes in \\[0, 1], not clipped. MiB: peak of the whole process.",
         f"device {escape(run['case']['device'])}{_gpus(run)}; machine: {escape(machine['cpu'])}, "
         f"{machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",
     ]
@@ -158,6 +158,10 @@ def _contract_notes(ok: Sequence[Run]) -> list[str]:
             f"copy {peaks['copy_gb_s']:.0f} GB/s. of limit: share of what these allow."
         )
     return [f"[dim]{line}[/]" for line in lines]
+
+
+def _references(ok: Sequence[Run]) -> str:
+    return escape(" or ".join(dict.fromkeys(run["quality"].get("reference", "FP32 torch") for run in ok)))
 
 
 def _label(run: Run) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +15,46 @@ import pytest
 
 if TYPE_CHECKING:
     from export.network import Network
+    from reference_models.spec import ModelSpec
 
 _DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "bool": 10, "uint8": 4, "float16": 19}
+
+
+LARGE = 20_000_000
+"""Networks of more parameters are built and run by the slow tests only."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`any_model` is every name of the registry in turn; `any_family` too, where all but the smallest network of each
+    factory are slow."""
+    for argument, all_of_them in (("any_model", True), ("any_family", False)):
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, _registered(all_of_them))
+
+
+def _registered(all_of_them: bool) -> list[Any]:
+    import reference_models
+
+    counts = _parameter_counts()
+    factories = {name: reference_models.get(name).factory for name in counts}
+    smallest = {f: min((n for n in counts if factories[n] == f), key=counts.__getitem__) for f in factories.values()}
+    ordinary = {n for n, count in counts.items() if count <= LARGE and (all_of_them or smallest[factories[n]] == n)}
+    return [pytest.param(name, marks=[] if name in ordinary else pytest.mark.slow) for name in counts]
+
+
+@functools.cache
+def _parameter_counts() -> dict[str, int]:
+    """Of every network, built without memory; tests/reference_models/test_contract.py says whether all can be."""
+    import torch
+
+    import reference_models
+
+    found = {}
+    for name in reference_models.names():
+        with torch.device("meta"):
+            model = reference_models.create_model(name)
+        found[name] = sum(parameter.numel() for parameter in model.parameters())
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +118,8 @@ def expected(can24_weights: Path, calibration: list[np.ndarray]) -> Callable[[st
     import torch
 
     from reference_models import create_model, get
+    from reference_models.colour import tensor_from_picture
     from reference_models.networks.statistics import ThumbnailAffines, calibrated_affines, fold_
-    from reference_models.pictures import tensor_from_picture
 
     can: Any = create_model("can24", str(can24_weights))
     calibrated = [torch.from_numpy(tensor_from_picture(picture, get("can24"))) for picture in calibration]
@@ -102,6 +143,60 @@ def expected(can24_weights: Path, calibration: list[np.ndarray]) -> Callable[[st
 def picture() -> Callable[..., np.ndarray]:
     """`picture(height, width, seed)`: (1, 3, H, W) float32 in [0, 1], smooth with noise, its planes unlike."""
     return _picture
+
+
+OWN_FAMILY = """
+import torch
+from torch import nn
+
+
+class Own(nn.Module):
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, x):
+        return x * self.gain + x.mean((2, 3), keepdim=True)
+
+    def styled(self, style=None):
+        return Styled(self.gain, torch.zeros(1, 3, 1, 1) if style is None else style.mean((2, 3), keepdim=True))
+
+
+class Styled(nn.Module):
+    def __init__(self, gain, mean):
+        super().__init__()
+        self.gain = gain
+        self.register_buffer("mean", mean)
+
+    def forward(self, x):
+        return x * self.gain + self.mean
+
+
+def configure(name, gain, kind):
+    from dataclasses import replace
+
+    return replace(SPEC, name=name, description=kind, options={"gain": gain})
+"""
+
+
+@pytest.fixture
+def own_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
+    """The spec, gain 3 chosen, of a network of the tests' own: gain * x + mean of x per plane, or of a style."""
+    from reference_models.spec import ModelSpec, Option
+
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own_family.py").write_text(OWN_FAMILY)
+    monkeypatch.syspath_prepend(str(folder))
+    sys.modules.pop("own_family", None)
+    offers = (Option("gain", 2.0, "factor", low=0.5, high=8), Option("kind", "mean", "what is added", ("mean", "none")))
+    spec = ModelSpec(
+        "own", "Own", "own_family:Own", "https://example.org", "MIT", "gain and mean", options={"gain": 2.0},
+        offers=offers, configure="own_family:configure", style=True,
+    )  # fmt: skip
+    own_family = importlib.import_module("own_family")
+    own_family.SPEC = spec  # type: ignore[attr-defined]
+    made: ModelSpec = own_family.configure("own", 3.0, "mean")
+    return made.with_choices({"gain": 3.0})
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
-"""The CAN network and its adaptive normalisation: float32 NCHW planes B, G, R in [0, 1] → the same, not clipped."""
+"""CAN, with adaptive, batch or no normalisation: float32 NCHW planes B, G, R in [0, 1] → the same, not clipped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 EPSILON = 1e-3
 """slim.batch_norm's default; the release does not set another."""
@@ -66,6 +68,37 @@ class AdaptiveNorm(nn.Module):
         return x * scale + offset
 
 
+class BatchNorm(AdaptiveNorm):
+    """BN(x) alone, as slim.batch_norm computes it in the release: the picture's own statistics, no gamma, epsilon 1e-3.
+
+    Source: the paper's ablation CAN32+BN; the form of BN is that of the released adaptive normalisation.
+    """
+
+    def __init__(self, width: int) -> None:
+        nn.Module.__init__(self)
+        self.beta = nn.Parameter(torch.zeros(width))
+
+    @property
+    def scale_identity(self) -> Tensor:  # type: ignore[override]
+        return torch.full((), 0.0, device=self.beta.device)
+
+    @property
+    def scale_norm(self) -> Tensor:  # type: ignore[override]
+        return torch.full((), 1.0, device=self.beta.device)
+
+
+NORMS = {"adaptive": AdaptiveNorm, "batch": BatchNorm}
+
+
+def conv2d(planes: int, width: int, kernel_size: int, *, dilation: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A convolution that keeps the size (zeros around), its tensors not yet set: torch's own way takes random numbers
+    that belong to the caller, and seconds for large layers."""
+    return skip_init(
+        nn.Conv2d, planes, width, kernel_size, padding=dilation * (kernel_size // 2), dilation=dilation, bias=bias,
+        device=torch.get_default_device(),
+    )  # fmt: skip
+
+
 def _identity_(weight: Tensor) -> None:
     """Sets an OIHW kernel so that plane i of the output is plane i of the input, where both exist."""
     nn.init.zeros_(weight)
@@ -73,30 +106,50 @@ def _identity_(weight: Tensor) -> None:
         weight.data[plane, plane, weight.shape[2] // 2, weight.shape[3] // 2] = 1
 
 
-class Can(nn.Module):
-    """Dilated 3x3 convolutions without bias, adaptive normalisation, leaky ReLU; then a 1x1 convolution with bias.
+def _dilated(width: int, dilations: Sequence[int], planes: int, bias: bool) -> nn.ModuleList:
+    """The 3x3 convolutions with identity kernels and biases 0, as the release initialises them."""
+    convs = [conv2d(planes if i == 0 else width, width, 3, dilation=d, bias=bias) for i, d in enumerate(dilations)]
+    for conv in convs:
+        _identity_(conv.weight)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+    return nn.ModuleList(convs)
 
-    Input and output: (N, 3, H, W) float32, planes B, G, R in [0, 1], output not clipped. Any H, W >= 1.
+
+def _projection(width: int) -> nn.Conv2d:
+    """The last layer: 1x1 to three planes, Xavier-uniform with a fixed seed, bias 0."""
+    last = conv2d(width, 3, 1)
+    assert last.bias is not None
+    nn.init.xavier_uniform_(last.weight, generator=torch.Generator().manual_seed(0))
+    nn.init.zeros_(last.bias)
+    return last
+
+
+class Can(nn.Module):
+    """Dilated 3x3 convolutions without bias, normalisation, leaky ReLU; then a 1x1 convolution with bias.
+
+    Input: (N, planes, H, W) float32, planes B, G, R in [0, 1], then constant planes if any. Output: (N, 3, H, W) B, G,
+    R, not clipped. Any H, W >= 1.
     Untrained weights are the release's initialisation: identity kernels, scale_identity 1, scale_norm 0, and a
     Xavier-uniform last layer (fixed seed, so that two runs measure the same network).
     Statistics are taken per picture of the batch.
 
-    Source: section 3 and appendix of the paper; CAN24_AN/demo.py of the release.
+    Source: section 3 and appendix of the paper; CAN24_AN/demo.py, Single_Network/combined.py (13 planes) and
+    Parameterized_Network/parameterized.py (4 planes) of the release. The paper's equation 2 has a bias in front of the
+    normalisation; the release has none, and under the picture's own statistics it would only act through the identity.
     """
 
-    def __init__(self, width: int, dilations: Sequence[int]) -> None:
+    def __init__(
+        self,
+        width: int,
+        dilations: Sequence[int],
+        planes: int = 3,
+        normalisation: Literal["adaptive", "batch"] = "adaptive",
+    ) -> None:
         super().__init__()
-        planes = [3, *[width] * len(dilations)]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(planes[i], width, 3, padding=d, dilation=d, bias=False) for i, d in enumerate(dilations)
-        )
-        self.norms = nn.ModuleList(AdaptiveNorm(width) for _ in dilations)
-        self.last = nn.Conv2d(width, 3, 1)
-        for weight in (conv.weight for conv in self.convs):
-            assert isinstance(weight, Tensor)
-            _identity_(weight)
-        nn.init.xavier_uniform_(self.last.weight, generator=torch.Generator().manual_seed(0))
-        self.last.bias.data.zero_()  # type: ignore[union-attr]
+        self.convs = _dilated(width, dilations, planes, bias=False)
+        self.norms = nn.ModuleList(NORMS[normalisation](width) for _ in dilations)
+        self.last = _projection(width)
 
     def forward(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -104,7 +157,7 @@ class Can(nn.Module):
         return self.last(x)
 
     def statistics(self, x: Tensor) -> Tensor:
-        """Mean and variance that every normalisation sees for these pictures: (N, 3, H, W) → (N, layers, 2, width)."""
+        """Mean and variance that every normalisation sees for these pictures: (N, C, H, W) → (N, layers, 2, width)."""
         found = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
             assert isinstance(norm, AdaptiveNorm)
@@ -128,32 +181,41 @@ class Can(nn.Module):
         return FoldedCan(self)
 
 
-class FoldedCan(nn.Module):
-    """CAN for fixed statistics: conv, leaky ReLU and nothing between. The same tensors as Can, and one bias a layer.
+class CanWithoutNorm(nn.Module):
+    """CAN without normalisation: 3x3 convolutions with bias and leaky ReLU, then 1x1. Input and output as `Can`.
 
-    scale * conv(x, w) + offset = conv(x, scale * w) + offset, exactly; `refit_rule` names the tensors for that.
+    Untrained: identity kernels, biases 0, the same last layer as `Can`.
+
+    Source: the paper's CAN32 (its CAN32+AN is our can32), equation 2 with the normalisation left out. With nothing to
+    normalise, slim.conv2d adds a bias, and so does the equation.
     """
 
-    def __init__(self, can: Can) -> None:
+    def __init__(self, width: int, dilations: Sequence[int], planes: int = 3) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(_with_bias(conv) for conv in can.convs)
-        self.last = can.last
+        self.convs = _dilated(width, dilations, planes, bias=True)
+        self.last = _projection(width)
 
     def forward(self, x: Tensor) -> Tensor:
         for conv in self.convs:
             x = F.leaky_relu(conv(x), NEGATIVE_SLOPE)
         return self.last(x)
 
+
+class FoldedCan(CanWithoutNorm):
+    """CAN for fixed statistics: conv, leaky ReLU and nothing between. The same tensors as Can, and one bias a layer.
+
+    scale * conv(x, w) + offset = conv(x, scale * w) + offset, exactly; `refit_rule` names the tensors for that.
+    """
+
+    def __init__(self, can: Can) -> None:
+        convs = [conv for conv in can.convs if isinstance(conv, nn.Conv2d)]
+        super().__init__(convs[0].out_channels, [conv.dilation[0] for conv in convs], convs[0].in_channels)
+        for own, conv in zip(self.convs, convs, strict=True):
+            assert isinstance(own, nn.Conv2d)
+            own.weight.data.copy_(conv.weight.data)
+        self.last = can.last
+
     @property
     def refit_rule(self) -> tuple[tuple[str, str], ...]:
         """Per layer the names of its weight (times scale, along axis 0) and of its bias (which becomes offset)."""
         return tuple((f"convs.{i}.weight", f"convs.{i}.bias") for i in range(len(self.convs)))
-
-
-def _with_bias(conv: nn.Module) -> nn.Conv2d:
-    assert isinstance(conv, nn.Conv2d)
-    d = conv.dilation[0]
-    out = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=d, dilation=d)
-    out.weight.data.copy_(conv.weight.data)
-    nn.init.zeros_(out.bias)  # type: ignore[arg-type]
-    return out

@@ -32,10 +32,7 @@ class Foldable(Protocol):
 
 
 class ThumbnailAffines(nn.Module):
-    """(1, C, H, W) picture → (layers, 2, width): scale and offset from the statistics of its thumbnail.
-
-    The thumbnail is the mean over squares of THUMBNAIL_SCALE pixels; squares cut by the border average what is there.
-    """
+    """(1, C, H, W) picture → (layers, 2, width): scale and offset from the statistics of its thumbnail."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -43,8 +40,30 @@ class ThumbnailAffines(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         model = cast(Foldable, self.model)
-        small = F.avg_pool2d(x, THUMBNAIL_SCALE, ceil_mode=True)
-        return model.affines(model.statistics(small))[0]
+        return model.affines(model.statistics(thumbnail(x)))[0]
+
+
+def thumbnail(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C, ceil(H / 4), ceil(W / 4)): the mean over squares of THUMBNAIL_SCALE pixels; squares cut by
+    the border average what is there. Equal to avg_pool2d with ceil_mode.
+
+    A dense convolution with as many steps: for pooling OpenVINO pads three planes to sixteen first, which on the whole
+    picture took as long as all of the thumbnail's own convolutions.
+    """
+    scale, planes = THUMBNAIL_SCALE, x.shape[1]
+    height, width = x.shape[2:]
+    # A constant square of ones for each plane; built here, so that states hold the network's tensors alone.
+    square = torch.eye(planes, dtype=x.dtype, device=x.device)[:, :, None, None].expand(-1, -1, scale, scale)
+    padded = F.pad(x, (0, -width % scale, 0, -height % scale))
+    sums = F.conv2d(padded, square, stride=scale)
+    rows, columns = (_counts(side, scale, x) for side in (height, width))
+    return sums / (rows[:, None] * columns)
+
+
+def _counts(side: int, scale: int, like: Tensor) -> Tensor:
+    """How many of `scale` neighbouring pixels there are, for each step along a side."""
+    starts = torch.arange(0, side, scale, device=like.device)
+    return (side - starts).clamp(max=scale).to(like.dtype)
 
 
 def calibrated_affines(model: nn.Module, pictures: Iterable[Tensor]) -> Tensor:

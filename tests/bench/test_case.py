@@ -360,6 +360,94 @@ def test_the_resolution_is_that_of_the_output_and_the_input_is_rounded_up(
     assert found.output_shape == (1, 3, height, width)
 
 
+@pytest.mark.parametrize(
+    ("changes", "picture", "input_shape", "output_shape"),
+    [
+        ({"pre_upscale": 3}, (22, 16), (1, 3, 48, 66), (1, 3, 48, 64)),
+        ({"pre_upscale": 3, "input_planes": 1, "output_planes": 1}, (22, 16), (1, 1, 48, 66), (1, 1, 48, 64)),
+        ({"upscale": 3, "size_multiple": 8}, (22, 16), (1, 3, 16, 24), (1, 3, 48, 64)),
+        ({"min_size": 100}, (64, 48), (1, 3, 100, 100), (1, 3, 48, 64)),
+        ({"output_planes": 21, "size_multiple": 32}, (64, 48), (1, 3, 64, 64), (1, 21, 48, 64)),
+    ],
+)
+def test_the_tensor_is_enlarged_and_padded_and_the_output_cropped(
+    changes: dict[str, Any], picture: tuple[int, int], input_shape: tuple[int, ...], output_shape: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    give_model(monkeypatch, name="other", **changes)
+    found = only(ask(models=["other"]))
+    assert (found.input_size, found.input_shape, found.output_shape) == (picture, input_shape, output_shape)
+
+
+# What a network offers
+
+
+def test_options_make_another_network_and_stand_in_its_title() -> None:
+    found = only(ask(models=["can"], options=["depth=5", "width=8"]))
+    assert found.model == "can depth=5 width=8"
+    assert found.title == "can depth=5 width=8 64x48 null fp32 image"
+    assert found.spec.options["width"] == 8
+    assert len(found.spec.options["dilations"]) == 4
+
+
+def test_the_defaults_spelt_out_are_the_network_itself() -> None:
+    assert only(ask(models=["can"], options=["depth=10"])) == only(ask(models=["can"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "advice"),
+    [
+        (["dept=5"], "`--option dept=5`: model `can` has no option of this name", "Did you mean depth?"),
+        (["depth=99"], "`--option depth=99` of model `can`: not a value of this option", "`bench models --options`"),
+        (["depth"], "`--option depth`: not of the form", "`bench models --options` lists them"),
+        (["depth=5", "depth=6"], "`--option depth=6`: `depth` is given twice", "Drop one of them"),
+    ],
+)
+def test_a_wrong_option_is_refused(options: list[str], what: str, advice: str) -> None:
+    error = refused(lambda: expand(ask(models=["can"], options=options)))
+    assert error.what == what
+    assert error.todo.startswith(advice)
+
+
+def test_an_option_must_be_offered_by_every_model_asked_for() -> None:
+    error = refused(lambda: expand(ask(models=["can", "can24"], options=["depth=5"])))
+    assert error.what == "`--option depth=5`: model `can24` has no option of this name"
+    assert error.expected == "none: it has no options"
+
+
+# A file of the user's own
+
+
+def give_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Case:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"a graph")
+    spec = dataclasses.replace(reference_models.get("can24"), name="net.onnx", onnx=str(path), statistics=())
+    monkeypatch.setattr(cases_module, "spec_from_word", lambda word, options: spec)
+    return only(ask(models=[str(path)]))
+
+
+def test_an_onnx_file_holds_its_own_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = give_file(monkeypatch, tmp_path)
+    assert (found.weights, found.weights_name) == (str(tmp_path / "net.onnx"), "net.onnx")
+    error = refused(lambda: expand(ask(models=["net.onnx"], weights="other.safetensors")))
+    assert error.what == "`--weights other.safetensors`: net.onnx is an ONNX file and holds its own"
+
+
+def test_engines_that_run_modules_leave_an_onnx_file_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    give_file(monkeypatch, tmp_path)
+    found, left_out = expand(ask(engines=["torch_eager", "onnxruntime"]))
+    assert [case.engine for case in found] == ["onnxruntime"]
+    assert [reason for _, reason in left_out] == [
+        "engine `torch_eager`: runs PyTorch modules, and `net.onnx` is an ONNX file"
+    ]
+    assert "torch_eager" not in [case.engine for case in expand(ask(engines=()))[0]]
+
+
+def test_an_onnx_file_has_no_options(tmp_path: Path) -> None:
+    error = refused(lambda: expand(ask(models=[str(tmp_path / "net.ONNX")], options=["depth=5"])))
+    assert "an ONNX file has no options" in error.what
+
+
 def test_untrained_is_said_where_no_weights_are_given(tmp_path: Path) -> None:
     found = only(ask())
     assert (found.weights, found.weights_name) == (None, "untrained")
@@ -367,7 +455,10 @@ def test_untrained_is_said_where_no_weights_are_given(tmp_path: Path) -> None:
 
 def test_a_case_comes_back_from_json() -> None:
     found = only(ask(engines=["onnxruntime"], settings=["onnxruntime.graph=basic"]))
-    assert Case(**json.loads(json.dumps(found.to_dict()))) == found
+    again = Case.from_dict(json.loads(json.dumps(found.to_dict())))
+    assert again.title == found.title
+    assert (again.input_shape, again.output_shape) == (found.input_shape, found.output_shape)
+    assert again.to_dict() == found.to_dict()
     assert found.title == "can24 64x48 onnxruntime:graph=basic fp32 image"
 
 
@@ -379,3 +470,24 @@ def test_words_become_cases_without_a_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_options_may_follow_a_models_name_and_go_before_those_for_all() -> None:
+    words = ["can:depth=7:width=24", "can"]
+    cases, _ = expand(Request(words, ["64x48"], ["null"], device="cpu", options=["width=16"]))
+    assert [case.model for case in cases] == ["can depth=7 width=24", "can width=16"]
+    assert cases[0].spec.options["width"] == 24
+
+
+def test_all_stands_for_every_network() -> None:
+    cases, _ = expand(Request(["all", "can24"], ["64x48"], ["null"], device="cpu"))
+    assert [case.spec.name for case in cases] == reference_models.names()
+
+
+def test_statistics_that_a_network_does_not_offer_are_left_out_with_the_reason() -> None:
+    request = Request(["can24", "pixel_dcn"], ["64x48"], ["null"], statistics=["thumbnail"], device="cpu")
+    cases, left_out = expand(request)
+    assert [case.spec.name for case in cases] == ["can24"]
+    assert [(case.spec.name, reason) for case, reason in left_out] == [
+        ("pixel_dcn", "model `pixel_dcn`: no thumbnail statistics, only image, frozen")
+    ]

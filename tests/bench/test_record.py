@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from bench import record
 from bench.case import Case
+from reference_models import get
 
 PEAKS = {
     "fp32_gflop_s": 100.0,
@@ -108,9 +110,27 @@ def test_a_run_names_weights_by_content_and_without_their_folder(tmp_path: Path)
     """Runs are published; the folders of their makers are not, and two files of one name are told apart."""
     path = tmp_path / "w.npz"
     path.write_bytes(b"weights")
-    case = Case("can24", "64x48", 64, 48, "null", "cpu", "fp32", "image", str(path), str(path), 1)
+    case = Case(get("can24"), "64x48", 64, 48, "null", "cpu", "fp32", "image", str(path), str(path), 1)
     run = record.new_run(case, {})
     assert run["case"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert run["case"]["weights"] == "w.npz"
     assert run["case"]["trained"] is True
     assert str(tmp_path) not in json.dumps(run)
+
+
+def test_a_run_tells_the_network_from_what_was_chosen_of_it() -> None:
+    """The name groups runs of one network; the options say which of its variants was measured."""
+    spec = get("can", {"depth": 5, "width": "8"})
+    case = Case(spec, "64x48", 64, 48, "null", "cpu", "fp32", "image", None, "untrained", 1)
+    run = record.new_run(case, {})
+    assert (run["case"]["model"], run["case"]["options"]) == ("can", {"depth": 5, "width": 8})
+    assert record.new_run(dataclasses.replace(case, spec=get("can")), {})["case"]["options"] == {}
+    assert json.loads(json.dumps(run)) == run
+
+
+def test_shapes_of_a_run_are_those_of_the_tensors_and_of_what_is_kept() -> None:
+    spec = dataclasses.replace(get("can24"), input_planes=1, output_planes=2, upscale=3, size_multiple=8)
+    case = Case(spec, "64x48", 64, 48, "null", "cpu", "fp32", "image", None, "untrained", 1)
+    run = record.new_run(case, {})
+    assert run["case"]["input_shape"] == [1, 1, 16, 24]  # 22x16 pixels, padded to eights
+    assert run["case"]["output_shape"] == [1, 2, 48, 64]

@@ -14,6 +14,9 @@ import pytest
 from bench import reference
 from bench.reference import prepare
 from export.network import Network
+from reference_models import get
+from reference_models.pictures import write_picture
+from reference_models.spec import ModelSpec
 
 Prepare = Callable[..., tuple[dict[str, Any], list[str]]]
 
@@ -24,7 +27,7 @@ def ask(cache: Path) -> Prepare:
 
     def call(inputs: dict[str, str], **more: Any) -> tuple[dict[str, Any], list[str]]:
         job = {
-            "model": "can24", "weights": None, "statistics": ["image"], "calibration": None, "threads": 1,
+            "spec": get("can24").to_json(), "weights": None, "statistics": ["image"], "calibration": None, "threads": 1,
             "inputs": inputs, **more,
         }  # fmt: skip
         phases: list[str] = []
@@ -122,6 +125,34 @@ def test_published_statistics_are_computed_beside_those_asked_for(ask: Prepare, 
     found, _ = ask({"a": picture(9)}, statistics=["frozen"])
     assert list(found["networks"]) == list(found["references"]) == ["image", "frozen"]
     assert found["references"]["image"]["a"] != found["references"]["frozen"]["a"]
+
+
+def test_a_style_is_another_network_and_another_reference(
+    ask: Prepare, picture: Callable[..., str], own_network: ModelSpec, tmp_path: Path
+) -> None:
+    """The double computes 3 x + mean of the style, or of x where there is no style."""
+    path, style = picture(10), tmp_path / "style.png"
+    write_picture(style, np.full((6, 5, 3), 51, np.uint8))
+    asked = {"spec": own_network.to_json(), "statistics": [None]}
+    plain, _ = ask({"a": path}, **asked)
+    styled, computed = ask({"a": path}, **asked, style=str(style))
+    assert [line.split() for line in computed] == [["reference", "own", "gain=3.0", "32x24"]]
+    x = np.load(path).astype(np.float64)
+    a, b = (np.load(found["references"]["None"]["a"]) for found in (plain, styled))
+    np.testing.assert_allclose(a, 3 * x + x.mean((2, 3), keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(b, 3 * x + 0.2, atol=1e-5)
+
+
+def test_what_was_chosen_of_a_network_is_another_reference(
+    ask: Prepare, picture: Callable[..., str], own_network: ModelSpec
+) -> None:
+    asked = {"statistics": [None]}
+    spec = own_network.to_json()
+    three, _ = ask({"a": picture(11)}, spec=spec, **asked)
+    four, computed = ask({"a": picture(11)}, spec=spec.replace('{"gain": 3.0}', '{"gain": 4.0}'), **asked)
+    assert len(computed) == 1
+    a, b = (np.load(found["references"]["None"]["a"]) for found in (three, four))
+    np.testing.assert_allclose(b - a, np.load(picture(11)), atol=1e-5)
 
 
 def test_without_pictures_only_the_networks_asked_for_are_made(ask: Prepare) -> None:

@@ -17,6 +17,7 @@ from bench import run as run_module
 from bench.case import Case, Request, expand
 from bench.run import Plan, execute
 from bench.spawn import JobFailed, run_job
+from reference_models import get
 from reference_models.errors import UserError
 
 PEAKS = {
@@ -71,6 +72,7 @@ def plan(cache: Path, tmp_path: Path) -> MakePlan:
             "store_path": tmp_path / "runs.json",
             "picture_folder": None,
             "calibration": None,
+            "calibration_sha256": [],
             "budget_s": 0.4,
             "processes": 2,
             "argv": ["run", "--model", "can24"],
@@ -147,7 +149,7 @@ def measured(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[lis
     cases, left_out = expand(request)
     random = np.random.default_rng(4)
     pictures = [(f"{i}.png", random.integers(0, 256, (48, 64, 3), np.uint8)) for i in range(2)]
-    plan = Plan(cases, left_out, pictures, folder / "runs.json", folder, None, 0.4, 2, ["run"])
+    plan = Plan(cases, left_out, pictures, folder / "runs.json", folder, None, [], 0.4, 2, ["run"])
     started: Jobs = []
 
     def call(job: Mapping[str, Any], environment: Mapping[str, str] | None = None, *more: Any) -> dict[str, Any]:
@@ -238,14 +240,17 @@ def test_quality_is_judged_in_the_first_process_over_all_pictures(measured: Meas
     assert quality["max_abs"] == max(figures)
     assert [job["judge"] for job in jobs if job["job"] == "case"] == [True, True, False, False]
     assert runs[1]["pictures"] == ["0.png", "1.png"]
+    assert len(set(runs[1]["pictures_sha256"])) == 2
 
 
 def test_outputs_are_written_for_engines_that_compute(measured: Measured) -> None:
     from reference_models.pictures import read_picture
 
-    folder = measured[3]
-    assert [path.name for path in folder.glob("*.png")] == ["can24-64x48-onnxruntime-fp32-image.png"]
-    assert read_picture(folder / "can24-64x48-onnxruntime-fp32-image.png").shape == (48, 64, 3)
+    runs, folder = measured[0], measured[3]
+    expected = ["can24-64x48-input.png", "can24-64x48-onnxruntime-fp32-image.png", "can24-64x48-reference.png"]
+    assert sorted(path.name for path in folder.glob("*.png")) == expected
+    assert all(read_picture(folder / name).shape == (48, 64, 3) for name in expected)
+    assert sorted(next(r for r in runs if r["case"]["engine"] == "onnxruntime")["picture_files"].values()) == expected
 
 
 def test_untrained_weights_are_marked(measured: Measured) -> None:
@@ -425,10 +430,10 @@ def test_every_process_is_stored_before_the_next_one_starts(
 
 def finished(medians: list[float], processes: int | None, budget_s: float = 1e9) -> int:
     """Processes after which a case is done, when each of them gives ten equal samples."""
-    case = Case("can24", "64x48", 64, 48, "null", "cpu", "fp32", "image", None, "untrained", 1)
+    case = Case(get("can24"), "64x48", 64, 48, "null", "cpu", "fp32", "image", None, "untrained", 1)
     run = record.new_run(case, {"machine": {}}) | {"work": {"gmac": 1.0, "min_bytes": 1}}
-    progress = run_module._Progress(case, run, rates=[100.0, 100.0])
-    plan = Plan([case], [], [], Path("x"), None, None, budget_s, processes, [])
+    progress = run_module.Progress(case, run, rates=[100.0, 100.0])
+    plan = Plan([case], [], [], Path("x"), None, None, [], budget_s, processes, [])
     for number, value in enumerate(medians, start=1):
         series = {"first": value, "warmup": [value], "samples": [value] * 10, "steady": True}
         load = {"steal_share": 0.0, "foreign_share": 0.0}
@@ -474,11 +479,38 @@ def test_the_rate_of_the_machine_is_of_this_world() -> None:
 
 
 def test_picture_names_of_different_cases_differ() -> None:
-    case = Case("can24", "64x48", 64, 48, "onnxruntime", "cpu", "fp32", "image", None, "untrained", 1)
+    def output(case: Case) -> str:
+        return run_module.picture_files(case)["output"]
+
+    case = Case(get("can24"), "64x48", 64, 48, "onnxruntime", "cpu", "fp32", "image", None, "untrained", 1)
     others = [
         dataclasses.replace(case, **change)
-        for change in ({"model": "can32"}, {"resolution": "1x1"}, {"precision": "bf16"}, {"statistics": "frozen"})
+        for change in ({"spec": get("can32")}, {"resolution": "1x1"}, {"precision": "bf16"}, {"statistics": "frozen"})
     ]
-    names = {run_module._file_name(each) for each in [case, *others]}
-    assert len(names) == 5
-    assert all("/" not in name and ":" not in name for name in names)
+    names = {output(each) for each in [case, *others]}
+    names |= {output(dataclasses.replace(case, spec=get("can", {"depth": d}))) for d in (4, 5)}
+    assert len(names) == 7
+    own = dataclasses.replace(get("can24"), name="my/net:Own")
+    names.add(output(dataclasses.replace(case, spec=own)))
+    assert len(names) == 8
+    assert all(not set(name) & set("/: \\") for name in names)
+
+
+def test_cases_of_one_network_share_the_names_of_input_and_reference() -> None:
+    cases = expand(Request(["can:depth=7"], ["64x48"], ["null", "onnxruntime:spin=off"], device="cpu", threads=1))[0]
+    first, second = map(run_module.picture_files, cases)
+    assert first == {
+        "input": "can-depth=7-64x48-input.png",
+        "reference": "can-depth=7-64x48-reference.png",
+        "output": "can-depth=7-64x48-null-fp32-image.png",
+    }
+    assert second == {**first, "output": "can-depth=7-64x48-onnxruntime-spin=off-fp32-image.png"}
+
+
+def test_trained_and_untrained_pictures_do_not_overwrite_each_other(can24_weights: Path) -> None:
+    choices: dict[str, Any] = {"device": "cpu", "threads": 1}
+    (plain,) = expand(Request(["can24"], ["64x48"], ["null"], **choices))[0]
+    (trained,) = expand(Request(["can24"], ["64x48"], ["null"], weights=str(can24_weights), **choices))[0]
+    found = [run_module.picture_files(case) for case in (plain, trained)]
+    assert not set(found[0].values()) & set(found[1].values())
+    assert found[1]["input"] == "can24-random-64x48-input.png"

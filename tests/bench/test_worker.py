@@ -14,8 +14,10 @@ import pytest
 
 from bench import worker
 from bench.spawn import Event, JobFailed, run_job
+from reference_models import get
 
 SHAPE = (1, 3, 48, 64)
+CAN24 = get("can24").to_json()
 MIB = 1 << 20
 
 
@@ -28,7 +30,7 @@ def prepared(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     for path in paths:
         np.save(path, random.random(SHAPE, dtype=np.float32))
     job = {
-        "job": "prepare", "model": "can24", "weights": None, "statistics": ["image"], "calibration": None,
+        "job": "prepare", "spec": CAN24, "weights": None, "statistics": ["image"], "calibration": None,
         "threads": 1, "inputs": {path: path for path in paths},
     }  # fmt: skip
     return {"inputs": paths, **run_job(job)}
@@ -37,7 +39,7 @@ def prepared(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def case_job(prepared: dict[str, Any], engine: str, **more: Any) -> dict[str, Any]:
     paths = prepared["inputs"]
     case = {
-        "model": "can24", "engine": engine, "device": "cpu", "precision": "fp32", "threads": 1, "settings": {},
+        "spec": CAN24, "engine": engine, "device": "cpu", "precision": "fp32", "threads": 1, "settings": {},
     }  # fmt: skip
     return {
         "job": "case",
@@ -49,7 +51,7 @@ def case_job(prepared: dict[str, Any], engine: str, **more: Any) -> dict[str, An
         "judge": True,
         "references": [prepared["references"]["image"][path] for path in paths],
         "parities": [prepared["references"]["image"][path] for path in paths],
-        "picture": None,
+        "pictures": {},
         **more,
     }
 
@@ -95,14 +97,18 @@ def test_a_wrong_output_looks_wrong(prepared: dict[str, Any], tmp_path: Path) ->
     assert quality["vs_same_statistics"]["identical"] or quality["vs_same_statistics"]["psnr_db"] > 80
 
 
-def test_the_picture_that_comes_out_is_written(prepared: dict[str, Any], tmp_path: Path) -> None:
-    from reference_models import get
-    from reference_models.pictures import picture_from_tensor, read_picture
+def test_the_pictures_that_go_in_and_come_out_are_written(prepared: dict[str, Any], tmp_path: Path) -> None:
+    from reference_models.colour import picture_from_tensor
+    from reference_models.pictures import read_picture
 
-    target = tmp_path / "out.png"
-    run_job(case_job(prepared, "onnxruntime", picture=str(target)))
-    expected = picture_from_tensor(np.load(case_job(prepared, "null")["references"][0]), get("can24"))
-    assert np.abs(read_picture(target).astype(int) - expected.astype(int)).max() <= 1
+    pictures = {kind: str(tmp_path / f"{kind}.png") for kind in ("input", "reference", "output")}
+    source = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    np.save(tmp_path / "source.npy", source)
+    run_job(case_job(prepared, "onnxruntime", pictures=pictures, sources=[str(tmp_path / "source.npy")]))
+    expected = picture_from_tensor(np.load(case_job(prepared, "null")["references"][0]), get("can24"), source)
+    assert np.array_equal(read_picture(pictures["input"]), source)
+    assert np.array_equal(read_picture(pictures["reference"]), expected)
+    assert np.abs(read_picture(pictures["output"]).astype(int) - expected.astype(int)).max() <= 1
 
 
 def test_a_case_of_an_onnx_engine_never_loads_torch(prepared: dict[str, Any]) -> None:
@@ -203,7 +209,7 @@ def test_apply_writes_every_picture_and_names_those_that_fail(prepared: dict[str
     targets = {path: tmp_path / f"out-{path.name}" for path in (good, bad, other)}
     events: list[Event] = []
     job = {
-        "job": "apply", "model": "can24", "network": prepared["networks"]["image"], "engine": "onnxruntime",
+        "job": "apply", "spec": CAN24, "network": prepared["networks"]["image"], "engine": "onnxruntime",
         "device": "cpu", "precision": "fp32", "threads": 1, "settings": {},
         "pictures": [[str(source), str(target)] for source, target in targets.items()],
     }  # fmt: skip

@@ -273,8 +273,10 @@ def test_what_an_engine_declares(name):
     engine = engines.get(name)
     assert engine.title
     assert engine.install
-    assert "fp32" in engine.precisions["cpu"]
+    assert engine.precisions
+    assert all("fp32" in precisions for precisions in engine.precisions.values())
     assert set(engine.rank) <= set(engine.precisions)
+    assert engine.runs_modules == name.startswith("torch_")  # the others read the ONNX file
     for setting in engine.settings:
         assert setting.default in setting.choices
         assert setting.doc

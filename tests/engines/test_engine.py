@@ -144,6 +144,14 @@ def test_a_wrong_input_never_reaches_the_engine(session, x):
     assert session.calls == []
 
 
+def test_as_many_planes_as_the_graph_says_and_no_others():
+    graph = Graph("/none.onnx", "", "/none.safetensors", "p:C", {}, "published", planes=13)
+    with Doubling().load(graph, Options()) as session:
+        with pytest.raises(UserError, match=r"got \(1, 3, 2, 4\) float32\. Expected \(1, 13, H, W\) float32"):
+            session.bind(X)
+        session.bind(np.ones((1, 13, 2, 4), np.float32))
+
+
 def test_an_engine_sees_contiguous_arrays_only(session):
     session.bind(np.arange(48, dtype=np.float32).reshape(1, 4, 3, 4).transpose(0, 2, 1, 3)[..., ::-1])
     assert session.x.flags.c_contiguous

@@ -37,6 +37,14 @@ def test_it_reads_no_file():
         assert session.contract["threads"] == 3
 
 
+def test_zeros_have_the_planes_and_size_of_the_graphs_output():
+    from export.network import Graph
+
+    graph = Graph("/no/such.onnx", "", "", "no.module:C", {}, "published", planes=1, output_planes=2, upscale=3)
+    with engines.get("null").load(graph, Options()) as session:
+        assert session.run({"x": np.ones((1, 1, 5, 4), np.float32)})["y"].shape == (1, 2, 15, 12)
+
+
 def test_what_is_read_is_not_the_next_output(networks, picture):
     with engines.get("null").load(networks["image"].main, Options()) as session:
         first = session.run({"x": picture(4, 4)})["y"]
@@ -48,3 +56,25 @@ def test_its_version_is_ours():
     from importlib import metadata
 
     assert engines.get("null").version() == metadata.version("fullres")
+
+
+def test_a_set_delay_is_slept_in_every_inference():
+    import time
+
+    from export.network import Graph
+
+    graph = Graph("/no/such.onnx", "", "", "no.module:C", {}, "published")
+    with engines.get("null").load(graph, Options(settings={"delay_ms": "20.5"})) as session:
+        session.bind(np.ones((1, 3, 5, 4), np.float32))
+        start = time.perf_counter()
+        session.enqueue()
+        session.synchronize()
+        assert time.perf_counter() - start >= 0.0205
+
+
+@pytest.mark.parametrize("word", ["-1", "nan", "inf", "soon", "60001", ""])
+def test_what_is_no_delay_is_refused(word):
+    from reference_models.errors import UserError
+
+    with pytest.raises(UserError, match="not a delay"):
+        engines.get("null").complete_settings({"delay_ms": word})

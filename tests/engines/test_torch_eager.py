@@ -11,6 +11,7 @@ from engines import installed
 from engines.engine import Options
 from engines.thumbnail import load_network
 from engines.torch_eager import ENGINE, module_from_graph
+from export.to_onnx import ExportRequest, export_network
 from reference_models.errors import UserError
 from reference_models.networks.can import Can, FoldedCan
 from reference_models.networks.statistics import ThumbnailAffines
@@ -44,6 +45,14 @@ def test_a_graphs_role_says_which_module_it_is(networks):
         stored = load_file(graph.state_path)
         assert set(stored) == set(module.state_dict())
         assert all(torch.equal(stored[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_a_styled_graph_is_the_module_without_its_global_branch(own_network, calibration, tmp_path):
+    network = export_network(ExportRequest(own_network, None, None, style=calibration[0]), tmp_path)
+    x = np.full((1, 3, 5, 7), 0.25, np.float32)
+    means = (calibration[0].astype(np.float64) / 255).mean((0, 1))[None, :, None, None]
+    with load(network.main) as session:
+        assert np.abs(session.run({"x": x})["y"] - (3 * 0.25 + means)).max() < 1e-5
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])

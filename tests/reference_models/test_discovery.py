@@ -59,7 +59,7 @@ def test_a_model_is_found_wherever_its_file_declares_it(registry, monkeypatch):
 @pytest.mark.parametrize("name", reference_models.names())
 def test_what_a_spec_names_exists(name):
     spec = reference_models.get(name)
-    for reference in filter(None, (spec.factory, spec.importer)):
+    for reference in filter(None, (spec.factory, spec.configure, spec.importer)):
         module, _, attribute = reference.partition(":")
         assert callable(getattr(importlib.import_module(module), attribute))
     for file in spec.weights.values():
@@ -70,26 +70,40 @@ def test_what_a_spec_names_exists(name):
     assert "\n" not in spec.description
 
 
-@pytest.mark.parametrize("name", reference_models.names())
-def test_a_model_comes_in_eval_mode_and_the_same_every_time(name):
-    first, second = reference_models.create_model(name), reference_models.create_model(name)
+def test_a_model_comes_in_eval_mode_and_the_same_every_time(any_model):
+    first, second = reference_models.create_model(any_model), reference_models.create_model(any_model)
     assert isinstance(first, torch.nn.Module)
     assert not any(module.training for module in first.modules())
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    same, other = first.state_dict(), second.state_dict()
+    assert list(same) == list(other)
+    assert all(torch.equal(same[name], other[name]) for name in same)
 
 
-def test_options_override_those_of_the_spec():
-    can = reference_models.create_model("can24", width=5)
+def test_what_a_network_offers_makes_another_one():
+    can = reference_models.create_model("can", width=5, depth="4")
     assert can.last.in_channels == 5
-    assert len(can.convs) == 8  # the other options stay
-    assert reference_models.get("can24").options["width"] == 24
+    assert len(can.convs) == 3
+    assert reference_models.get("can").options["width"] == 32
+    assert reference_models.create_model("can").last.in_channels == 32
+
+
+def test_a_spec_of_choices_is_that_of_create_model():
+    chosen = reference_models.get("can", {"depth": 4, "width": 5})
+    assert chosen.title == "can depth=4 width=5"
+    model = reference_models.model_from_spec(chosen)
+    assert not model.training
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    other = reference_models.create_model("can", depth=4, width=5)
+    assert shapes == {name: tensor.shape for name, tensor in other.state_dict().items()}
 
 
 def test_a_misspelt_option_is_named_with_those_there_are():
-    with pytest.raises(UserError, match=r"model `can24`: .*'widht'.*Check the spelling") as e:
-        reference_models.create_model("can24", widht=5)
-    assert "width" in e.value.expected
-    assert "dilations" in e.value.expected
+    with pytest.raises(UserError, match=r"model `can` has no option of this name.*Did you mean width\?") as e:
+        reference_models.create_model("can", widht=5)
+    assert e.value.what.startswith("`--option widht=5`")
+    assert e.value.expected == "one of depth, width, normalisation"
+    with pytest.raises(UserError, match=r"model `can24` has no option.*none: it has no options"):
+        reference_models.create_model("can24", width=5)
 
 
 def test_weights_are_loaded(randomise, tmp_path):

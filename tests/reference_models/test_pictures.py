@@ -22,16 +22,14 @@ from reference_models.pictures import (
     DEFAULT_PICTURE_NAME,
     Picture,
     calibration_pictures,
+    check_picture,
     default_picture,
     fit_picture,
     list_pictures,
-    picture_from_tensor,
     read_picture,
-    tensor_from_picture,
     writable_format,
     write_picture,
 )
-from reference_models.spec import ModelSpec
 
 RNG = np.random.default_rng(7)
 
@@ -51,10 +49,6 @@ def smooth(width: int, height: int) -> Picture:
     x, y = np.arange(width), np.arange(height)[:, None]
     planes = (127 + 120 * np.sin(x / 9 + y / 17), 127 + 120 * np.cos(x / 23) + 0 * y, 80 + 60 * np.sin(y / 11) + 0 * x)
     return np.stack(planes, axis=-1).astype(np.uint8)
-
-
-def spec(channels: str = "RGB", rounding: str = "nearest") -> ModelSpec:
-    return ModelSpec("m", "f", "p:F", "s", "l", "d", channels=channels, rounding=rounding)  # type: ignore[arg-type]
 
 
 def mode_of(path: Path) -> str:
@@ -470,7 +464,7 @@ def test_what_is_not_a_picture_raises(tmp_path: Path, wrong: Picture) -> None:
     for call in (
         lambda: write_picture(tmp_path / "a.png", wrong),
         lambda: fit_picture(wrong, 4, 4),
-        lambda: tensor_from_picture(wrong, spec()),
+        lambda: check_picture(wrong),
     ):
         with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8"):
             call()
@@ -579,84 +573,3 @@ def test_importing_the_module_loads_no_picture_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["set()", "{'PIL'}"]
-
-
-# --- tensors
-
-
-def test_the_tensor_has_the_networks_planes() -> None:
-    picture = noise(5, 4)
-    for channels, order in (("RGB", (0, 1, 2)), ("BGR", (2, 1, 0))):
-        tensor = tensor_from_picture(picture, spec(channels))
-        assert tensor.shape == (1, 3, 4, 5)
-        assert tensor.dtype == np.float32
-        assert tensor.flags.c_contiguous
-        expected = np.float32(picture[..., order].transpose(2, 0, 1)[None]) / np.float32(255)
-        np.testing.assert_array_equal(tensor, expected)
-
-
-@pytest.mark.parametrize("channels", ["RGB", "BGR"])
-@pytest.mark.parametrize("rounding", ["truncate", "nearest"])
-def test_every_value_survives_the_round_trip(channels: str, rounding: str) -> None:
-    values = np.arange(256, dtype=np.uint8)
-    picture = np.stack([values, values[::-1], np.roll(values, 77)], axis=-1)[None]
-    chosen = spec(channels, rounding)
-    np.testing.assert_array_equal(picture_from_tensor(tensor_from_picture(picture, chosen), chosen), picture)
-
-
-def test_rounding_is_the_declared_one() -> None:
-    levels = np.array([99.0, 99.25, 99.5, 99.75, 254.4, 254.6, 255.0], np.float32) / np.float32(255)
-    tensor = np.broadcast_to(levels, (1, 3, 1, 7))
-    assert picture_from_tensor(tensor, spec(rounding="truncate"))[0, :, 0].tolist() == [99, 99, 99, 99, 254, 254, 255]
-    assert picture_from_tensor(tensor, spec(rounding="nearest"))[0, [0, 1, 3, 4, 5, 6], 2].tolist() == [
-        *(99, 99, 100),
-        *(254, 255, 255),
-    ]
-
-
-def test_truncation_equals_the_released_codes_expression() -> None:
-    # demo.py of https://github.com/CQFIO/FastImageProcessing: np.minimum(np.maximum(y, 0), 1) * 255, then uint8.
-    tensor = RNG.uniform(-0.2, 1.2, (1, 3, 40, 50)).astype(np.float32)
-    expected = (np.minimum(np.maximum(tensor, 0), 1) * 255).astype(np.uint8)[0].transpose(1, 2, 0)[..., ::-1]
-    np.testing.assert_array_equal(picture_from_tensor(tensor, spec("BGR", "truncate")), expected)
-
-
-@pytest.mark.parametrize("rounding", ["truncate", "nearest"])
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_output_is_clipped(rounding: str, dtype: type) -> None:
-    row: np.ndarray = np.array([-np.inf, -0.01, 0, 1, 1.01, 9000, np.inf], dtype)
-    tensor = np.broadcast_to(row, (1, 3, 1, 7))
-    assert picture_from_tensor(tensor, spec(rounding=rounding))[0, :, 1].tolist() == [0, 0, 0, 255, 255, 255, 255]
-    assert tensor[0, 0, 0, 4] == dtype(1.01)  # the network's output is left as it was
-
-
-@pytest.mark.parametrize("plane", [0, 1, 2])
-def test_nan_raises(plane: int) -> None:
-    tensor = np.full((1, 3, 6, 5), 0.5, np.float32)
-    tensor[0, plane, 3, 2] = np.nan
-    with pytest.raises(ValueError, match=f"NaN in plane {'BGR'[plane]}"):
-        picture_from_tensor(tensor, spec("BGR"))
-
-
-@pytest.mark.parametrize("wrong", [np.zeros((3, 4, 5)), np.zeros((1, 1, 4, 5)), np.zeros((1, 3, 4, 5), np.uint8)])
-def test_another_output_shape_or_type_raises(wrong: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        picture_from_tensor(wrong, spec())
-
-
-def test_no_wide_temporaries() -> None:
-    import tracemalloc
-
-    picture, mib = np.zeros((1000, 1000, 3), np.uint8), 2**20
-    tracemalloc.start()
-    try:
-        tensor = tensor_from_picture(picture, spec())  # 12 MB out
-        to_tensor = tracemalloc.get_traced_memory()[1]
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
-        picture_from_tensor(tensor, spec())  # 3 MB out and one plane of 4 MB
-        to_picture = tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
-    assert to_tensor < 13 * mib
-    assert to_picture < 8 * mib

@@ -30,8 +30,8 @@ can32            64x8                 onnxruntime    fp32       image           
 ! unstable: can32 1440p openvino bf16 frozen: too few samples for an interval: raise --budget or --processes
 skipped: can32 1440p openvino int8 image: engine `openvino` has no int8 on cpu, only fp32, bf16
 failed: can32 1440p torch_compile fp32 image: the worker died of SIGSEGV
-untrained: the published initialisation, most planes zero. PSNR and SSIM say only that engines agree; a device that saves power on zeros may look faster.
-Measure with --weights.
+untrained: weights as the network starts out; CAN's leave most planes zero, and a device that saves power on zeros may look faster. PSNR and SSIM say only that
+engines agree. Measure with --weights.
 median ms: one picture, network only (no decoding, no colour conversion), 2 threads, 3/5 processes a case; ±: 95 % interval of that median over processes.
 PSNR, SSIM: against FP32 torch with the network's published statistics, same weights and picture, planes in [0, 1], not clipped. MiB: peak of the whole process.
 device cpu; machine: Some CPU [rev 2], 2 cores, 16 GiB; measured peaks: fp32 180 GFLOP/s (onnxruntime), copy 22 GB/s. of limit: share of what these allow.

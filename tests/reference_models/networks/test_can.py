@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from reference_models import create_model, get
-from reference_models.networks.can import AdaptiveNorm, Can, picture_statistics
-from reference_models.networks.statistics import ThumbnailAffines, calibrated_affines, fold_
-from reference_models.pictures import calibration_pictures, picture_from_tensor, read_picture, tensor_from_picture
+from reference_models.colour import picture_from_tensor, tensor_from_picture
+from reference_models.networks.can import AdaptiveNorm, BatchNorm, Can, CanWithoutNorm, picture_statistics
+from reference_models.networks.statistics import Foldable, ThumbnailAffines, calibrated_affines, fold_
+from reference_models.pictures import calibration_pictures, read_picture
 
 OPERATORS = ["L0_smoothing", "Pencil_drawing", "Multiscale_tone_manipulation", "Dark_channel_dehazing"]
 SMALL = {"width": 5, "dilations": (1, 2, 4, 1)}
@@ -33,15 +34,38 @@ def numpy_can(state, x, dilations):
     x = x.astype(np.float64)
     for i, dilation in enumerate(dilations):
         x = numpy_conv(x, state[f"convs.{i}.weight"], dilation)
+        if f"norms.{i}.beta" not in state:
+            x = x + state[f"convs.{i}.bias"][:, None, None]
+            x = np.maximum(0.2 * x, x)
+            continue
         pixels = x.shape[1] * x.shape[2]
         mean = x.sum((1, 2)) / pixels
         variance = ((x - mean[:, None, None]) ** 2).sum((1, 2)) / pixels
         statistics.append((mean, variance))
         normal = (x - mean[:, None, None]) / np.sqrt(variance + 0.001)[:, None, None]
         normal += state[f"norms.{i}.beta"][:, None, None]
-        x = state[f"norms.{i}.scale_identity"] * x + state[f"norms.{i}.scale_norm"] * normal
+        w0, w1 = (state.get(f"norms.{i}.{name}") for name in ("scale_identity", "scale_norm"))
+        x = normal if w0 is None else w0 * x + w1 * normal
         x = np.maximum(0.2 * x, x)
     return numpy_conv(x, state["last.weight"], 1) + state["last.bias"][:, None, None], np.array(statistics)
+
+
+def random_ablation(name, seed=0):
+    """Random weights in a network without adaptive normalisation, in which every tensor matters."""
+    model, generator = create_model(name), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            deviation = parameter[0].numel() ** -0.5 if parameter.ndim == 4 else 0.3
+            parameter.normal_(0, deviation, generator=generator)
+        for conv in model.convs:  # as in `randomise`: far taps meet zeros where the picture is small
+            conv.weight[:, :, 1, 1] *= 2
+    return model
+
+
+def with_planes(x, name, **options):
+    """(1, 3, H, W) → the network's input: its constant planes behind."""
+    constant = [np.full((1, 1, *x.shape[2:]), value, np.float32) for value in get(name, options).constant_planes]
+    return np.concatenate([x, *constant], 1)
 
 
 def run(model, x):
@@ -154,6 +178,92 @@ def test_the_refit_rule_names_every_convolution_with_normalisation():
     assert set(dict(folded.named_parameters())) - names == {"last.weight", "last.bias"}
 
 
+# Ablations, and inputs of more than three planes
+
+
+@pytest.mark.parametrize("name", ["can32_bn", "can32_no_norm"])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (7, 5)])
+def test_ablations_give_what_an_independent_implementation_gives(name, height, width, picture):
+    can, x = random_ablation(name, seed=1), picture(height, width)
+    wanted, _ = numpy_can(can.state_dict(), x[0], get(name).options["dilations"])
+    assert wanted.std() > 0.05
+    assert np.abs(run(can, x)[0] - wanted).max() < 2e-5 * max(1, np.abs(wanted).max())
+
+
+def test_undilated_convolutions_give_what_an_independent_implementation_gives(randomise, picture):
+    can, x = randomise(create_model("can32_plain_conv"), seed=1), picture(23, 31)
+    wanted, _ = numpy_can(can.state_dict(), x[0], (1,) * 9)
+    assert np.abs(run(can, x)[0] - wanted).max() < 2e-5 * max(1, np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("can32_multi", {"operator": "pencil"}),
+        ("can32_multi", {"operator": "tvl1"}),
+        ("can32_param", {"parameter": 0.3}),
+    ],
+)
+def test_constant_planes_are_planes_like_others(name, options, randomise, picture):
+    can, x = randomise(create_model(name), seed=1), with_planes(picture(23, 31), name, **options)
+    wanted, _ = numpy_can(can.state_dict(), x[0], get(name).options["dilations"])
+    assert np.abs(run(can, x)[0] - wanted).max() < 2e-5 * max(1, np.abs(wanted).max())
+
+
+def test_the_chosen_operator_changes_the_output(randomise, picture):
+    can, x = randomise(create_model("can32_multi"), seed=1), picture(23, 31)
+    outputs = [run(can, with_planes(x, "can32_multi", operator=o)) for o in ("l0_smoothing", "rof")]
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-2
+
+
+def test_batch_norm_is_torch_s_without_gamma_on_the_picture_s_statistics(picture):
+    norm, x = BatchNorm(3), torch.from_numpy(picture(9, 7))
+    with torch.no_grad():
+        norm.beta.copy_(torch.tensor([0.1, -0.3, 0]))
+        wanted = torch.nn.functional.batch_norm(x, None, None, bias=norm.beta, training=True, eps=1e-3)
+        assert torch.allclose(norm(x), wanted, atol=1e-5)
+    assert list(norm.state_dict()) == ["beta"]
+
+
+@pytest.mark.parametrize("name", ["can32_bn", "can32_multi", "can32_param", "can32_plain_conv"])
+def test_folding_is_exact_for_every_network_with_statistics(name, randomise, picture):
+    can = random_ablation(name) if name == "can32_bn" else randomise(create_model(name), seed=2)
+    x = with_planes(picture(48, 64), name)
+    folded = fold_(can.folded(), calibrated_affines(can, [torch.from_numpy(x)]))
+    published = run(can, x)
+    assert np.abs(published - run(folded, x)).max() < 1e-4 * max(1, np.abs(published).max())
+    assert not np.allclose(run(can, 0.5 * x), run(folded, 0.5 * x), atol=1e-2)
+    assert folded.refit_rule == tuple((f"convs.{i}.weight", f"convs.{i}.bias") for i in range(9))
+
+
+def test_a_thumbnail_of_a_flat_picture_has_its_statistics(picture):
+    can, x = random_ablation("can32_bn"), np.repeat(np.repeat(picture(9, 11), 4, 2), 4, 3)
+    small = torch.from_numpy(x[:, :, ::4, ::4].copy())
+    with torch.inference_mode():
+        got = ThumbnailAffines(can)(torch.from_numpy(x))
+        wanted = can.affines(can.statistics(small))[0]
+    assert torch.allclose(got, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_without_normalisation_there_is_nothing_to_fold():
+    assert not isinstance(create_model("can32_no_norm"), Foldable)
+    assert isinstance(create_model("can32_bn"), Foldable)
+
+
+@pytest.mark.parametrize("name", ["can32_no_norm", "can32_plain_conv"])
+def test_untrained_ablations_are_the_identity_up_to_the_last_layer(name, picture):
+    can, x = create_model(name), picture(9, 11)
+    weight = can.last.weight.detach().numpy()[:, :3, 0, 0]
+    assert np.allclose(run(can, x)[0], np.einsum("oi,ihw->ohw", weight, x[0]), atol=1e-6)
+
+
+def test_making_a_network_leaves_the_callers_random_numbers_alone():
+    before = torch.get_rng_state()
+    Can(**SMALL).folded()
+    CanWithoutNorm(**SMALL)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # Published weights
 
 
@@ -173,14 +283,15 @@ def psnr(a, b, peak):
 
 
 def full_picture(originals, number):
-    return tensor_from_picture(read_picture(originals / "can24_an" / "inputs" / f"{number}.png"), get("can24"))
+    return read_picture(originals / "can24_an" / "inputs" / f"{number}.png")
 
 
 def db_to_published(originals, operator, number):
     can = create_model("can24", str(originals / "can24_an" / "weights" / f"{operator}.safetensors"))
-    y = run(can, full_picture(originals, number))
+    source = full_picture(originals, number)
+    y = run(can, tensor_from_picture(source, get("can24")))
     published = read_picture(originals / "can24_an" / "outputs" / operator / f"{number}.png")
-    return psnr(picture_from_tensor(y, get("can24")), published, 255)
+    return psnr(picture_from_tensor(y, get("can24"), source), published, 255)
 
 
 def test_published_picture_at_full_size(originals):
@@ -209,12 +320,13 @@ def statistics_db(originals, x):
 
 @pytest.mark.slow
 def test_what_other_statistics_cost_at_full_size(originals):
-    db = statistics_db(originals, full_picture(originals, "000001"))
+    db = statistics_db(originals, tensor_from_picture(full_picture(originals, "000001"), get("can24")))
     assert db["thumbnail"] > 48
     assert db["frozen"] > 40
 
 
 def test_what_other_statistics_cost_on_a_part(originals):
-    db = statistics_db(originals, np.ascontiguousarray(full_picture(originals, "000001")[:, :, 500:860, 300:780]))
+    part = full_picture(originals, "000001")[500:860, 300:780]
+    db = statistics_db(originals, tensor_from_picture(part, get("can24")))
     assert 40 < db["thumbnail"] < 70
     assert 30 < db["frozen"] < db["thumbnail"]

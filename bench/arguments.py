@@ -1,0 +1,150 @@
+"""Options that several commands share, and a parser that says wrong use in the house's three parts."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from reference_models.errors import UserError, nearest, unknown
+
+if TYPE_CHECKING:
+    from bench.case import Request
+
+
+class Parser(argparse.ArgumentParser):
+    """Says wrong use in the house's three parts, with the nearest right word. Options are not abbreviated."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but an unknown option or an empty value is named before anything that is missing."""
+        given = list(sys.argv[1:] if args is None else args)
+        if not any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
+            self._check(given)
+        found, left = super().parse_known_args(given, namespace)
+        if left:
+            raise UserError(
+                f"`{self.prog}`: `{left[0]}` is one word too many", "options and their values", self._help_shows()
+            )
+        return found, left
+
+    def _check(self, given: Sequence[str]) -> None:
+        for word, following in zip(given, [*given[1:], None], strict=False):
+            option, equals, value = word.partition("=")
+            if not option.startswith("--"):
+                continue
+            if option not in self._option_string_actions:
+                known = [w for w in self._option_string_actions if w.startswith("--")]
+                guess = nearest(option, known)
+                raise UserError(
+                    f"`{self.prog} {option}`: not an option of this command",
+                    ", ".join(known),
+                    f"Did you mean {guess}?" if guess else self._help_shows(),
+                )
+            given_value = value if equals else following
+            if given_value is not None and not given_value.strip(" ,"):
+                raise UserError(f"`{option}`: its value is empty", "a value", self._help_shows())
+
+    def _help_shows(self) -> str:
+        return f"`{self.prog} --help` shows them"
+
+    def error(self, message: str) -> NoReturn:
+        if match := re.search(r"invalid choice: '(.*?)'", message):
+            commands = [w for a in self._actions if isinstance(a, argparse._SubParsersAction) for w in a.choices]
+            raise unknown(self.prog, match[1], "command", commands, self._help_shows())
+        if match := re.fullmatch(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
+            kind = {"int": "a whole number", "float": "a number"}.get(match[2], match[2])
+            raise UserError(f"`{match[1]} {match[3]}`: not {kind}", kind, f"`{self.prog} --help` describes it")
+        raise UserError(f"`{self.prog}`: {message.replace(chr(10), ' ')}", "complete options", self._help_shows())
+
+
+def add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
+    """The choices that every command shares; `many`: comma-separated lists."""
+    each = "[,...]" if many else ""
+    add_model(parser, many)
+    parser.add_argument(
+        "--engine",
+        metavar=f"E{each}",
+        help="or E:NAME=VALUE for a setting; default: the fastest usable one" + _beside(many),
+    )
+    parser.add_argument("--precision", default="fp32", metavar=f"P{each}", help="fp32 (default), tf32, bf16")
+    parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda:0")
+    add_network(parser, many)
+    parser.add_argument("--tile", default="off", metavar="T", help="off: this version runs whole pictures only")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="ENGINE.NAME=VALUE",
+        dest="settings",
+        help="one setting of an engine; `bench engines --settings` lists them; may be repeated",
+    )
+
+
+def _beside(many: bool) -> str:
+    return ", with torch_eager beside it" if many else ""
+
+
+def add_model(parser: argparse.ArgumentParser, many: bool = False) -> None:
+    """Which network, and what is chosen of what it offers."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="M[,...]" if many else "M",
+        help="network (`bench models` lists them), package.module:Factory or FILE.onnx; M:NAME=VALUE chooses an option "
+        "of this one" + ("; all: every network of the list" if many else ""),
+    )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="options",
+        help="one option of the network, such as depth=7; `bench models --options` lists them; may be repeated",
+    )
+    parser.add_argument("--operator", metavar="NAME", help="short for --option operator=NAME (can32_multi)")
+
+
+def option_words(arguments: argparse.Namespace) -> list[str]:
+    """The NAME=VALUE words of the network's options."""
+    return [*arguments.options, *([f"operator={arguments.operator}"] if arguments.operator else [])]
+
+
+def add_network(parser: argparse.ArgumentParser, many: bool) -> None:
+    each = "[,...]" if many else ""
+    parser.add_argument(
+        "--statistics",
+        metavar=f"S{each}",
+        help="where normalisation statistics come from: image (as published), frozen (calibrated once, folded into the "
+        "weights), thumbnail (of the picture reduced four times, folded per picture)",
+    )
+    parser.add_argument("--weights", metavar="NAME|FILE", help="trained weights (default: untrained, and marked so)")
+    parser.add_argument("--calibration", metavar="FILE|DIR", help="pictures for frozen statistics (default: shipped)")
+
+
+def split_words(text: str | None) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()] if text else []
+
+
+def request_from_arguments(arguments: argparse.Namespace, resolutions: Sequence[str]) -> Request:
+    from bench.case import Request
+
+    if arguments.tile != "off":
+        raise UserError(f"`--tile {arguments.tile}`: this version runs whole pictures only", "off", "Leave it out")
+    return Request(
+        models=split_words(arguments.model) or [arguments.model],
+        resolutions=resolutions,
+        engines=split_words(arguments.engine),
+        precisions=split_words(arguments.precision),
+        statistics=split_words(arguments.statistics),
+        device=arguments.device,
+        weights=arguments.weights,
+        threads=arguments.threads,
+        settings=arguments.settings,
+        options=option_words(arguments),
+    )

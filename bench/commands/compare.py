@@ -1,0 +1,32 @@
+"""`bench compare`: two runs files side by side, judged."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bench.commands.report import add_judging
+from bench.exit_codes import OK
+from bench.terminal import console_for
+
+ORDER = 11
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="two runs files side by side",
+        description="Pairs like cases of A and B, and says of each whether B is faster, the same or slower, as far as "
+        "the processes of both sides can tell. What differs in machine, versions, contract and commit stands first.",
+    )
+    parser.add_argument("a", metavar="A.json", help="runs file: the ratio's denominator")
+    parser.add_argument("b", metavar="B.json", help="runs file")
+    add_judging(parser)
+    parser.set_defaults(command=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from reports.command import compare
+
+    console_for().print(compare(arguments.a, arguments.b, arguments.margin, arguments.across_machines))
+    return OK

@@ -1,0 +1,77 @@
+"""`bench export`: writes a network as ONNX."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from bench.arguments import add_model, add_network, option_words, split_words
+from bench.exit_codes import OK
+from bench.preparing import exported, only_one
+from bench.terminal import console_for, progress_on
+from reference_models.errors import UserError
+
+ORDER = 30
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("export", help="write a network as ONNX, with dynamic height and width")
+    add_model(parser)
+    parser.add_argument("--precision", default="fp32", metavar="P", help="fp32")
+    add_network(parser, many=False)
+    parser.add_argument("--output", required=True, metavar="FILE.onnx")
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from bench.case import Request, expand
+    from bench.places import check_calibration, check_output_file
+
+    if arguments.precision != "fp32":
+        raise UserError(f"`--precision {arguments.precision}`: not a precision of ONNX export", "fp32", "Use fp32")
+    if arguments.statistics == "thumbnail":
+        raise UserError(
+            "`--statistics thumbnail`: the host folds new weights for every picture, which one ONNX file cannot hold",
+            "image or frozen",
+            "Use `bench apply --statistics thumbnail` to run it",
+        )
+    target = Path(arguments.output)
+    if target.suffix != ".onnx":
+        raise UserError(f"`--output {target}`: not an ONNX file's name", "FILE.onnx", "Change the ending")
+    check_output_file(target, "--output")
+    request = Request(
+        [arguments.model], ["320p"], ["onnxruntime"], statistics=split_words(arguments.statistics),
+        device="cpu", weights=arguments.weights, options=option_words(arguments),
+    )  # fmt: skip
+    cases = expand(request)[0]
+    only_one(cases, ())
+    check_calibration(arguments.calibration)
+    import onnx
+
+    from export.network import Network, file_sha256
+
+    with progress_on(console_for(stderr=True)) as reporter:
+        network = Network.from_json(exported(cases[0], arguments.calibration, reporter))
+    spec, weights = cases[0].spec, cases[0].weights_name
+    model = onnx.load(network.main.onnx_path)
+    planes = f"{spec.input} → {spec.output}, output in {list(spec.output_range)}, not clipped"
+    facts = {"model": spec.title, "statistics": network.statistics or "none", "planes": planes}
+    facts |= {"weights": Path(weights).name, "source": spec.source}
+    onnx.helper.set_model_props(model, facts)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        onnx.save(model, scratch)
+        os.replace(scratch, target)  # a full disk leaves the old file as it was
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise UserError(f"`--output {target}`: {error.strerror}", "a writable file", "Choose another") from None
+    print(
+        f"{target}: {spec.title}, weights {weights}, statistics {network.statistics or 'none'}, opset {network.opset}"
+    )
+    sizes = "dynamic" if spec.size_multiple == 1 else f"dynamic, multiples of {spec.size_multiple}"
+    print(f"  input x (1, {spec.input_planes}, H, W) float32; output y; H and W {sizes}; planes {planes}")
+    against = "the file that was given" if spec.onnx else "torch"
+    print(f"  checked by onnx and against {against}; sha256 {file_sha256(target)}")
+    return OK

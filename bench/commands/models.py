@@ -1,0 +1,137 @@
+"""`bench models`: the networks, with their sources; `bench models NAME`: all that is declared of one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.exit_codes import OK
+from bench.terminal import console_for
+
+if TYPE_CHECKING:
+    from reference_models.spec import ModelSpec
+
+ORDER = 50
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "models",
+        help="the networks, with their sources",
+        description="Lists the networks. With names: everything that is declared of these.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="networks to describe in full")
+    parser.add_argument("--options", action="store_true", help="list what `--option NAME=VALUE` takes")
+    parser.add_argument(
+        "--work", action="store_true", help="Markdown table of parameters and multiply-accumulates (loads PyTorch)"
+    )
+    parser.set_defaults(command=_models)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    import reference_models
+
+    specs = [reference_models.get(name) for name in arguments.names or reference_models.names()]
+    console = console_for()
+    if arguments.work:
+        print("\n".join(work_table(specs)))
+    elif arguments.names:
+        for spec in specs:
+            console.print(_described(spec))
+    elif arguments.options:
+        for spec in specs:
+            for line in _options(spec):
+                console.print(f"[bold]{spec.name}[/]  {line}", highlight=False)
+    else:
+        console.print(_table(specs))
+        console.print(
+            "[dim]bench models NAME: all that is declared of one; next: bench run --model NAME --res 1440p[/]",
+            highlight=False,
+        )
+    return OK
+
+
+def work_table(specs: Sequence[ModelSpec]) -> list[str]:
+    """Lines of a Markdown table: parameters, multiply-accumulates per megapixel that comes out, the paper's figures.
+
+    Counted for an output of 1920x1080; a global branch of fixed size is in it, so that other sizes differ a little.
+    """
+    from reference_models.counting import count_size
+
+    width, height = 1920, 1080
+    lines = ["| model | parameters | GMAC per megapixel out | the paper's own figures |", "| --- | --: | --: | --- |"]
+    for spec in specs:
+        size = count_size(spec, width, height)
+        figures = "; ".join(f"{f.what}: {f.value:g} {f.unit} ({f.where})" for f in spec.figures) or "none stated"
+        rate = size.macs / (width * height) / 1e3
+        lines.append(f"| `{spec.name}` | {size.parameters:,} | {rate:.2f} | {figures} |")
+    return lines
+
+
+def _table(specs: Sequence[ModelSpec]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for name in ("model", "task", "network", "scale", "halo px", "weights"):
+        table.add_column(name, overflow="fold")
+    for spec in specs:
+        table.add_row(
+            spec.name,
+            spec.task,
+            spec.description,
+            f"×{spec.enlarges}" if spec.enlarges > 1 else "",
+            "–" if spec.halo_px is None or spec.whole_picture else str(spec.halo_px),
+            ", ".join(spec.weights) or "untrained",
+        )
+    return table
+
+
+def _described(spec: ModelSpec) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1), title_justify="left")
+    table.title = f"\n[bold]{spec.name}[/]: {escape(spec.description)}"
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _facts(spec):
+        table.add_row(name, escape(text))
+    return table
+
+
+def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    yield "family", f"{spec.family}; {spec.task}"
+    yield "source", spec.source
+    yield "licence", spec.licence
+    for line in _options(spec):
+        yield "option", line
+    enlarged = f", the picture enlarged ×{spec.pre_upscale} (bicubic) first" if spec.pre_upscale > 1 else ""
+    constant = f", {len(spec.constant_planes)} of them constant" if spec.constant_planes else ""
+    yield "input", f"{spec.input}: {spec.input_planes} planes{constant}{enlarged}"
+    low, high = spec.output_range
+    rounding = f"; {spec.rounding} to uint8"
+    yield "output", f"{spec.output}: {spec.output_planes} planes in [{low:g}, {high:g}], ×{spec.upscale}{rounding}"
+    smallest = f", at least {spec.min_size}" if spec.min_size > 1 else ""
+    yield "sizes", "any" if spec.size_multiple == 1 and not smallest else f"multiples of {spec.size_multiple}{smallest}"
+    if spec.receptive_field_px is not None:
+        yield "receptive field", f"{spec.receptive_field_px} px; halo {spec.halo_px} px of the input"
+    yield "tiles", f"not exact: {spec.whole_picture}" if spec.whole_picture else _tiles(spec)
+    if spec.statistics:
+        yield "statistics", ", ".join(spec.statistics)
+    judged = spec.evaluation
+    yield "paper judges", f"{judged.channels}, {judged.border_px} px cut{'; ' + judged.note if judged.note else ''}"
+    for figure in spec.figures:
+        yield "paper says", f"{figure.what}: {figure.value:g} {figure.unit} ({figure.where})"
+    yield "weights", ", ".join(spec.weights) or "none ship: untrained, or --weights FILE"
+
+
+def _tiles(spec: ModelSpec) -> str:
+    return "exact with that halo" + (", unless statistics are of the whole picture" if spec.statistics else "")
+
+
+def _options(spec: ModelSpec) -> Iterator[str]:
+    from reference_models.choices import allowed
+
+    for option in spec.offers:
+        yield f"--option {option.name}=… ({allowed(option)}; default {option.default}): {option.doc}"

@@ -1,0 +1,60 @@
+"""`bench report`: runs files → one HTML page, a Markdown summary and figures."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bench.exit_codes import OK
+from bench.terminal import console_for, progress_on
+
+ORDER = 12
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="runs files → one HTML page, a summary and figures",
+        description="Writes DIR/index.html (one file, needs no network), DIR/summary.md (for a pull request) and "
+        "DIR/figures. The answer comes first: per model and resolution the fastest row that keeps the floor.",
+        epilog="example:\n  bench run --model can24 --res 720p --output out/\n"
+        "  bench report out/runs.json --output report/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUNS", help="runs files, as `--json` and `--output` write them")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the report")
+    parser.add_argument(
+        "--floor", type=float, default=45.0, metavar="DB", help="PSNR that an answer must keep (default 45 dB)"
+    )
+    parser.add_argument(
+        "--pictures", metavar="DIR", help="where the runs' pictures are (default: beside each runs file)"
+    )
+    parser.add_argument("--baseline", metavar="RUNS", help="a runs file that the others are compared with")
+    add_judging(parser)
+    parser.set_defaults(command=_report)
+
+
+def add_judging(parser: argparse.ArgumentParser) -> None:
+    """What a comparison calls the same, and what it may compare."""
+    parser.add_argument(
+        "--margin", type=float, default=0.05, metavar="SHARE", help="smaller changes are the same (default 0.05)"
+    )
+    parser.add_argument("--across-machines", action="store_true", help="judge runs of different machines all the same")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from reports.command import write_report
+
+    with progress_on(console_for(stderr=True)) as reporter, reporter.stage("report"):
+        found = write_report(
+            arguments.runs,
+            arguments.output,
+            floor_db=arguments.floor,
+            baseline=arguments.baseline,
+            margin=arguments.margin,
+            across_machines=arguments.across_machines,
+            picture_folder=arguments.pictures,
+        )
+    print(found.verdict)
+    print(f"{found.index}: {found.runs} runs, {found.size_bytes / 1e6:.1f} MB; beside it summary.md and figures/")
+    return OK

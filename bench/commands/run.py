@@ -1,0 +1,154 @@
+"""`bench run`: measures cases and prints one table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.arguments import add_choices, request_from_arguments, split_words
+from bench.exit_codes import COULD_NOT_MEASURE, INTERRUPTED, OK
+from bench.terminal import console_for, drop_output, progress_on
+from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.run import Plan
+
+ORDER = 10
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="measure speed, memory and quality",
+        description="Measures every combination of the choices, each in fresh worker processes, and prints one table. "
+        "Runs are stored as they are measured; Ctrl-C keeps them.",
+        epilog="example:\n  bench run --model can32 --res 1440p --engine onnxruntime,torch_eager --json runs.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_measuring(parser)
+    parser.add_argument("--json", metavar="FILE", help="runs file; runs already in it stay")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for runs.json (unless --json) and the first picture of each case"
+    )
+    parser.set_defaults(command=_run)
+
+
+def add_measuring(parser: argparse.ArgumentParser) -> None:
+    """What is measured, and for how long."""
+    add_choices(parser, many=True)
+    parser.add_argument(
+        "--res", required=True, metavar="R[,...]", help="320p 480p 720p 1080p 1440p 4k or WIDTHxHEIGHT, of the output"
+    )
+    parser.add_argument(
+        "--images",
+        metavar="FILE|DIR",
+        help="input pictures: the first is timed, all are judged (default: a photograph)",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=45,
+        metavar="SECONDS",
+        help="measuring time of one case, without preparation and start-up (default 45)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="worker processes per case (default: 3, more while the interval is wide and the budget lasts)",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from bench.places import run_places
+
+    plan = checked_plan(arguments)
+    path, folder = run_places(arguments.json, arguments.output)
+    return measure_and_print(replace(plan, store_path=path, picture_folder=folder))
+
+
+def checked_plan(arguments: argparse.Namespace) -> Plan:
+    """What is to be measured, but not where it is stored; everything that can be wrong about it has been checked.
+
+    Raises:
+        UserError: wrong use.
+    """
+    from bench.case import expand
+    from bench.places import check_calibration
+    from bench.run import Plan
+
+    if not 0 < arguments.budget <= 86400:
+        raise UserError(f"`--budget {arguments.budget:g}`: out of range", "seconds, more than 0", "Try 45")
+    if arguments.processes is not None and not 1 <= arguments.processes <= 100:
+        raise UserError(f"`--processes {arguments.processes}`: out of range", "1 to 100", "Try 3")
+    cases, left_out = expand(request_from_arguments(arguments, split_words(arguments.res)))
+    for case in cases:
+        if case.spec.onnx:
+            from export.own_onnx import check_size
+
+            check_size(case.spec, *case.input_shape[2:])
+    return Plan(
+        cases,
+        left_out,
+        _pictures(arguments.images),
+        store_path=Path(),
+        picture_folder=None,
+        calibration=arguments.calibration,
+        calibration_sha256=check_calibration(arguments.calibration),
+        budget_s=arguments.budget,
+        processes=arguments.processes,
+        argv=arguments.argv,
+    )
+
+
+def measure_and_print(plan: Plan, before: Sequence[dict[str, Any]] = ()) -> int:
+    """Measures the plan, prints its runs after those of `before`, and gives the exit code."""
+    from bench import store
+    from bench.run import NotStored, execute
+
+    store.prepare(plan.store_path)
+    not_stored = None
+    with progress_on(console_for(stderr=True)) as reporter:
+        try:
+            runs = execute(plan, reporter)
+        except NotStored as failure:
+            runs, not_stored = failure.runs, failure
+    status = _run_status(runs)
+    if not_stored:
+        print(f"bench: {not_stored}", file=sys.stderr)
+        status = COULD_NOT_MEASURE
+    try:
+        print_runs([*before, *runs], None if not_stored else plan.store_path, plan.picture_folder)
+    except BrokenPipeError:  # `bench run | head`: what was measured decides the exit code
+        drop_output()
+    return status
+
+
+def _run_status(runs: list[dict[str, Any]]) -> int:
+    if any(run["interrupted"] for run in runs):
+        return INTERRUPTED
+    return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
+
+
+def print_runs(runs: Sequence[dict[str, Any]], path: Path | None, folder: Path | None) -> None:
+    """The table of these runs, and where they and their pictures lie."""
+    from reports.table import table_from_runs
+
+    console = console_for()
+    console.print(table_from_runs(runs, console.width))
+    places = {"runs": path, "pictures": folder}
+    console.print(
+        "; ".join(f"{name}: {place}" for name, place in places.items() if place), soft_wrap=True, markup=False
+    )
+
+
+def _pictures(images: str | None) -> list[tuple[str, Any]]:
+    from reference_models.pictures import DEFAULT_PICTURE_NAME, default_picture, list_pictures, read_picture
+
+    if images is None:
+        return [(DEFAULT_PICTURE_NAME, default_picture())]
+    return [(path.name, read_picture(path)) for path in list_pictures(images)]

@@ -1,0 +1,55 @@
+"""`bench sweep`: as run, over many cases; what the output folder already holds is not measured again."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.commands.run import add_measuring, checked_plan, measure_and_print, print_runs
+from bench.exit_codes import OK
+from bench.terminal import console_for, drop_output
+
+ORDER = 15
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "sweep",
+        help="as run, resumable: what is in the output folder is not measured again",
+        description="Measures every combination of the choices that DIR/runs.json does not hold yet. A case counts as "
+        "held when model, weights, engine, settings, library versions, pictures and machine are the same and its run "
+        "ended well. Start the same command again after an interruption; several shards may share a folder.",
+        epilog="example:\n  bench sweep --model can24,can32 --res 320p,720p --engine openvino --output out",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_measuring(parser)
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of runs.json and pictures")
+    parser.add_argument("--shard", metavar="I/N", help="only every N-th case, beginning with the I-th")
+    parser.set_defaults(command=_sweep, json=None)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from bench import record, store
+    from bench.places import run_places
+    from bench.resume import parse_shard, still_to_measure
+
+    shard = parse_shard(arguments.shard)
+    plan = checked_plan(arguments)
+    path, folder = run_places(None, arguments.output)
+    plan = replace(plan, store_path=path, picture_folder=folder)
+    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256)
+    stored = store.load(path) if Path(path).exists() else []
+    cases, held = still_to_measure(shard.of(plan.cases), shared, stored)
+    console = console_for(stderr=True)
+    console.print(f"{len(held)} of {len(held) + len(cases)} cases are in {path}", soft_wrap=True, markup=False)
+    if cases:
+        left_out = shard.of(plan.left_out) if not held else ()
+        return measure_and_print(replace(plan, cases=cases, left_out=left_out), held)
+    with contextlib.suppress(BrokenPipeError):
+        print_runs(held, path, folder)
+        return OK
+    drop_output()
+    return OK

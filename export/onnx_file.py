@@ -1,0 +1,159 @@
+"""An ONNX file from anywhere → a checked onnx.ModelProto in memory; a silent ONNX Runtime session to try it on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reference_models.errors import UserError
+
+MAX_MIB = 2048
+"""What one protobuf message can hold, and so what ONNX Runtime takes from memory."""
+
+
+def read_onnx(path: Path) -> Any:
+    """The onnx.ModelProto of a file: its external data loaded, its own functions inlined, of one domain only.
+
+    Raises:
+        UserError: no file, damaged, incomplete, too large, invalid, or with operators that are not ONNX's own.
+    """
+    import onnx
+
+    model = _loaded(path)
+    if model.ir_version > onnx.IR_VERSION:
+        what = f"its IR version is {model.ir_version}"
+        raise refused(path, what, f"at most {onnx.IR_VERSION}, as onnx {onnx.__version__} has", "Update onnx")
+    if model.functions:
+        from onnx.inliner import inline_local_functions
+
+        model = inline_local_functions(model)
+    _keep_one_domain(model, path)
+    _state_missing_shapes(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise refused(path, f"invalid: {one_line(error)}", "valid ONNX", "Export it again") from None
+    return model
+
+
+def refused(path: Path, what: str, expected: str, todo: str) -> UserError:
+    """The error for something wrong with this file."""
+    return UserError(f"`--model {path}`: {what}", expected, todo)
+
+
+def runnable(model: Any, path: Path) -> Any:
+    """A session of it.
+
+    Raises:
+        UserError: ONNX Runtime cannot load it; its words are quoted.
+    """
+    import onnxruntime as ort
+
+    try:
+        return onnxruntime_session(model)
+    except onnxruntime_errors() as error:
+        expected = f"a graph that ONNX Runtime {ort.__version__} can load"
+        todo = "Export it for an older opset or IR version, or update onnxruntime"
+        raise refused(path, one_line(error), expected, todo) from None
+
+
+def onnxruntime_session(model: Any) -> Any:
+    """A CPU session of a model in memory, unoptimised but for constants, silent."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """All that ONNX Runtime raises on a graph that it cannot load or run; they have no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (*own, RuntimeError, ValueError)
+
+
+def one_line(error: object, longest: int = 240) -> str:
+    """What ONNX or ONNX Runtime says, without its codes and places in C++."""
+    text = " ".join(str(error).split())
+    if text.startswith("[ONNXRuntimeError]"):
+        text = text.split(" : ", 3)[-1]
+    if "Status Message: " in text:
+        text = text.split("Status Message: ", 1)[1]
+    text = text.rstrip(".")
+    return text if len(text) <= longest else f"…{text[-longest:]}"
+
+
+def all_nodes(graph: Any) -> Iterator[Any]:
+    """Nodes of a graph and of the bodies inside them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from all_nodes(body)
+
+
+def fixed_shape(value: Any) -> tuple[int | None, ...] | None:
+    """Lengths of a ValueInfoProto's axes, None where they may vary; None where not even their number is stated."""
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
+
+
+def default_opset(model: Any) -> int:
+    """Version of ONNX's own operators in this model."""
+    return int(max(entry.version for entry in model.opset_import if not entry.domain))
+
+
+def _loaded(path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+        size = path.stat().st_size + _external_bytes(model)
+        if size < MAX_MIB << 20:
+            # onnx itself refuses data outside the file's folder, and links.
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+    except OSError as error:
+        raise refused(path, error.strerror or str(error), "an ONNX file that can be read", "Check the path") from None
+    except DecodeError:
+        raise refused(path, "not an ONNX file, or cut short", "an onnx.ModelProto", "Export or copy it again") from None
+    except (onnx.checker.ValidationError, ValueError) as error:
+        todo = "Keep the files that the exporter wrote together"
+        raise refused(path, f"external data: {one_line(error)}", "its data files beside it", todo) from None
+    if size >= MAX_MIB << 20:
+        raise refused(path, f"{size >> 20} MiB", f"less than {MAX_MIB} MiB, data files included", "Export float16")
+    return model
+
+
+def _external_bytes(model: Any) -> int:
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    return sum(ExternalDataInfo(t).length or 0 for t in model.graph.initializer if uses_external_data(t))
+
+
+def _keep_one_domain(model: Any, path: Path) -> None:
+    for node in all_nodes(model.graph):
+        if node.domain == "ai.onnx":  # another spelling of the empty one
+            node.domain = ""
+    foreign = sorted({f"{node.domain}::{node.op_type}" for node in all_nodes(model.graph) if node.domain})
+    if foreign:
+        todo = "Export without custom operators and without a runtime's own optimisations"
+        raise refused(path, f"operators that are not ONNX's own: {', '.join(foreign)}", "operators of ai.onnx", todo)
+    versions = [entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
+    del model.opset_import[:]
+    if versions:
+        model.opset_import.add(domain="", version=max(versions))
+
+
+def _state_missing_shapes(model: Any) -> None:
+    """ONNX Runtime runs files whose output has no stated shape, onnx's checker refuses them."""
+    for value in model.graph.output:
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            for _ in range(4):
+                value.type.tensor_type.shape.dim.add()

@@ -1,0 +1,347 @@
+"""`--model package.module:Factory`: a network of the user's own → ModelSpec, with what it takes found by trying.
+
+Runs the user's code, as `python -m` would. What it raises is quoted as it is, with its place.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from reference_models.choices import OUR_PACKAGES, here_first
+from reference_models.errors import UserError, nearest
+from reference_models.spec import Evaluation, ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+FAMILY = "own network"
+MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+"""Tried in this order as what height and width must be a multiple of."""
+_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
+_LEAST_SIDE = 64
+"""Multiples are tried at sides from here on, so that a least size is not taken for a multiple."""
+
+T = TypeVar("T")
+
+
+class RefusedError(Exception):
+    """A network cannot take an input of this shape; the text says why."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a network makes of which inputs, as in ModelSpec."""
+
+    input_planes: int
+    output_planes: int
+    upscale: int
+    size_multiple: int = 1
+    min_size: int = 1
+
+
+def spec_from_factory(word: str, options: Mapping[str, int | float | str] | None = None) -> ModelSpec:
+    """The declaration of the network that `package.module:Factory` makes.
+
+    Args:
+        word: a module that Python finds from the current directory, and in it a class or function that returns a
+            torch.nn.Module: (1, C, H, W) float32 in [0, 1] in, (1, C', kH, kW) float32 out.
+        options: keyword arguments of the factory; words become what Python would read: 7, 0.5, True, else a word.
+
+    Raises:
+        UserError: no such module or factory, an error in it (quoted), or not an image-to-image network.
+    """
+    options = {name: _read(value) for name, value in (options or {}).items()}
+    model = model_from_factory(word, options)
+    try:
+        geometry = find_geometry(_runner(model, word), _likely_planes(model))
+    except RefusedError as error:
+        raise UserError(
+            f"`--model {word}`: takes no picture: {error}",
+            "(1, C, H, W) float32 in and (1, C', kH, kW) out, at sides that are multiples of a number up to 64",
+            "Check that it runs on torch.rand(1, 3, 64, 128)",
+        ) from None
+    source = f"{word}, sources' SHA-256 {source_sha256(word)[:16]}"
+    description = f"your own {type(model).__name__}, {sizes_in_words(geometry)}"
+    spec = own_spec(word, source, description, geometry)
+    return replace(spec, factory=word, options=options, chosen=options)
+
+
+def model_from_factory(word: str, options: Mapping[str, object]) -> torch.nn.Module:
+    """The network in eval mode. Its random initialisation is the same in every process; torch's generator is kept.
+
+    Raises:
+        UserError: as `spec_from_factory`.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        factory = factory_from_word(word)  # modules may draw numbers as they are imported
+        torch.manual_seed(0)
+        model = _user_code(f"`--model {word}`: making it", lambda: factory(**options))
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(
+            f"`--model {word}`: returned a {type(model).__name__}",
+            "a torch.nn.Module",
+            "Name a class or function that makes the network",
+        )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and (tensor.dtype, tensor.device.type) != (torch.float32, "cpu"):
+            raise UserError(
+                f"`--model {word}`: `{name}` is {tensor.dtype} on {tensor.device}",
+                "float32 on the CPU: engines choose device and precision by themselves",
+                "Return the network without .half(), .cuda() and the like",
+            )
+    return model.eval()
+
+
+def factory_from_word(word: str) -> Callable[..., Any]:
+    """The class or function that `package.module:Factory` names. Imports the module, the current directory first.
+
+    Raises:
+        UserError: another form, no such module, an error in it, or no such class or function.
+    """
+    import torch
+
+    package, _, attribute = word.partition(":")
+    if not all(part.isidentifier() for part in (*package.split("."), attribute)):
+        raise UserError(f"`--model {word}`: not of the form", "package.module:Factory", "Write it as in `import`")
+    with here_first():
+        module = _imported(word, package)
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        guess = nearest(attribute, known)
+        raise UserError(
+            f"`--model {word}`: {module.__file__ or package} has no `{attribute}`",
+            "a class or function that makes a torch.nn.Module",
+            f"Did you mean {package}:{guess}?" if guess else "Check the name",
+        )
+    if isinstance(factory, torch.nn.Module) or not callable(factory):
+        raise UserError(
+            f"`--model {word}`: is a {type(factory).__name__}, made when the module was imported",
+            "a class or function that makes a torch.nn.Module",
+            f"Add `def make(): return {attribute}` there and give `{package}:make`",
+        )
+    return factory
+
+
+def source_sha256(word: str) -> str:
+    """SHA-256 over the user's sources that are loaded for this factory, in hexadecimal: caches must not outlive them.
+
+    Those are the factory's module and the modules from the same folder, and below it; not what pip installed there.
+    """
+    package = word.partition(":")[0]
+    file = getattr(sys.modules[package], "__file__", None)
+    if file is None:
+        return hashlib.sha256(word.encode()).hexdigest()
+    folder = Path(file).resolve().parents[package.count(".") + (Path(file).stem == "__init__")]
+    if _is_installed(folder, Path()):
+        folder /= package.partition(".")[0]
+    ours = [Path(__file__).resolve().parent.parent / name for name in OUR_PACKAGES]
+    found = {Path(file).resolve()}
+    for module in list(sys.modules.values()):
+        path = Path(getattr(module, "__file__", None) or os.devnull).resolve()  # torch has modules of invented files
+        if path.suffix == ".py" and path.is_file() and path.is_relative_to(folder) and not _is_installed(path, folder):
+            found.update([path] if not any(path.is_relative_to(own) for own in ours) else [])
+    digest = hashlib.sha256()
+    for path in sorted(found):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def find_geometry(run: Callable[[tuple[int, ...]], Sequence[int]], planes: Sequence[int]) -> Geometry:
+    """What a network takes and gives, found by running it.
+
+    Args:
+        run: shape of the input (1, C, H, W) → shape of the output; raises RefusedError where it cannot.
+        planes: numbers of input planes to try, the likeliest first.
+
+    Raises:
+        RefusedError: nothing that was tried gives (1, C', kH, kW) for (1, C, H, W), with a whole number k.
+    """
+    reasons: list[RefusedError] = []
+    for count in planes:
+        refused = RefusedError("its upscale factor changes with the size")
+        for multiple in MULTIPLES:
+            try:
+                found = {_ratio(run, (1, count, *size)) for size in probe_sizes(multiple)}
+            except RefusedError as error:
+                refused = error
+                continue
+            if len(found) == 1:
+                geometry = Geometry(count, *found.pop(), multiple)
+                return replace(geometry, min_size=_min_size(run, geometry))
+        reasons.append(refused)
+    raise reasons[0]
+
+
+def probe_sizes(multiple: int) -> tuple[tuple[int, int], ...]:
+    """Two sizes (height, width) whose sides have this number as their greatest common divisor."""
+    a, b = [p for p in _PRIMES if p * multiple >= _LEAST_SIDE][:2]
+    return (a * multiple, b * multiple), (b * multiple, a * multiple)
+
+
+def own_spec(name: str, source: str, description: str, geometry: Geometry) -> ModelSpec:
+    """A spec for a network that nobody declared: colours as its planes suggest, nothing known of its whole.
+
+    Values are taken for [0, 1] in and out.
+
+    Raises:
+        UserError: planes that are no picture.
+    """
+    planes = geometry.input_planes, geometry.output_planes
+    if planes not in {(3, 3), (1, 1)}:
+        raise UserError(
+            f"`--model {name}`: {planes[0]} planes in and {planes[1]} out",
+            "3 and 3 (R, G, B) or 1 and 1 (luma, the chroma being carried along)",
+            "Put the conversion from and to such planes into the network",
+        )
+    return ModelSpec(
+        name=name,
+        family=FAMILY,
+        factory="",
+        source=source,
+        licence="yours",
+        description=description,
+        task="unknown",
+        input="rgb" if planes == (3, 3) else "luma",
+        output="rgb" if planes == (3, 3) else "luma",
+        input_planes=planes[0],
+        output_planes=planes[1],
+        upscale=geometry.upscale,
+        size_multiple=geometry.size_multiple,
+        min_size=geometry.min_size,
+        whole_picture="not known for a network of your own",
+        evaluation=Evaluation(channels="RGB" if planes == (3, 3) else "Y"),
+    )
+
+
+def sizes_in_words(geometry: Geometry) -> str:
+    """Which sizes a network takes, as far as trying tells."""
+    text = (
+        f"takes sides that are multiples of {geometry.size_multiple}"
+        if geometry.size_multiple > 1
+        else "takes any size"
+    )
+    least = f"{geometry.min_size}x{geometry.min_size}"
+    return f"{text} from {least}" if geometry.min_size > geometry.size_multiple else text
+
+
+def ratio(shape: Sequence[int], output: Sequence[int]) -> tuple[int, int]:
+    """Planes and upscale factor of an output of this shape for an input (N, C, H, W).
+
+    Raises:
+        RefusedError: not (N, C', kH, kW).
+    """
+    (n, _, h, w), k = shape, output[2] // shape[2] if len(output) == 4 else 0
+    if k < 1 or (output[0], output[2], output[3]) != (n, k * h, k * w):
+        raise RefusedError(f"it makes {tuple(output)} of {tuple(shape)}, whose sides are no whole multiples")
+    return output[1], k
+
+
+def _ratio(run: Callable[[tuple[int, ...]], Sequence[int]], shape: tuple[int, ...]) -> tuple[int, int]:
+    return ratio(shape, run(shape))
+
+
+def _min_size(run: Callable[[tuple[int, ...]], Sequence[int]], geometry: Geometry) -> int:
+    """The least side that works, found by halving; the few sides above it work too, and so, it is hoped, do the rest.
+
+    Empty tensors inside let some networks work at 1x1 by chance, where 5x5 fails.
+    """
+    multiple, wanted = geometry.size_multiple, (geometry.output_planes, geometry.upscale)
+
+    def fits(*steps: int) -> bool:
+        try:
+            return _ratio(run, (1, geometry.input_planes, *(step * multiple for step in steps))) == wanted
+        except RefusedError:
+            return False
+
+    fails, works = 0, min(min(size) for size in probe_sizes(multiple)) // multiple
+    known = works
+    while True:
+        while works - fails > 1:
+            middle = (fails + works) // 2
+            fails, works = (fails, middle) if fits(middle, middle) else (middle, works)
+        above = [step for step in range(works + 1, min(works + 5, known)) if not fits(step, works)]
+        if not above:
+            return works * multiple
+        fails, works = above[-1], known
+
+
+def _runner(model: torch.nn.Module, word: str) -> Callable[[tuple[int, ...]], Sequence[int]]:
+    import torch
+
+    def run(shape: tuple[int, ...]) -> Sequence[int]:
+        x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+                y = _user_code("", lambda: model(x))
+        except UserError as error:
+            raise RefusedError(error.what) from None
+        if not isinstance(y, torch.Tensor) or y.ndim != 4 or y.dtype != torch.float32:
+            got = f"{tuple(y.shape)} {y.dtype}" if isinstance(y, torch.Tensor) else f"a {type(y).__name__}"
+            raise UserError(
+                f"`--model {word}`: its output is {got}",
+                "one float32 tensor (1, C', kH, kW)",
+                "Return that tensor alone",
+            )
+        return y.shape
+
+    return run
+
+
+def _likely_planes(model: torch.nn.Module) -> list[int]:
+    import torch
+
+    first = next((m.in_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)), 3)
+    return list(dict.fromkeys((first, 3, 1, 4)))
+
+
+def _read(value: int | float | str) -> int | float | str:
+    if isinstance(value, str):
+        with suppress(ValueError, SyntaxError):
+            read = ast.literal_eval(value)
+            return read if isinstance(read, int | float | str) else value
+    return value
+
+
+def _imported(word: str, package: str) -> Any:
+    try:
+        return _user_code(f"`--model {word}`: importing {package}", lambda: importlib.import_module(package))
+    except UserError as error:
+        missing = error.__cause__
+        if not isinstance(missing, ModuleNotFoundError) or not f"{package}.".startswith(f"{missing.name}."):
+            raise
+        raise UserError(
+            f"`--model {word}`: there is no module `{missing.name}` in {os.getcwd()} or on Python's path",
+            "package.module:Factory",
+            "Start where the module lies, or set PYTHONPATH",
+        ) from None
+
+
+def _user_code(doing: str, call: Callable[[], T]) -> T:
+    """The call's result; what it raises becomes a UserError that quotes it."""
+    try:
+        return call()
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything; a script may end itself
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+        own = [f for f in frames if not _is_installed(Path(f.filename), Path()) and not f.filename.startswith("<")]
+        place = "".join(f" ({Path(f.filename).name}, line {f.lineno})" for f in (own or frames)[-1:])
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        what = f"{doing} failed: {text}{place}" if doing else f"{text}{place}"
+        raise UserError(what, "code that runs", "Correct it there") from error
+
+
+def _is_installed(path: Path, folder: Path) -> bool:
+    below = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return bool({"site-packages", "dist-packages"} & set(below.parts)) or path.is_relative_to(Path(os.__file__).parent)

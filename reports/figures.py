@@ -1,0 +1,64 @@
+"""Figures of a row → short texts, the same in page, summary and terminal. The digits are those of the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from bench.metrics import METRICS, text
+from reports.comparison import Pair, Ratio
+from reports.row import Row
+
+_BY_KEY: Mapping[str, int] = {metric.key: place for place, metric in enumerate(METRICS)}
+NONE = "–"
+
+
+def figure(row: Row, key: str) -> str:
+    """The figure at a key of METRICS as its table column shows it; a dash where there is none."""
+    return (text(row.run, METRICS[_BY_KEY[key]]) if row.ok else "") or NONE
+
+
+def milliseconds(row: Row) -> str:
+    return f"{figure(row, 'latency_ms.p50')} ms"
+
+
+def half_width(row: Row) -> str:
+    """Half the 95 % interval as a share of the median."""
+    if row.interval_ms is None or not row.latency_ms:
+        return "none" if row.ok else NONE
+    low, high = row.interval_ms
+    return f"±{(high - low) / 2 / row.latency_ms:.1%}"
+
+
+def psnr(row: Row) -> str:
+    if row.broken:
+        return "NaN"
+    if row.psnr_db is None:
+        return NONE
+    return "∞ dB" if math.isinf(row.psnr_db) else f"{row.psnr_db:.1f} dB"
+
+
+def ratio(found: Ratio) -> str:
+    """`0.82×`; the interval is apart."""
+    return f"{found.value:.3f}×" if found.value < 10 else f"{found.value:.1f}×"
+
+
+def ratio_interval(found: Ratio) -> str:
+    return NONE if found.interval is None else f"{found.interval[0]:.3f} to {found.interval[1]:.3f}"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`2 slower, 1 same`."""
+    return ", ".join(f"{number} {verdict}" for verdict, number in counts.items()) or "nothing to compare"
+
+
+def rows_of(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
+
+
+def memory(pair: Pair) -> str:
+    return f"{figure(pair.a, 'memory.host_peak_mib')} → {figure(pair.b, 'memory.host_peak_mib')} MiB"
+
+
+def quality(pair: Pair) -> str:
+    return psnr(pair.a) if psnr(pair.a) == psnr(pair.b) else f"{psnr(pair.a)} → {psnr(pair.b)}"

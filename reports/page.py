@@ -1,0 +1,83 @@
+"""A report → one HTML file that needs nothing else: skeleton, style, contents, policy. Reads no runs file.
+
+The policy allows the page's own script and style by their hashes and pictures that it holds itself; nothing else runs
+or is fetched, whatever a runs file says.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+
+from reports import ordered_sections
+from reports.doubts import doubts
+from reports.markup import Html, tag
+from reports.report import Report
+
+
+def page(report: Report) -> str:
+    """The whole page. A section that has nothing to show is left out."""
+    style, script = (resources.files("reports").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    filled = [(_name(module.__name__), module.TITLE, Html(module.render(report))) for module in ordered_sections()]
+    shown = [each for each in filled if each[2]]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy(style, script)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", f"FullRes report: {subject(report)}"),
+        Html(f"<style>{style}</style>"),
+    )
+    contents = tag("nav", *(tag("a", title, href=f"#{name}") for name, title, _ in shown), aria_label="Contents")
+    parts = [tag("section", tag("h2", title), body, id=name) for name, title, body in shown]
+    body = tag("body", _header(report), contents, tag("main", *parts), Html(f"<script>{script}</script>"))
+    return "<!DOCTYPE html>\n" + tag("html", head, body, lang="en") + "\n"
+
+
+def policy(style: str, script: str) -> str:
+    """The page's Content-Security-Policy."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def subject(report: Report) -> str:
+    """What was measured on what, in a few words."""
+    rows = report.rows
+    models = _some({row.model for row in rows}, "networks")
+    sizes = _some({row.resolution for row in rows}, "sizes")
+    machines = _some({row.machine_name for row in rows}, "machines")
+    return f"{models} at {sizes} on {machines}" if rows else "no runs"
+
+
+def _some(values: set[str], many: str) -> str:
+    return ", ".join(sorted(values)) if len(values) <= 3 else f"{len(values)} {many}"
+
+
+def _header(report: Report) -> Html:
+    rows = report.rows
+    ok = sum(row.ok for row in rows)
+    times = sorted(row.time for row in rows if row.time)
+    when = (
+        f", measured {times[0][:10]}" + (f" to {times[-1][:10]}" if times[0][:10] != times[-1][:10] else "")
+        if times
+        else ""
+    )
+    severe = sum(doubt.severe for doubt in doubts(rows))
+    warned = tag("a", f"{severe} serious {'warning' if severe == 1 else 'warnings'}", href="#caution", class_="alarm")
+    engines = _some({row.variant for row in rows}, "engines")
+    said = f"{len(rows)} runs, {ok} with a result{when}. " + (f"Engines: {engines}." if rows else "")
+    return tag(
+        "header",
+        tag("h1", "FullRes report"),
+        tag("p", subject(report), class_="subject"),
+        tag("p", said, " ", warned if severe else ""),
+    )
+
+
+def _name(module: str) -> str:
+    return module.rpartition(".")[2]

@@ -1,0 +1,249 @@
+"""Rows → the numbers of every figure, as pandas frames: one line per point drawn, with the id of the run it is from.
+
+What is left out to keep a figure readable is said in its note. Nothing is drawn here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.answer import latest, natural, pareto, subject_key, yardstick
+from reports.comparison import MARGIN, ratio_of, verdict_of
+from reports.row import Row
+
+PANELS = 12
+BARS = 30
+
+
+@dataclass(frozen=True)
+class Series:
+    """The numbers of one figure."""
+
+    points: pd.DataFrame
+    note: str = ""
+    """What the reader must know about the choice of points; empty where all rows are in it."""
+
+    def table(self) -> dict[str, Any]:
+        """Columns and rows for JSON; None for what is missing or infinite."""
+        rows = [[_plain(cell) for cell in line] for line in self.points.itertuples(index=False)]
+        return {"columns": list(self.points.columns), "rows": rows}
+
+
+def _plain(cell: Any) -> Any:
+    cell = cell.item() if hasattr(cell, "item") else cell
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
+
+
+def _frame(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(list(lines))
+
+
+def _base(row: Row, panel: str) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "panel": panel,
+        "model": row.model,
+        "resolution": row.resolution,
+        "engine": row.variant,
+        "device": row.device,
+        "precision": row.precision,
+        "statistics": row.statistics,
+        "megapixels": row.megapixels,
+    }
+
+
+def _panels(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by what must be equal to draw a line through them: network, weights, machine and contract."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        key = subject_key(row)
+        groups.setdefault((*key[:3], *key[6:]), []).append(row)
+    return _labelled(groups.values())
+
+
+def _labelled(groups: Iterable[list[Row]]) -> dict[str, list[Row]]:
+    """Title of a panel → its rows; what is needed to tell panels apart is added, and a number where that fails."""
+    groups = list(groups)
+    heads = [group[0] for group in groups]
+    names = [row.network for row in heads]
+    if len({row.machine_key for row in heads}) > 1:
+        names = [f"{name}, {row.machine_name}" for name, row in zip(names, heads, strict=True)]
+    if len({(row.model, row.weights_sha256) for row in heads if row.trained}) > len(
+        {r.model for r in heads if r.trained}
+    ):
+        names = [f"{name}, {row.weights}" for name, row in zip(names, heads, strict=True)]
+    found: dict[str, list[Row]] = {}
+    for name, group in zip(names, groups, strict=True):
+        number = 2
+        title = name
+        while title in found:
+            title, number = f"{name} ({number})", number + 1
+        found[title] = group
+    return dict(sorted(found.items(), key=lambda item: natural(item[0])))
+
+
+def _most(panels: dict[str, list[Row]], what: str) -> tuple[dict[str, list[Row]], str]:
+    """The first PANELS panels, and the sentence that says so where there are more."""
+    if len(panels) <= PANELS:
+        return panels, ""
+    kept = dict(list(panels.items())[:PANELS])
+    return kept, f"The first {PANELS} of {len(panels)} {what} are drawn; the table of all runs has the rest."
+
+
+def _sized(rows: Sequence[Row]) -> tuple[dict[str, list[Row]], str]:
+    """Panels of one network at one size, each network's largest size first, as many as fit."""
+    by_network = _panels(rows)
+    ranked = []
+    for name, group in by_network.items():
+        sizes = sorted({(row.megapixels, row.resolution) for row in group}, reverse=True)
+        for rank, (pixels, resolution) in enumerate(sizes):
+            chosen = [r for r in group if (r.megapixels, r.resolution) == (pixels, resolution)]
+            ranked.append((rank, f"{name} at {resolution}", chosen))
+    ranked.sort(key=lambda item: item[0])
+    kept = {title: chosen for _, title, chosen in ranked[:PANELS]}
+    left = len(ranked) - len(kept)
+    note = f"{left} more pairs of network and size are in the table of all runs." if left else ""
+    return dict(sorted(kept.items(), key=lambda item: natural(item[0]))), note
+
+
+def latency(rows: Sequence[Row]) -> Series:
+    """Median latency in ms with its 95 % interval over megapixels of output."""
+    panels, note = _most(_panels([row for row in latest(rows) if row.ok]), "networks")
+    return Series(_frame(_latency_line(row, title) for title, group in panels.items() for row in group), note)
+
+
+def _latency_line(row: Row, panel: str) -> dict[str, Any]:
+    low, high = row.interval_ms or (None, None)
+    return {**_base(row, panel), "latency_ms": row.latency_ms, "low_ms": low, "high_ms": high}
+
+
+def memory(rows: Sequence[Row]) -> Series:
+    """Peak memory in MiB over megapixels of output, and what the machine has; of the process, or of the device."""
+    panels, note = _most(_panels([row for row in latest(rows) if row.ok]), "networks")
+    lines = []
+    for title, group in panels.items():
+        for row in group:
+            for kind, key, limit in (
+                ("host", "memory.host_peak_mib", row.number("machine.memory_mib")),
+                ("device", "memory.device_peak_mib", row.device_limit_mib),
+            ):
+                if (peak := row.number(key)) is not None and peak > 0:
+                    lines.append({**_base(row, title), "memory": kind, "peak_mib": peak, "limit_mib": limit})
+    return Series(_frame(lines), note)
+
+
+def quality(rows: Sequence[Row]) -> Series:
+    """PSNR in dB against the reference over median latency in ms; `front`: not beaten in both. Infinite: identical."""
+    judged = [row for row in latest(rows) if row.ok and row.psnr_db is not None]
+    panels, note = _sized(judged)
+    lines = []
+    for title, group in panels.items():
+        front = {row.id for row in pareto(group)}
+        for row in group:
+            figures = {"latency_ms": row.latency_ms, "psnr_db": row.psnr_db, "identical": math.isinf(row.psnr_db or 0)}
+            lines.append({**_base(row, title), **figures, "front": row.id in front})
+    return Series(_frame(lines), note)
+
+
+def speed_up(rows: Sequence[Row]) -> Series:
+    """Latency of the yardstick, eager torch or else the slowest row, over that of each row: how many times faster."""
+    panels, note = _sized([row for row in latest(rows) if row.ok and row.variant != "null"])
+    lines = []
+    for title, group in panels.items():
+        base = yardstick(group) or max(group, key=lambda row: row.latency_ms or 0.0)
+        for row in group if len(group) > 1 else ():
+            factor = (base.latency_ms or math.nan) / (row.latency_ms or math.nan)
+            lines.append({**_base(row, title), "speed_up": factor, "against": base.how, "against_id": base.id})
+    return Series(_frame(lines), note)
+
+
+def roofline(rows: Sequence[Row]) -> Series:
+    """GFLOP/s reached over FLOP per byte moved at least; a panel per machine, with the peaks measured on it."""
+    lines = []
+    for row in latest(rows):
+        gmac, low_bytes = row.number("work.gmac") if row.ok else None, row.number("work.min_bytes") if row.ok else None
+        if not (gmac and low_bytes and row.latency_ms and row.peaks.get("copy_gb_s")):
+            continue
+        flop = 2 * gmac * 1e9
+        line = {"flop_per_byte": flop / low_bytes, "gflop_per_s": flop / 1e9 / (row.latency_ms / 1e3)}
+        peaks = {f"peak_{name}": rate for name, rate in sorted(row.peaks.items())}
+        place = row.machine_name if row.device == "cpu" else f"{row.machine_name}, {row.device}"
+        lines.append({**_base(row, place), **line, "limit_share": row.number("work.limit_share"), **peaks})
+    shown = list(dict.fromkeys(line["panel"] for line in lines))
+    kept = set(shown[:PANELS])
+    note = f"The first {PANELS} of {len(shown)} machines are drawn." if len(shown) > PANELS else ""
+    return Series(_frame(line for line in lines if line["panel"] in kept), note)
+
+
+def cold_start(rows: Sequence[Row]) -> Series:
+    """Seconds until the first picture is done: export, load, first inference; each row that knows one of them."""
+    lines = []
+    for row in (row for row in latest(rows) if row.ok):
+        first_ms = row.number("cold_start.first_ms")
+        parts = {
+            "build_s": row.number("cold_start.build_s"),
+            "load_s": row.number("cold_start.load_s"),
+            "first_s": None if first_ms is None else first_ms / 1e3,
+        }
+        if any(part is not None for part in parts.values()):
+            total = sum(part or 0.0 for part in parts.values())
+            lines.append({**_base(row, row.network), "case": row.title, **parts, "total_s": total})
+    lines.sort(key=lambda line: -line["total_s"])
+    note = f"The {BARS} longest of {len(lines)}." if len(lines) > BARS else ""
+    return Series(_frame(lines[:BARS]), note)
+
+
+def history(rows: Sequence[Row]) -> Series:
+    """Latency over the commits it was measured at; `step`: faster or slower than at the commit before. Newest last."""
+    cases: dict[tuple[object, ...], dict[str, Row]] = {}
+    for row in sorted((row for row in rows if row.ok and row.commit), key=lambda row: row.time):
+        key = (*subject_key(row), row.variant, row.device, row.precision, row.statistics, row.tile)
+        cases.setdefault(key, {})[row.commit] = row
+    several = [sorted(found.values(), key=lambda row: row.time) for found in cases.values() if len(found) > 1]
+    several.sort(key=lambda group: -abs(math.log((group[-1].latency_ms or 1) / (group[0].latency_ms or 1))))
+    note = f"The {PANELS} of {len(several)} cases that changed most." if len(several) > PANELS else ""
+    lines = []
+    for group in several[:PANELS]:
+        before: Row | None = None
+        for order, row in enumerate(group):
+            step = "" if before is None else verdict_of(ratio_of(before, row), MARGIN)
+            marked = step if step in ("faster", "slower") else ""
+            line = {**_latency_line(row, f"{row.title}"), "commit": row.commit, "time": row.time, "order": order}
+            lines.append({**line, "step": marked})
+            before = row
+    return Series(_frame(lines), note)
+
+
+def layers(rows: Sequence[Row]) -> Series:
+    """Milliseconds per layer, the longest first, where a run holds `profile`: [{"layer", "ms"}, ...]."""
+    lines = []
+    for row in (row for row in latest(rows) if row.ok):
+        profile = row.run.get("profile")
+        found = [(_layer(entry), row) for entry in profile] if isinstance(profile, list) else []
+        for named, owner in found:
+            if named:
+                lines.append({**_base(owner, owner.title), "layer": named[0], "ms": named[1]})
+    frame = _frame(lines)
+    shown = list(dict.fromkeys(line["panel"] for line in lines))[:PANELS]
+    if not lines:
+        return Series(frame)
+    frame = frame[frame["panel"].isin(shown)].sort_values("ms", ascending=False)
+    kept = frame.groupby("panel", sort=False).head(15)
+    return Series(kept, "The 15 longest layers of each case." if len(kept) < len(lines) else "")
+
+
+def _layer(entry: Any) -> tuple[str, float] | None:
+    """Name and ms of one line of a profile; None for what is neither."""
+    from reports.row import clean
+
+    if not isinstance(entry, dict) or not isinstance(entry.get("layer"), str):
+        return None
+    ms = entry.get("ms")
+    if isinstance(ms, bool) or not isinstance(ms, int | float) or not 0 <= ms < 1e12:
+        return None
+    return clean(entry["layer"]), float(ms)

@@ -1,0 +1,130 @@
+"""A report → summary.md, made for a pull-request comment: the verdict in the first line, under 60 lines, inert."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+from reports.answer import Answer, answers
+from reports.comparison import Comparison, Pair
+from reports.doubts import Doubt, doubts
+from reports.figures import counted, figure, half_width, milliseconds, psnr, ratio, ratio_interval, rows_of
+from reports.page import subject
+from reports.report import Report
+
+MOST_LINES = 59
+ANSWERS, PAIRS, DOUBTS = 14, 18, 9
+LONGEST = 90
+_SIGNS = re.compile(r"[\\`*_{}\[\]()#|~!@$<>&+\"'-]")
+
+
+def summary(report: Report) -> str:
+    """The text; every word of a runs file is inert: no link, no mention, no markup."""
+    lines = [verdict(report), ""]
+    found = doubts(report.rows)
+    lines += [_doubt(doubt) for doubt in found[:DOUBTS]]
+    lines += [f"- and {len(found) - DOUBTS} more warnings in the report"] if len(found) > DOUBTS else []
+    lines += [""] if found else []
+    if report.comparison is not None:
+        lines += _comparison(report.comparison)
+    lines += _answers(answers(report.rows, report.floor_db), report.floor_db)
+    lines.append(f"{inert(subject(report), 200)}. Figures, contracts and raw runs are in `index.html`.")
+    return "\n".join(lines[:MOST_LINES]) + "\n"
+
+
+def verdict(report: Report) -> str:
+    """One line that says it all."""
+    if not any(row.ok for row in report.rows):
+        return f"**No result:** {_count(len(report.rows), 'run')}, none could be measured."
+    if report.comparison is not None:
+        names = report.comparison.names
+        return f"**{_judgement(report.comparison)}**: {inert(names[1])} against {inert(names[0])}."
+    found = answers(report.rows, report.floor_db)
+    able = [answer for answer in found if answer.best]
+    failed = sum(row.status == "failed" for row in report.rows)
+    tail = f" {_count(failed, 'row')} failed." if failed else ""
+    if not able:
+        return f"**No row keeps {report.floor_db:g} dB**, at any size.{tail}"
+    largest = max(able, key=lambda answer: (answer.first.megapixels, answer.speed_up or 0.0))
+    best = largest.best
+    assert best is not None
+    rest = f"; {len(able)} of {len(found)} pairs of network and size have a row that keeps {report.floor_db:g} dB"
+    what = f"**{inert(best.network)} {inert(best.resolution)}: {inert(best.how)}, {milliseconds(best)}**"
+    return f"{what} ({half_width(best)}, {psnr(best)}){rest if len(found) > 1 else ''}.{tail}"
+
+
+def _judgement(found: Comparison) -> str:
+    counts = found.counts
+    if not found.pairs:
+        return "Nothing to compare: no case was measured on both sides"
+    if counts.get("slower"):
+        return f"Slower: {counted(counts)}"
+    return f"{'Faster' if counts.get('faster') else 'No slower case'}: {counted(counts)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _doubt(doubt: Doubt) -> str:
+    first = inert(doubt.cases[0]) if doubt.cases else ""
+    more = f" (and {len(doubt.cases) - 1} more)" if len(doubt.cases) > 1 else ""
+    return f"- {'**Warning:** ' if doubt.severe else ''}{inert(doubt.text, 200)} {first}{more}"
+
+
+def _comparison(found: Comparison) -> list[str]:
+    lines = []
+    for name, a, b in found.differences[:6]:
+        lines.append(f"- differs: {inert(name)}: {inert(a, 60)} → {inert(b, 60)}")
+    if len(found.differences) > 6:
+        lines.append(f"- differs: {len(found.differences) - 6} more facts, see the report")
+    if found.pairs:
+        head = ("case", "verdict", f"ratio (95 %), margin {found.margin:.0%}", "A", "B")
+        lines += ["", *_table(head, (_pair(pair) for pair in found.pairs[:PAIRS]))]
+        lines += [f"{len(found.pairs) - PAIRS} more pairs are in the report."] if len(found.pairs) > PAIRS else []
+    left = sum(map(len, found.unmatched))
+    lines += ["", f"{rows_of(left)} not compared."] if left else []
+    return [*lines, ""]
+
+
+def _pair(pair: Pair) -> list[str]:
+    shown = f"{ratio(pair.ratio)} ({ratio_interval(pair.ratio)})"
+    return [pair.b.title, pair.verdict, shown, milliseconds(pair.a), milliseconds(pair.b)]
+
+
+def _answers(found: Sequence[Answer], floor_db: float) -> list[str]:
+    if not found:
+        return []
+    head = ("network", "size", f"fastest above {floor_db:g} dB", "median", "fps", "PSNR", "against torch")
+    lines = _table(head, (_answer(answer) for answer in found[:ANSWERS]))
+    more = [f"{len(found) - ANSWERS} more pairs of network and size are in the report."] if len(found) > ANSWERS else []
+    return [*lines, "", *more]
+
+
+def _answer(answer: Answer) -> list[str]:
+    first, best = answer.first, answer.best
+    if best is None:
+        return [first.network, first.resolution, "none", "–", "–", "–", "–"]
+    speed = f"{answer.speed_up:.2f}×" if answer.speed_up else "–"
+    how = best.how + (" (unstable)" if best.unstable else "")
+    return [best.network, best.resolution, how, milliseconds(best), figure(best, "throughput_fps"), psnr(best), speed]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    return lines + [f"| {' | '.join(inert(cell) for cell in row)} |" for row in rows]
+
+
+def inert(text: str, most: int = LONGEST) -> str:
+    """The text as Markdown shows it and does nothing else with it; at most `most` characters."""
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    text = re.sub(
+        r"(?i)\b(https?|ftp|www)(?=[:.])", lambda m: m[1][:-1] + f"&#{ord(m[1][-1])};", _SIGNS.sub(_reference, text)
+    )
+    return text if html.unescape(text) else "–"
+
+
+def _reference(match: re.Match[str]) -> str:
+    sign = match[0]
+    return sign if sign in "()-+'" else f"&#{ord(sign)};"

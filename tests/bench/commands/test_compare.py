@@ -1,0 +1,58 @@
+"""`bench compare`: what it prints of two files, and what it refuses; the judging is tested in tests/reports."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+DATA = Path(__file__).parents[2] / "data"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """The same cases twice; in B every sample is twice as long."""
+    document = json.loads((DATA / "table_pair.json").read_text())
+    slower = copy.deepcopy(document)
+    for run in slower["runs"]:
+        run["id"] += "-b"
+        latency = run["latency_ms"]
+        latency["samples"] = [[2 * sample for sample in process] for process in latency["samples"]]
+        latency["p50"] *= 2
+        latency["ci95"] = [2 * end for end in latency["ci95"]]
+    for name, content in (("a.json", document), ("b.json", slower)):
+        (tmp_path / name).write_text(json.dumps(content))
+    return tmp_path / "a.json", tmp_path / "b.json"
+
+
+def test_twice_the_time_is_slower_and_the_other_way_faster(command: Command, pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    there, back = command("compare", a, b), command("compare", b, a)
+    assert (there.code, there.err) == (0, "")
+    assert "slower" in there.out
+    assert "2.0" in there.out
+    assert "faster" in back.out
+    assert "0.5" in back.out
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["a.json"], "B.json"),
+        (["a.json", "none.json"], "none.json"),
+        (["a.json", "b.json", "--margin", "0"], "--margin 0"),
+    ],
+)
+def test_wrong_words_and_files(
+    words: list[str], named: str, command: Command, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pair[0].parent)
+    outcome = command("compare", *words)
+    assert outcome.code == 2
+    assert named in outcome.err
+    assert "Traceback" not in outcome.err

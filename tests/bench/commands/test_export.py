@@ -1,0 +1,121 @@
+"""`bench export`: an ONNX file that says what it is and computes what torch does, or a refusal before it is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Command = Callable[..., Any]
+PLANES = "bgr → bgr, output in [0.0, 1.0], not clipped"
+
+WORDS: list[tuple[list[str], list[str]]] = [
+    (["--model", "can24", "--output", "x.onnx", "--statistics", "thumbnail"], ["thumbnail", "image or frozen"]),
+    (["--model", "can24", "--output", "x.onnx", "--precision", "fp16"], ["fp16", "fp32"]),
+    (["--model", "can24", "--output", "x.txt"], ["x.txt", "FILE.onnx"]),
+    (["--model", "can24", "--output", "absent/x.onnx"], ["absent/x.onnx", "existing folder"]),
+    (["--model", "can24,can32", "--output", "x.onnx"], ["can24,can32"]),
+    (["--model", "can24", "--output", "x.onnx", "--option", "depth=5"], ["`can24` has no option", "no options"]),
+    (["--model", "can", "--output", "x.onnx", "--option", "width=3"], ["width=3", "a whole number from 4 to 512"]),
+    (["--model", "can32_multi", "--output", "x.onnx", "--operator", "x"], ["operator=x", "l0_smoothing"]),
+    (["--model", "can", "--output", "x.onnx", "--option", "=3"], ["--option =3", "NAME=VALUE"]),
+]
+
+
+@pytest.mark.parametrize(("words", "named"), WORDS, ids=[" ".join(w) for w, _ in WORDS])
+def test_wrong_words_are_named_with_what_was_expected(
+    words: list[str], named: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command("export", *words).assert_refused(*named)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_first_slow_step(
+    command: Command, tmp_path: Path
+) -> None:
+    block = tmp_path / "file"
+    block.write_text("in the way")
+    for target in (tmp_path, block / "x.onnx"):
+        outcome = command("export", "--model", "can24", "--output", target)
+        outcome.assert_refused()
+        assert "prepare" not in outcome.err
+    assert block.read_text() == "in the way"
+
+
+def test_export_to_a_folder_that_only_looks_writable_is_refused_before_the_first_slow_step(command: Command) -> None:
+    """/proc passes every permission check of root."""
+    outcome = command("export", "--model", "can24", "--output", "/proc/x.onnx")
+    outcome.assert_refused("/proc/x.onnx")
+    assert "prepare" not in outcome.err
+
+
+def test_an_exported_file_says_what_it_is(command: Command, tmp_path: Path) -> None:
+    import onnx
+
+    target = tmp_path / "can24.onnx"
+    outcome = command("export", "--model", "can24", "--output", target)
+    assert outcome.code == 0
+    facts = {p.key: p.value for p in onnx.load(target).metadata_props}
+    assert (facts["model"], facts["planes"], facts["statistics"]) == ("can24", PLANES, "image")
+    assert hashlib.sha256(target.read_bytes()).hexdigest() in outcome.out
+
+
+def test_export_writes_a_file_that_loads_elsewhere_at_another_size(
+    command: Command, tmp_path: Path, weights: dict[str, Path]
+) -> None:
+    import onnx
+    import onnxruntime
+    import torch
+
+    from reference_models import create_model
+
+    target = tmp_path / "net.onnx"
+    outcome = command("export", "--model", "can24", "--weights", weights["can24"], "--output", target)
+    assert outcome.code == 0, outcome.err
+    assert "can24" in outcome.out
+    onnx.checker.check_model(str(target), full_check=True)
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    model = create_model("can24", str(weights["can24"]))
+    for height, width in ((31, 57), (1, 1)):
+        x = np.random.default_rng(width).random((1, 3, height, width), dtype=np.float32)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(session.run(["y"], {"x": x})[0], expected, atol=1e-3)
+
+
+def test_export_says_which_file_by_its_sha256(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    outcome = command("export", "--model", "can24", "--output", target)
+    assert outcome.code == 0, outcome.err
+    assert hashlib.sha256(target.read_bytes()).hexdigest() in outcome.out
+    assert "untrained" in outcome.out
+
+
+def test_a_network_that_was_chosen_is_exported_and_its_file_says_so(command: Command, tmp_path: Path) -> None:
+    import onnx
+
+    target = tmp_path / "net.onnx"
+    words = ("--model", "can", "--option", "depth=4", "--option", "width=6", "--option", "normalisation=none")
+    outcome = command("export", *words, "--output", target)
+    assert outcome.code == 0, outcome.err
+    model = onnx.load(target)
+    assert {p.key: p.value for p in model.metadata_props}["model"] == "can depth=4 width=6 normalisation=none"
+    shapes = {i.name: tuple(i.dims) for i in model.graph.initializer}  # equal kernels are stored once
+    assert [shapes[node.input[1]] for node in model.graph.node if node.op_type == "Conv"] == [
+        (6, 3, 3, 3), (6, 6, 3, 3), (6, 6, 3, 3), (3, 6, 1, 1),
+    ]  # fmt: skip
+    assert "can depth=4 width=6 normalisation=none" in outcome.out
+    assert "statistics none" in outcome.out
+
+
+def test_planes_and_sizes_that_the_file_takes_are_told(command: Command, tmp_path: Path) -> None:
+    outcome = command("export", "--model", "espcn_x2", "--output", tmp_path / "net.onnx")
+    assert outcome.code == 0, outcome.err
+    assert "input x (1, 1, H, W) float32" in outcome.out
+    assert "H and W dynamic" in outcome.out
+    assert "luma → luma" in outcome.out

@@ -1,0 +1,76 @@
+"""`bench sweep`: measures what its folder does not hold, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import store
+
+Command = Callable[..., Any]
+SWEEP = ("sweep", "--model", "can24", "--engine", "null", "--budget", "0.2", "--processes", "1")
+
+
+def ids(folder: Path) -> list[str]:
+    return [run["id"] for run in store.load(folder / "runs.json")]
+
+
+def test_a_second_sweep_measures_only_what_is_new(command: Command, tmp_path: Path) -> None:
+    first = command(*SWEEP, "--res", "64x48", "--output", tmp_path / "out")
+    assert first.code == 0
+    assert "0 of 1 cases are in" in first.err
+    held = ids(tmp_path / "out")
+    second = command(*SWEEP, "--res", "64x48,80x60", "--output", tmp_path / "out")
+    assert second.code == 0
+    assert "1 of 2 cases are in" in second.err
+    assert ids(tmp_path / "out")[:1] == held
+    assert len(ids(tmp_path / "out")) == 2
+    assert "64x48" in second.out  # what was there is shown with what is new
+    assert "80x60" in second.out
+
+
+def test_a_complete_sweep_measures_nothing_and_shows_all(command: Command, tmp_path: Path) -> None:
+    words = (*SWEEP, "--res", "64x48,80x60", "--output", tmp_path / "out")
+    assert command(*words).code == 0
+    before = (tmp_path / "out" / "runs.json").read_bytes()
+    again = command(*words)
+    assert again.code == 0
+    assert "2 of 2 cases are in" in again.err
+    assert "80x60" in again.out
+    assert (tmp_path / "out" / "runs.json").read_bytes() == before
+
+
+def test_a_failed_case_is_measured_again(command: Command, tmp_path: Path) -> None:
+    words = (*SWEEP, "--res", "64x48", "--output", tmp_path / "out")
+    assert command(*words).code == 0
+    (run,) = store.load(tmp_path / "out" / "runs.json")
+    store.put(tmp_path / "out" / "runs.json", [run | {"status": "failed", "reason": "killed"}])
+    assert command(*words).code == 0
+    assert [r["status"] for r in store.load(tmp_path / "out" / "runs.json")] == ["failed", "ok"]
+
+
+def test_shards_of_one_folder_come_together_to_the_whole(command: Command, tmp_path: Path) -> None:
+    words = (*SWEEP, "--res", "64x48,80x60,32x32", "--output", tmp_path / "out")
+    for shard in ("1/2", "2/2"):
+        assert command(*words, "--shard", shard).code == 0
+    found = [run["case"]["resolution"] for run in store.load(tmp_path / "out" / "runs.json")]
+    assert sorted(found) == ["32x32", "64x48", "80x60"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--output", "out", "--shard", "3/2"], ["--shard 3/2", "INDEX/COUNT"]),
+        ([], ["--output"]),
+        (["--output", "out", "--json", "x.json"], ["--json"]),
+    ],
+)
+def test_wrong_words(
+    words: list[str], named: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command(*SWEEP, "--res", "64x48", *words).assert_refused(*named)
+    assert list(tmp_path.iterdir()) == []

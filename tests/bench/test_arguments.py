@@ -1,0 +1,157 @@
+"""Words → namespaces and requests; wrong use is said in three parts, with the nearest right word."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import pytest
+
+from bench.arguments import (
+    Parser,
+    add_choices,
+    add_model,
+    option_words,
+    request_from_arguments,
+    split_words,
+)
+from reference_models.errors import UserError
+
+
+def refused(call: Callable[[], object]) -> UserError:
+    with pytest.raises(UserError) as caught:
+        call()
+    return caught.value
+
+
+@pytest.fixture
+def parser() -> Parser:
+    found = Parser(prog="bench do")
+    found.add_argument("--size", type=int, required=True)
+    found.add_argument("--share", type=float)
+    found.add_argument("--names")
+    found.add_argument("files", nargs="*")
+    return found
+
+
+# The parser
+
+
+def test_right_words_are_parsed(parser: Parser) -> None:
+    found = parser.parse_args(["--size", "3", "a", "--names=x,y", "--share", "-0.5"])
+    assert (found.size, found.names, found.share, found.files) == (3, "x,y", -0.5, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "todo"),
+    [
+        (["--szie", "3"], "`bench do --szie`: not an option of this command", "Did you mean --size?"),
+        (["--zzzzz=3"], "`bench do --zzzzz`: not an option of this command", "`bench do --help` shows them"),
+        (["--siz", "3"], "`bench do --siz`: not an option of this command", "Did you mean --size?"),
+        (["--size", "3", "-x"], "`bench do`: `-x` is one word too many", "`bench do --help` shows them"),
+        (["--size", ""], "`--size`: its value is empty", "`bench do --help` shows them"),
+        (["--size", "3", "--names", " , "], "`--names`: its value is empty", "`bench do --help` shows them"),
+        (["--size", "3", "--names="], "`--names`: its value is empty", "`bench do --help` shows them"),
+        (["--size", "3.5"], "`--size 3.5`: not a whole number", "`bench do --help` describes it"),
+        (["--size", "3", "--share", "half"], "`--share half`: not a number", "`bench do --help` describes it"),
+        ([], "`bench do`: the following arguments are required: --size", "`bench do --help` shows them"),
+        (["--size"], "`bench do`: argument --size: expected one argument", "`bench do --help` shows them"),
+    ],
+)
+def test_wrong_use_is_named_with_what_to_do(parser: Parser, words: list[str], what: str, todo: str) -> None:
+    error = refused(lambda: parser.parse_args(words))
+    assert error.what.startswith(what)
+    assert error.todo == todo
+    assert error.expected
+
+
+def test_an_unknown_option_is_named_before_one_that_is_missing(parser: Parser) -> None:
+    assert "--nmaes" in refused(lambda: parser.parse_args(["--nmaes", "x"])).what
+
+
+def test_an_unknown_command_is_answered_with_the_nearest() -> None:
+    parser = Parser(prog="bench")
+    commands = parser.add_subparsers(parser_class=Parser, required=True, metavar="COMMAND")
+    for name in ("run", "export"):
+        commands.add_parser(name).add_argument("--model")
+    error = refused(lambda: parser.parse_args(["exprot", "--model", "x"]))
+    assert (error.what, error.expected, error.todo) == (
+        "`bench exprot`: not a known command", "run, export", "Did you mean export?",
+    )  # fmt: skip
+    assert "--modle" in refused(lambda: parser.parse_args(["export", "--modle", "x"])).what
+    assert "COMMAND" in refused(lambda: parser.parse_args([])).what
+
+
+# Shared options
+
+
+def parsed(*words: str, many: bool = True) -> argparse.Namespace:
+    parser = Parser(prog="bench run")
+    add_choices(parser, many)
+    return parser.parse_args(["--model", "can24", *words])
+
+
+def test_the_defaults_of_the_choices() -> None:
+    found = parsed()
+    assert (found.engine, found.precision, found.device, found.tile) == (None, "fp32", "auto", "off")
+    assert (found.statistics, found.weights, found.calibration, found.threads) == (None, None, None, None)
+    assert (found.settings, found.options, found.operator) == ([], [], None)
+
+
+def test_options_and_settings_may_be_repeated() -> None:
+    found = parsed("--option", "depth=5", "--option=width=6", "--set", "null.a=b", "--set", "null.c=d")
+    assert found.options == ["depth=5", "width=6"]
+    assert found.settings == ["null.a=b", "null.c=d"]
+
+
+@pytest.mark.parametrize(("many", "shown"), [(True, "--model M[,...]"), (False, "--model M ")])
+def test_help_says_where_a_list_may_stand(many: bool, shown: str) -> None:
+    parser = Parser(prog="bench run")
+    add_choices(parser, many)
+    assert shown in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, []), ("", []), ("a", ["a"]), ("a,b", ["a", "b"]), (" a , ,b,", ["a", "b"]), (",", [])]
+)
+def test_lists_are_split_at_commas(text: str | None, words: list[str]) -> None:
+    assert split_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], []),
+        (["--operator", "rof"], ["operator=rof"]),
+        (["--option", "depth=5", "--operator", "rof"], ["depth=5", "operator=rof"]),
+    ],
+)
+def test_an_operator_is_short_for_an_option(words: list[str], expected: list[str]) -> None:
+    parser = Parser()
+    add_model(parser)
+    assert option_words(parser.parse_args(["--model", "x", *words])) == expected
+
+
+def test_the_request_holds_every_word() -> None:
+    found = parsed(
+        "--engine", "null,onnxruntime", "--precision", "fp32,bf16", "--statistics", "image,frozen", "--device", "cpu",
+        "--weights", "w.safetensors", "--threads", "1", "--set", "null.a=b", "--option", "depth=5", "--operator", "rof",
+    )  # fmt: skip
+    request = request_from_arguments(found, ["320p", "1x1"])
+    assert (request.models, request.resolutions) == (["can24"], ["320p", "1x1"])
+    assert (request.engines, request.precisions) == (["null", "onnxruntime"], ["fp32", "bf16"])
+    assert (request.statistics, request.device) == (["image", "frozen"], "cpu")
+    assert (request.weights, request.threads, request.settings) == ("w.safetensors", 1, ["null.a=b"])
+    assert request.options == ["depth=5", "operator=rof"]
+
+
+def test_several_models_are_a_list_and_a_path_stays_whole() -> None:
+    found = parsed()
+    found.model = "can24, can32,net/a.onnx"
+    assert request_from_arguments(found, []).models == ["can24", "can32", "net/a.onnx"]
+
+
+@pytest.mark.parametrize("word", ["on", "auto", "512", "0"])
+def test_tiles_are_refused_and_not_ignored(word: str) -> None:
+    error = refused(lambda: request_from_arguments(parsed("--tile", word), ["320p"]))
+    assert (error.what, error.expected) == (f"`--tile {word}`: this version runs whole pictures only", "off")

@@ -1,0 +1,27 @@
+"""The section stands where there are two commits, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from reports.plots import draw
+from reports.report import Report
+from reports.row import row_from_run
+from reports.sections import history
+
+
+def rendered(runs: list[dict[str, Any]]) -> str:
+    rows = [row_from_run(run) for run in runs]
+    return history.render(Report(rows, figures=draw(rows, ["history"])))
+
+
+def test_it_has_drawing_text_and_numbers(make_run: Callable[..., dict[str, Any]]) -> None:
+    text = rendered([make_run("a"), make_run("b", 50.0, commit="ffff", time="2026-05-01")])
+    assert "<svg " in text
+    assert "marks a step" in text
+    assert 'id="data-history"' in text
+
+
+def test_it_is_left_out_where_there_is_nothing(make_run: Callable[..., dict[str, Any]]) -> None:
+    assert rendered([make_run()]) == ""

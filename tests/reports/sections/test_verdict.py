@@ -1,0 +1,40 @@
+"""The answers as the page shows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from reports.report import Report
+from reports.row import row_from_run
+from reports.sections import verdict
+
+Make = Callable[..., dict[str, Any]]
+
+
+def rendered(*runs: dict[str, Any], floor_db: float = 45.0) -> str:
+    return re.sub(r"<[^>]*>", "|", verdict.render(Report([row_from_run(run) for run in runs], floor_db=floor_db)))
+
+
+def test_the_answer_with_what_it_is_worth(make_run: Make) -> None:
+    torch = make_run("t", 300.0, case={"engine": "torch_eager", "variant": "torch_eager"})
+    text = rendered(
+        make_run("a", unstable=["x"], case={"trained": False}), torch, make_run("b", case={"trained": True})
+    )
+    assert "45 dB" in text
+    for word in ("can24", "untrained", "onnxruntime fp32 image", "unstable", "100 ms", "±2.0%", "60.0 dB", "3.00×"):
+        assert word in text
+
+
+def test_no_answer_is_said_with_the_nearest(make_run: Make) -> None:
+    text = rendered(make_run(), floor_db=70)
+    assert "none keeps 70 dB; the best is onnxruntime fp32 image with 60.0 dB" in text
+    unjudged = rendered(make_run(quality={"vs_reference": None}))
+    assert "none was judged" in unjudged
+    assert "No row has a result" in rendered(make_run(status="failed", latency_ms=None))
+
+
+def test_machines_are_named_where_there_are_two(make_run: Make) -> None:
+    assert "machine|" not in rendered(make_run())
+    assert "Other, 8 cores" in rendered(make_run("a"), make_run("b", machine={"cpu": "Other"}))

@@ -1,0 +1,59 @@
+"""Nothing that weakens a number goes unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reports.doubts import by_reason, doubts
+from reports.row import row_from_run
+
+Make = Callable[..., dict[str, Any]]
+NAN = {"vs_reference": {"psnr_db": None, "ssim": None, "identical": False, "finite": False}}
+
+
+def kinds(*runs: dict[str, Any]) -> list[tuple[str, bool]]:
+    return [(doubt.kind, doubt.severe) for doubt in doubts([row_from_run(run) for run in runs])]
+
+
+def test_sound_rows_raise_no_doubt(make_run: Make) -> None:
+    assert kinds(make_run("a"), make_run("b", case={"variant": "y"})) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "severe"),
+    [
+        ({"status": "failed", "reason": "no memory", "latency_ms": None}, "failed", True),
+        ({"status": "skipped", "reason": "no bf16"}, "skipped", False),
+        ({"quality": NAN}, "broken", True),
+        ({"case": {"trained": False}}, "untrained", True),
+        ({"unstable": ["drift"]}, "unstable", False),
+        ({"interrupted": True}, "interrupted", False),
+        ({"commit": "0123456789abcdef+dirty"}, "commit", False),
+        ({"commit": "fedcba"}, "mixed", False),
+        ({"machine": {"cpu": "Other"}}, "mixed", True),
+        ({"versions": {"torch": "3"}}, "mixed", False),
+        ({"contract": {"threads": 1}}, "mixed", True),
+        ({"pictures": ["other.png"]}, "pictures", False),
+    ],
+)
+def test_each_kind_is_found(make_run: Make, change: dict[str, Any], kind: str, severe: bool) -> None:
+    assert (kind, severe) in kinds(make_run("a"), make_run("b", **change))
+
+
+def test_reasons_are_told_and_the_severe_come_first(make_run: Make) -> None:
+    rows = [row_from_run(make_run("a", unstable=["drift"]))]
+    rows.append(row_from_run(make_run("b", status="failed", reason="no memory", latency_ms=None)))
+    first, second = doubts(rows)
+    assert first.cases == ["can24 720p onnxruntime fp32 image: no memory"]
+    assert first.text == "1 of 2 rows failed."
+    assert second.cases == ["can24 720p onnxruntime fp32 image: drift"]
+
+
+def test_rows_of_one_reason_stand_in_one_line(make_run: Make) -> None:
+    rows = [row_from_run(make_run(str(i), case={"model": f"m{i}"})) for i in range(9)]
+    (line,) = by_reason((row, "same") for row in rows)
+    assert line.endswith("and 3 more: same")
+    assert by_reason([(rows[0], "")]) == ["m0 720p onnxruntime fp32 image: no reason given"]

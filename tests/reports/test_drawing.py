@@ -1,0 +1,54 @@
+"""Looks differ by more than colour, and names of any length fit."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from matplotlib import rcParams
+
+from reports.drawing import COLOURS, MARKERS, Look, grouped, missing, panels, plain, settings, short
+
+
+def point(engine: str, precision: str = "fp32", statistics: str = "image", panel: str = "p") -> dict[str, str]:
+    return {"engine": engine, "precision": precision, "statistics": statistics, "panel": panel}
+
+
+def test_no_two_choices_look_alike_even_without_colour() -> None:
+    precisions = ("fp32", "tf32", "bf16", "fp16", "int8", "fp8", "own", "other")
+    points = [point(f"e{i}", p, s) for i, p, s in product(range(10), precisions, ("image", "frozen", ""))]
+    look = Look(points)
+    looks = {str({k: v for k, v in look.of(p).items() if k != "color"}) for p in points}
+    assert len(looks) == len(points)
+
+
+def test_engines_beyond_the_colours_still_differ() -> None:
+    points = [point(f"e{i:02}") for i in range(30)]
+    look = Look(points)
+    assert len({(look.of(p)["color"], look.of(p)["marker"]) for p in points}) == 30
+    assert len(COLOURS) == 7
+    assert len(MARKERS) == 10
+
+
+def test_panels_are_one_two_or_three_in_a_row() -> None:
+    widths = {}
+    for count in (1, 2, 4, 5, 12):
+        canvas, parts = panels([point("e", panel=f"p{i}") for i in range(count)])
+        widths[count] = canvas.get_size_inches()[0]
+        assert len(parts) == count
+        boxes = [axes.get_position() for axes, _ in parts]
+        assert all(0 < b.x0 < b.x1 < 1 and 0 < b.y0 < b.y1 < 1 for b in boxes)
+    assert widths[4] == widths[1] < widths[5]
+
+
+def test_settings_end_with_their_block() -> None:
+    before = rcParams["text.parse_math"]
+    with settings():
+        assert rcParams["text.parse_math"] is False
+    assert rcParams["text.parse_math"] == before
+
+
+def test_words_and_numbers() -> None:
+    assert short("abcdef", 4) == "abc…"
+    assert [plain(v) for v in (0.001, 20, 1500, 1e-5, 2e7)] == ["0.001", "20", "1500", "1e-05", "2e+07"]
+    assert [missing(v) for v in (None, float("nan"), 0.0)] == [True, True, False]
+    assert list(grouped([point("a"), point("b"), point("a")], "engine")) == [("a",), ("b",)]

@@ -1,0 +1,88 @@
+"""The numbers behind each figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reports import series
+from reports.row import Row, row_from_run
+
+Make = Callable[..., dict[str, Any]]
+
+
+def rows_of(*runs: dict[str, Any]) -> list[Row]:
+    return [row_from_run(run) for run in runs]
+
+
+def test_tables_are_strict_json(make_run: Make) -> None:
+    equal = make_run("a")
+    equal["quality"]["vs_reference"] |= {"psnr_db": None, "identical": True}
+    equal["latency_ms"]["ci95"] = None
+    for make in (series.latency, series.memory, series.quality, series.roofline, series.cold_start):
+        table = make(rows_of(equal, make_run("b", 9, case={"variant": "y"}))).table()
+        assert json.loads(json.dumps(table, allow_nan=False)) == table
+        assert all(len(line) == len(table["columns"]) for line in table["rows"])
+
+
+def test_each_panel_is_one_network_on_one_machine(make_run: Make) -> None:
+    runs = [make_run("a"), make_run("b", case={"model": "can32"}), make_run("c", machine={"cpu": "Other"})]
+    runs += [make_run("d", case={"trained": False}), make_run("e", contract={"threads": 1})]
+    panels = list(series.latency(rows_of(*runs)).points["panel"])
+    assert len(set(panels)) == 5
+    assert any("Other" in title for title in panels)
+    assert any("untrained" in title for title in panels)
+
+
+def test_what_is_left_out_is_said(many_runs: Callable[..., list[dict[str, Any]]], make_run: Make) -> None:
+    rows = rows_of(*(make_run(str(i), case={"model": f"m{i}"}) for i in range(20)))
+    found = series.latency(rows)
+    assert found.points["panel"].nunique() == series.PANELS
+    assert "The first 12 of 20" in found.note
+    assert series.latency(rows[:12]).note == ""
+    assert "30 longest of 40" in series.cold_start(rows_of(*many_runs(40, 3))).note
+
+
+def test_the_largest_size_of_each_network_comes_first(make_run: Make) -> None:
+    runs = []
+    for i in range(12):
+        runs.append(make_run(f"s{i}", case={"model": f"m{i}", "resolution": "320p", "output_shape": [1, 3, 320, 568]}))
+        runs.append(make_run(f"l{i}", case={"model": f"m{i}"}))
+    found = series.quality(rows_of(*runs))
+    assert set(found.points["resolution"]) == {"720p"}
+    assert found.note.startswith("12 more")
+
+
+def test_speed_up_is_against_eager_torch_or_the_slowest(make_run: Make) -> None:
+    torch = make_run("t", 300.0, case={"engine": "torch_eager", "variant": "torch_eager"})
+    slow, fast = make_run("s", 900.0, case={"variant": "slow"}), make_run("f", 100.0, case={"variant": "fast"})
+    found = series.speed_up(rows_of(torch, slow, fast)).points.set_index("id")["speed_up"]
+    assert found.to_dict() == pytest.approx({"t": 1, "s": 1 / 3, "f": 3})
+    found = series.speed_up(rows_of(slow, fast)).points
+    assert dict(zip(found["id"], found["speed_up"], strict=True)) == {"s": 1, "f": 9}
+    assert len(series.speed_up(rows_of(fast)).points) == 0
+
+
+def test_memory_of_a_device_has_its_own_limit(make_run: Make) -> None:
+    gpus = [{"name": "H200", "memory_mib": 143000, "driver": "1"}]
+    run = make_run("g", machine={"gpus": gpus}, case={"device": "cuda:0"}, memory={"device_peak_mib": 800.0})
+    lines = series.memory(rows_of(run)).points.to_dict("records")
+    assert [(p["memory"], p["peak_mib"], p["limit_mib"]) for p in lines] == [
+        ("host", 500, 16000),
+        ("device", 800, 143000),
+    ]
+
+
+def test_history_needs_two_commits_of_one_case(make_run: Make) -> None:
+    same = [make_run("a"), make_run("b", time="2026-04-01")]
+    assert len(series.history(rows_of(*same)).points) == 0
+    assert len(series.history(rows_of(same[0], make_run("b", commit="ffff"))).points) == 2
+    assert len(series.history(rows_of(same[0], make_run("b", commit=None))).points) == 0
+
+
+def test_rows_without_peaks_are_not_on_the_roof(make_run: Make) -> None:
+    assert len(series.roofline(rows_of(make_run(work={"peaks": {"failed": "x"}}))).points) == 0
+    assert len(series.roofline(rows_of(make_run(work={"gmac": None}))).points) == 0
