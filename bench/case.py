@@ -14,6 +14,7 @@ import reference_models
 from engines.installed import cuda_device_count, cuda_missing
 from reference_models.choices import parse_options
 from reference_models.errors import UserError, unknown
+from reference_models.own_factory import FAMILY
 from reference_models.spec import ModelSpec
 
 RESOLUTIONS = {
@@ -191,6 +192,8 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
             f"Add `--engine {name}` or drop the setting",
         )
     threads = _threads(request.threads)
+    _check_titles(specs)
+    _check_statistics(specs, request.statistics)
     weights = {spec.title: _weights(spec, request.weights) for spec in specs}
     cases, left_out = [], []
     for spec in specs:
@@ -242,6 +245,29 @@ def parse_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
+def _check_titles(specs: Sequence[ModelSpec]) -> None:
+    """Runs are told apart by the network's title: two files of one name would pass for each other."""
+    for number, spec in enumerate(specs):
+        for other in specs[:number]:
+            if other.title == spec.title and other != spec:
+                first, second = other.onnx or other.source, spec.onnx or spec.source
+                raise UserError(
+                    f"`--model`: {first} and {second} are both called {spec.title}",
+                    "networks of different names",
+                    "Rename one, or measure them in two commands",
+                )
+
+
+def _check_statistics(specs: Sequence[ModelSpec], asked: Sequence[str]) -> None:
+    if asked and not any(spec.statistics for spec in specs):
+        names = ", ".join(spec.title for spec in specs)
+        raise UserError(
+            f"`--statistics {','.join(asked)}`: {names} has no normalisation statistics",
+            "no --statistics",
+            "Leave it out",
+        )
+
+
 def _threads(given: int | None) -> int:
     from bench.machine import usable_cores
 
@@ -279,9 +305,8 @@ def _usable(name: str, device: str) -> engines.Engine:
     reason = engine.missing() or engine.device_missing(device)
     if reason:
         usable = engines.usable_on(device)
-        raise UserError(
-            f"engine `{name}`: {reason}", "a usable engine: " + ", ".join(usable), f"To install: {engine.install}"
-        )
+        todo = f"To install: {engine.install}" if engine.missing() else "Choose one of these, or another --device"
+        raise UserError(f"engine `{name}`: {reason}", "a usable engine: " + ", ".join(usable), todo)
     return engine
 
 
@@ -310,7 +335,7 @@ def _weights(spec: ModelSpec, word: str | None) -> tuple[str | None, str]:
             )
         return spec.onnx, Path(spec.onnx).name
     if word is None:
-        return None, "untrained"
+        return None, "its own" if spec.family == FAMILY else "untrained"
     return str(resolve_weights(spec, word)), word
 
 

@@ -24,10 +24,14 @@ examples:
   bench run --model can32 --res 1080p --statistics image,frozen,thumbnail
   bench apply --model can24 --weights l0.safetensors --input photos/ --output smoothed/
   bench export --model can32 --output can32.onnx
+  bench sweep --model all --res 320p,720p --output out/   resumable; then: bench report out/runs.json --output report/
+  bench gate --baseline main.json --candidate branch.json --max latency:5%
+  bench build --model can32 --engine tensorrt_rtx --res 1080p --output can32.plan
   bench weights import --model can24 --from model.ckpt --output l0.safetensors
   bench models | bench engines                            what there is, and what is usable here
 
-exit codes: 0 done, 1 a bug, 2 wrong use, 5 could not measure, 130 interrupted (what was measured is kept)
+exit codes: 0 done or passed, 1 a bug, 2 wrong use, 3 regression, 4 inconclusive, 5 could not measure,
+130 interrupted (what was measured is kept)
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,10 @@ from typing import Any
 import engines
 from bench import machine, metrics, stats
 from bench.case import Case
+from export.cache import code_sha256
 from export.network import Network, file_sha256
+from reference_models.own_factory import FAMILY
+from reference_models.spec import ModelSpec
 
 Run = dict[str, Any]
 Result = dict[str, Any]
@@ -40,16 +45,23 @@ def facts(argv: Sequence[str], pictures: Sequence[tuple[str, str]], calibration:
 
 
 def new_run(case: Case, shared: Run) -> Run:
-    """A run with every fixed key, not measured yet."""
+    """A run with every fixed key, not measured yet.
+
+    Whether a network of one's own is trained is not ours to say: without `--weights` it comes with "its own" ones,
+    counts as trained, and `weights_known` is False.
+    """
+    known = not (case.spec.onnx or (_is_own(case.spec) and case.weights is None))
     return {
         "id": uuid.uuid4().hex,
         **shared,
         "case": {
             "model": case.spec.name,
             "options": dict(case.spec.chosen),
-            "weights": Path(case.weights_name).name,
+            "network_sha256": _network_sha256(case.spec),
+            "weights": Path(case.weights_name).name if known else "its own",
             "weights_sha256": file_sha256(case.weights) if case.weights else None,
-            "trained": case.weights is not None,
+            "weights_known": known,
+            "trained": case.weights is not None or not known,
             "resolution": case.resolution,
             "input_picture": list(case.input_size),
             "input_shape": list(case.input_shape),
@@ -82,6 +94,17 @@ def new_run(case: Case, shared: Run) -> Run:
         "unstable": [],
         "interrupted": False,
     }
+
+
+def _is_own(spec: ModelSpec) -> bool:
+    return spec.family == FAMILY or spec.onnx is not None
+
+
+def _network_sha256(spec: ModelSpec) -> str:
+    """Of the network's definition, wherever its file lies: the spec, whose source holds digests of a network of one's
+    own, and of networks that ship our code."""
+    text = dataclasses.replace(spec, onnx=spec.onnx and "onnx").to_json()
+    return hashlib.sha256((text + ("" if _is_own(spec) else code_sha256())).encode()).hexdigest()
 
 
 def describe_network(run: Run, case: Case, network: Network) -> None:

@@ -120,7 +120,7 @@ class NoRoom(UserError):  # noqa: N818  an event of the machine
 
 @dataclass
 class Execution:
-    """Cases of one plan under measurement. `open` once, then `turn` for every further process of a case, then `close`."""
+    """Cases of one plan under measurement: `open` once, then `turn` for every further process of a case."""
 
     plan: Plan
     reporter: Reporter

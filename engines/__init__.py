@@ -5,9 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engines.engine import Engine
 from reference_models.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from engines.deployed import DeployedSession
 
 
 @cache
@@ -21,6 +26,17 @@ def _registry() -> dict[str, Engine]:
             raise ValueError(f"engines/{module}.py calls its engine {engine.name!r}; file and engine share one name")
         found[module] = engine
     return found
+
+
+def load(plan: str | Path, device: str = "auto", threads: int = 1) -> DeployedSession:
+    """What `bench build` wrote, as a callable on uint8 (H, W, 3) RGB pictures; imports the plan's own library only.
+
+    Raises:
+        UserError: no sidecar beside it, one of another plan, or an engine that is not usable here.
+    """
+    from engines.deployed import load as load_deployed
+
+    return load_deployed(plan, device, threads)
 
 
 def names() -> list[str]:

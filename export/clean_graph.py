@@ -6,13 +6,14 @@ Checks what the graph declares of its ends; whether the result runs, and compute
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.network import INPUT, OUTPUT
-from export.onnx_file import all_nodes, default_opset, fixed_shape, refused
+from export.onnx_file import all_nodes, default_opset, fixed_shape, onnxruntime_errors, refused
 from export.pixel_shuffle import fuse_pixel_shuffle
 from export.to_onnx import OPSET
 from reference_models.spec import ModelSpec
@@ -21,6 +22,15 @@ _IR_VERSION = 10
 """Written into the copy where its opset allows, since engines refuse a newer one before they look inside."""
 _IR_OPSET = 22
 """Last opset of that version."""
+_LOCAL = {
+    *("Relu", "LeakyRelu", "Elu", "Selu", "HardSigmoid", "HardSwish", "Mish", "Gelu", "Softplus", "Sigmoid", "Tanh"),
+    *("Clip", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf", "BatchNormalization", "DepthToSpace", "SpaceToDepth"),
+    *("Cast", "Identity", "Dropout"),
+}
+"""Operators that compute every pixel from itself, or from its channels, with constants that know of no size."""
+_ARITHMETIC = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu"}
+_MAX_POOL, _MIN_WINDOWS = 3, {"MaxPool": 2, "AveragePool": 7}
+"""Longer windows, or fewer of them, may be the share of one size that pooling to a fixed number of them makes."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,100 @@ def state_shapes(graph: Any, spec: ModelSpec) -> None:
             given.dim_value = taken.dim_value * spec.upscale
         else:
             given.dim_param = taken.dim_param if spec.upscale == 1 else f"{spec.upscale}*{taken.dim_param}"
+
+
+def size_bound(clean: CleanGraph) -> str:
+    """The operators of a graph, fixed as given, whose constants may depend on its size; none: it means the same at
+    others.
+
+    An exporter that fixes the size writes 1 / (H * W) and the like as numbers, and the graph still runs at other sizes.
+    So every operator must be of a few whose constants cannot hold that; where this cannot be seen, the answer is its
+    name.
+    """
+    import onnx
+
+    errors: tuple[type[Exception], ...] = (*onnxruntime_errors(), onnx.shape_inference.InferenceError)
+    try:
+        model = _folded(clean.model)
+        known = copy.deepcopy(model)
+        set_sides(known.graph, [side or name for side, name in zip(clean.own_size, ("h", "w"), strict=True)])
+        inferred = onnx.shape_inference.infer_shapes(known, data_prop=True).graph
+    except errors:
+        return "graph"
+    shapes = {v.name: fixed_shape(v) for v in (*inferred.input, *inferred.value_info, *inferred.output)}
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    bound = {n.op_type for n in model.graph.node if not _is_local(n, constants, shapes, clean.own_size)}
+    return ", ".join(sorted(bound))
+
+
+def _folded(model: Any) -> Any:
+    """The same graph, of dynamic size still, with the arithmetic on its constants done."""
+    import onnx
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
+
+
+def _is_local(
+    node: Any,
+    constants: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int | None, ...] | None],
+    size: tuple[int | None, int | None],
+) -> bool:
+    from onnx import helper
+
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    stored = [constants[name] for name in node.input if name in constants]
+    operator = node.op_type
+    if len(stored) == len(node.input):  # of constants alone, and not folded: what comes of it is not seen
+        return False
+    if operator in {"Conv", "ConvTranspose"}:
+        pads = given.get("pads", [0] * 4)
+        even = list(pads[:2]) == list(pads[2:])  # with strides, uneven ones may make up for a size
+        return "output_shape" not in given and (even or max(given.get("strides", [1])) == 1)
+    if operator in _MIN_WINDOWS:
+        return _is_small_pool(given["kernel_shape"], shapes.get(node.input[0]), _MIN_WINDOWS[operator])
+    if operator in _ARITHMETIC:
+        return all(set(value.shape[-2:]) <= {1} and not _tells_size(value, size) for value in stored)
+    if operator == "Concat":
+        return given["axis"] in {1, -3} and not stored
+    if operator == "Pad":
+        pads = given.get("pads", stored[0].tolist() if stored else [])
+        return len(pads) == 8 and len(node.input) < 4 and len({*pads[2:4], *pads[6:]}) == 1
+    if operator in {"Resize", "Upsample"}:
+        return _is_scaled_by_whole(node, given, constants)
+    return operator in _LOCAL
+
+
+def _is_small_pool(kernel: Sequence[int], shape: tuple[int | None, ...] | None, windows: int) -> bool:
+    sides = (shape or ())[2:]
+    known = [side for side in sides if side is not None]
+    fits = len(known) == len(kernel) and all(s >= windows * k for s, k in zip(known, kernel, strict=True))
+    return fits and max(kernel) <= _MAX_POOL
+
+
+def _tells_size(value: Any, size: tuple[int | None, int | None]) -> bool:
+    """Whether a single number is a side, their product, or one by that."""
+    height, width = size
+    telling = [side for side in (height, width, (height or 0) * (width or 0)) if side and side > 2]
+    return value.size == 1 and any(abs(float(value.item()) * f - 1) < 1e-5 for t in telling for f in (t, 1 / t))
+
+
+def _is_scaled_by_whole(node: Any, given: Mapping[str, Any], constants: Mapping[str, Any]) -> bool:
+    """By 2, 1/2 and the like: 27/13 is what is left of two sizes."""
+    place = 2 if node.op_type == "Resize" else 1
+    names = [*node.input, "", "", ""]
+    scales = constants.get(names[place])
+    if scales is None or scales.shape != (4,) or (place == 2 and names[3]) or "axes" in given:
+        return False
+    whole = all(min(abs(s - round(s)), abs(1 / s - round(1 / s))) < 1e-6 for s in scales.tolist())
+    return whole and given.get("coordinate_transformation_mode") != b"tf_crop_and_resize"
 
 
 def _forget_shapes(graph: Any) -> None:

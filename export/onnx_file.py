@@ -16,7 +16,8 @@ def read_onnx(path: Path) -> Any:
     """The onnx.ModelProto of a file: its external data loaded, its own functions inlined, of one domain only.
 
     Raises:
-        UserError: no file, damaged, incomplete, too large, invalid, or with operators that are not ONNX's own.
+        UserError: no file, damaged, incomplete, too large, invalid, with loops, or with operators that are not ONNX's
+            own.
     """
     import onnx
 
@@ -29,6 +30,7 @@ def read_onnx(path: Path) -> Any:
 
         model = inline_local_functions(model)
     _keep_one_domain(model, path)
+    _refuse_loops(model, path)
     _state_missing_shapes(model)
     try:
         onnx.checker.check_model(model)
@@ -96,6 +98,22 @@ def all_nodes(graph: Any) -> Iterator[Any]:
                 yield from all_nodes(body)
 
 
+def all_tensors(graph: Any) -> Iterator[Any]:
+    """Stored tensors of a graph, of its nodes' attributes, and of the bodies inside them."""
+    yield from graph.initializer
+    for node in graph.node:
+        yield from _tensors_of(node)
+
+
+def _tensors_of(node: Any) -> Iterator[Any]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for body in (attribute.g, *attribute.graphs):
+            yield from all_tensors(body)
+
+
 def fixed_shape(value: Any) -> tuple[int | None, ...] | None:
     """Lengths of a ValueInfoProto's axes, None where they may vary; None where not even their number is stated."""
     tensor = value.type.tensor_type
@@ -115,7 +133,7 @@ def _loaded(path: Path) -> Any:
 
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
-        size = path.stat().st_size + _external_bytes(model)
+        size = path.stat().st_size + _external_bytes(model, path.parent)
         if size < MAX_MIB << 20:
             # onnx itself refuses data outside the file's folder, and links.
             onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
@@ -131,10 +149,19 @@ def _loaded(path: Path) -> Any:
     return model
 
 
-def _external_bytes(model: Any) -> int:
+def _external_bytes(model: Any, folder: Path) -> int:
+    """What loading the external data takes; without a stated length an entry is the rest of its file."""
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    return sum(ExternalDataInfo(t).length or 0 for t in model.graph.initializer if uses_external_data(t))
+    functions = (tensor for function in model.functions for node in function.node for tensor in _tensors_of(node))
+    total = 0
+    for tensor in (*all_tensors(model.graph), *functions):
+        if uses_external_data(tensor):
+            info = ExternalDataInfo(tensor)
+            file = folder / info.location
+            rest = file.stat().st_size - (info.offset or 0) if file.is_file() else 0  # onnx itself says what is missing
+            total += max(info.length or rest, 0)
+    return total
 
 
 def _keep_one_domain(model: Any, path: Path) -> None:
@@ -149,6 +176,14 @@ def _keep_one_domain(model: Any, path: Path) -> None:
     del model.opset_import[:]
     if versions:
         model.opset_import.add(domain="", version=max(versions))
+
+
+def _refuse_loops(model: Any, path: Path) -> None:
+    """The graph is run to see what it takes, and nothing could end a loop of 2^62 turns."""
+    loops = sorted({node.op_type for node in all_nodes(model.graph)} & {"Loop", "Scan"})
+    if loops:
+        what = f"image-to-image networks with loops are not supported: {', '.join(loops)}"
+        raise refused(path, what, "a graph without Loop and Scan", "Export it with its loops unrolled")
 
 
 def _state_missing_shapes(model: Any) -> None:

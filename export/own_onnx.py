@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from export.cache import code_sha256, forget_leftovers
-from export.clean_graph import CleanGraph, clean_graph, set_sides, state_shapes
+from export.clean_graph import CleanGraph, clean_graph, set_sides, size_bound, state_shapes
 from export.network import INPUT, OUTPUT, Graph, Network, file_sha256
 from export.onnx_file import (
     default_opset,
@@ -53,16 +53,17 @@ Runtime's CPU has no float16 kernels it computes in float32, and drops casts the
 def spec_from_onnx(path: str | os.PathLike[str]) -> ModelSpec:
     """The declaration of the network in an ONNX file; its name is the file's, with the ending.
 
-    A file that is fixed to one size is made dynamic where the graph allows. Where it does not, `options` holds that
-    `height` and `width`, and `check_size` refuses others.
+    A file that is fixed to one size is made dynamic where no constant in it can depend on that size. Elsewhere
+    `options` holds that `height` and `width`, and `check_size` refuses others. The description says which.
 
     Raises:
         UserError: not a valid, self-contained ONNX file that ONNX Runtime can run, or not an image-to-image network.
     """
     path = Path(path).absolute()
     model = read_onnx(path)
-    clean, geometry, fixed = _explored(model, path)
-    takes = "takes no other" if fixed else sizes_in_words(geometry)
+    clean, geometry, bound = _explored(model, path)
+    fixed = bound is not None
+    takes = f"takes no other: {bound}" if fixed else sizes_in_words(geometry)
     spec = own_spec(path.name, _source(model, path), f"{_description(model, clean, fixed)}, {takes}", geometry)
     options = dict(zip(("height", "width"), clean.own_size, strict=True)) if fixed else {}
     return replace(spec, onnx=str(path), options=options)
@@ -78,7 +79,7 @@ def check_size(spec: ModelSpec, height: int, width: int) -> None:
     if spec.onnx and spec.options and own != (height, width):
         raise UserError(
             f"model `{spec.name}`: its file is fixed to inputs of {own[1]}x{own[0]}, asked for {width}x{height}",
-            "that size: constants in the graph depend on it",
+            "that size: constants in the graph may depend on it",
             "Export the network again with dynamic height and width, or choose this size",
         )
 
@@ -116,18 +117,20 @@ def network_from_onnx(spec: ModelSpec, cache: Path) -> Network:
     return replace(network, main=replace(network.main, onnx_path=onnx_path))
 
 
-def _explored(model: Any, path: Path) -> tuple[CleanGraph, Geometry, bool]:
-    """The cleaned graph, what it takes, and whether that is the file's own size only."""
+def _explored(model: Any, path: Path) -> tuple[CleanGraph, Geometry, str | None]:
+    """The cleaned graph, what it takes, and why that is the file's own size only; None: it is not."""
     runnable(model, path)  # what the runtime cannot load is refused in its words, before anything is tried on it
-    reasons = []
+    reasons: list[tuple[bool, RefusedError]] = []
     for fixed, raise_opset in itertools.product((False, True), _opset_choices(model)):
         clean = clean_graph(model, path, raise_opset)
         if fixed and None in clean.own_size:
             break
         try:
+            if not fixed and any(clean.own_size) and (names := size_bound(clean)):
+                raise RefusedError(f"constants of its {names} may depend on the height or width that it is fixed to")
             geometry = _own_geometry(clean) if fixed else _geometry(clean)
             _check_equal(model, clean, geometry, path)
-            return clean, geometry, fixed
+            return clean, geometry, str(reasons[0][1]) if fixed else None
         except RefusedError as error:
             reasons.append((fixed, error))
     # The file's own size says most about it; else the first attempt does.
@@ -228,7 +231,7 @@ def _write(model: Any, spec: ModelSpec, folder: Path) -> Network:
         planes = spec.input_planes, spec.output_planes
         graph = Graph(path.name, file_sha256(path), "", "", {}, "onnx", *planes, spec.upscale)
         return Network(spec.title, None, graph, None, (), default_opset(clean.model))
-    raise refused(given, str(reason), "a file that computes the same each time", "Export it again")
+    raise refused(given, str(reason), "a graph whose clean copy computes the same", "Export it again")
 
 
 def _check_equal(model: Any, clean: CleanGraph, geometry: Geometry, path: Path) -> None:
@@ -236,8 +239,7 @@ def _check_equal(model: Any, clean: CleanGraph, geometry: Geometry, path: Path) 
     difference = _difference(model, clean, geometry, path)
     tolerance = HALF_TOLERANCE if clean.half else TOLERANCE
     if not difference <= tolerance:
-        hint = "do two runs of it agree? With random operators they do not"
-        raise RefusedError(f"its clean copy differs by {difference:.2g}, more than {tolerance:.2g}; {hint}")
+        raise RefusedError(f"its clean copy differs by {difference:.2g}, more than {tolerance:.2g}")
 
 
 def _difference(model: Any, clean: CleanGraph, geometry: Geometry, path: Path) -> float:
@@ -251,19 +253,31 @@ def _difference(model: Any, clean: CleanGraph, geometry: Geometry, path: Path) -
         x = _random((1, geometry.input_planes, *size))
         x = x.astype(np.float16).astype(np.float32) if clean.half else x
         try:
-            wanted = _run_as_given(original, x)
+            wanted, again = (_run_as_given(original, x).astype(np.float32) for _ in range(2))
         except onnxruntime_errors() as error:
             raise refused(path, one_line(error), "a graph that runs at its size", "Export it again") from None
+        _check_repeatable(wanted, again, HALF_TOLERANCE if clean.half else TOLERANCE, path)
         try:
             got = onnxruntime_session(clean.model).run([OUTPUT], {INPUT: x})[0]
         except onnxruntime_errors():
             return float("inf")
         if got.shape != wanted.shape:
             return float("inf")
-        wanted = wanted.astype(np.float32)
         scale = max(1.0, float(np.abs(wanted).max()))
         worst = float(np.maximum(worst, np.abs(got - wanted).max() / scale))  # unlike max(), keeps NaN
     return worst
+
+
+def _check_repeatable(first: Any, second: Any, tolerance: float, path: Path) -> None:
+    import numpy as np
+
+    if not np.isfinite(first).all():
+        word = "NaN" if np.isnan(first).any() else "infinity"
+        todo = "Check its weights, and what it divides by or takes the root of"
+        raise refused(path, f"its output holds {word}", "numbers, for random pictures in [0, 1]", todo)
+    if not np.abs(first - second).max(initial=0) <= tolerance * max(1.0, float(np.abs(first).max(initial=0))):
+        todo = "Export it in eval mode, without random operators"
+        raise refused(path, "two runs of it differ", "the same output for the same input", todo)
 
 
 def _run_as_given(session: Any, x: Any) -> Any:

@@ -1,17 +1,27 @@
-"""How much work a graph is at one input size: multiply-accumulates and the least bytes. Counted over the ONNX file."""
+"""How much work a graph is at one input size: multiply-accumulates and the least bytes. Counted over the ONNX file.
+
+Counted are convolutions and matrix products, quantised ones and Einsum too, and of an If the branch with more of them.
+Not counted: recurrent layers, Attention, and inside of branches products whose shapes cannot be inferred.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from export.onnx_file import onnxruntime_errors
+from export.onnx_file import all_nodes, all_tensors, onnxruntime_errors
 
-_WEIGHTED = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
+_OPERANDS = {
+    **dict.fromkeys(("Conv", "ConvInteger", "ConvTranspose", "DeformConv", "MatMul", "MatMulInteger", "Gemm"), (0, 1)),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), (0, 3)),
+}
+"""Operator → which of its inputs are multiplied; of Einsum all are."""
+_WEIGHTED = {*_OPERANDS, "Einsum"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,8 @@ class Work:
     macs: int
     """Multiply-accumulates of convolutions and matrix products, those on zero padding included; 1 MAC = 2 FLOP."""
     min_bytes: int
-    """Every input, weight and output of the graph once: what even a perfectly fused program must move."""
+    """Every input, weight and output of the graph once, each in its own type: what even a perfectly fused program must
+    move."""
 
     def __add__(self, other: Work) -> Work:
         return Work(self.macs + other.macs, self.min_bytes + other.min_bytes)
@@ -43,14 +54,25 @@ def count_work(onnx_path: str, input_shape: tuple[int, ...]) -> Work:
         value.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     shapes = _shapes(inferred)
-    if any(_unknown(node, shapes) for node in inferred.graph.node if node.op_type in _WEIGHTED):
+    # Branches see the tensors around them, and onnx keeps what it inferred of their own inside.
+    if any(_unknown(node, shapes) for node in all_nodes(inferred.graph) if node.op_type in _WEIGHTED):
         with contextlib.suppress(*onnxruntime_errors()):  # then the node is named below
             inferred = onnx.shape_inference.infer_shapes(_with_constant_shapes(model), data_prop=True)
             shapes = _shapes(inferred)
-    macs = sum(_macs(node, shapes) for node in inferred.graph.node if node.op_type in _WEIGHTED)
-    weights = sum(prod(i.dims) for i in inferred.graph.initializer)
-    ends = sum(prod(shapes.get(v.name, ())) for v in [inferred.graph.input[0], *inferred.graph.output])
-    return Work(macs, 4 * (weights + ends))
+    macs = sum(_macs(node, shapes) for node in inferred.graph.node)
+    weights = sum(_bytes(t.data_type, t.dims) for t in all_tensors(inferred.graph))
+    ends = [inferred.graph.input[0], *inferred.graph.output]
+    moved = sum(_bytes(v.type.tensor_type.elem_type, shapes.get(v.name, ())) for v in ends)
+    return Work(macs, weights + moved)
+
+
+def _bytes(kind: int, shape: Sequence[int]) -> int:
+    """Of a tensor of this onnx.TensorProto.DataType; types of half a byte lie two to a byte."""
+    from onnx import TensorProto, helper
+
+    if kind in {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}:
+        return -(-prod(shape) // 2)
+    return prod(shape) * helper.tensor_dtype_to_np_dtype(kind).itemsize
 
 
 def _with_constant_shapes(model: Any) -> Any:
@@ -69,12 +91,23 @@ def _with_constant_shapes(model: Any) -> Any:
 
 def _unknown(node: Any, shapes: dict[str, tuple[int, ...]]) -> list[str]:
     """Names of a weighted node's operands and result whose shapes are not known."""
-    return [name for name in (*node.input[:2], node.output[0]) if name not in shapes]
+    return [name for name in (*_operands(node), node.output[0]) if name not in shapes]
+
+
+def _operands(node: Any) -> list[str]:
+    return [name for i, name in enumerate(node.input) if i in _OPERANDS.get(node.op_type, range(len(node.input)))]
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    found = {i.name: tuple(i.dims) for i in model.graph.initializer}
-    for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
+    return _shapes_in(model.graph)
+
+
+def _shapes_in(graph: Any) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for body in (b for node in graph.node for a in node.attribute for b in (a.g, *a.graphs)):
+        found |= _shapes_in(body)  # a name stands for one tensor in all of the graph, bodies included
+    found |= {i.name: tuple(i.dims) for i in graph.initializer}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
         dims = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             found[value.name] = tuple(d.dim_value for d in dims)
@@ -82,10 +115,16 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _macs(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
-    left, right, out = node.input[0], node.input[1], node.output[0]
+    if node.op_type == "If":
+        return max(_branch_macs(attribute.g, shapes) for attribute in node.attribute)
+    if node.op_type not in _WEIGHTED:
+        return 0
     if missing := _unknown(node, shapes):
         raise ValueError(f"node {node.name!r} ({node.op_type}): shape of {', '.join(missing)} is not known")
-    if node.op_type == "Conv":
+    if node.op_type == "Einsum":
+        return _einsum_macs(node, shapes)
+    (left, right), out = _operands(node), node.output[0]
+    if node.op_type in {"Conv", "ConvInteger", "QLinearConv", "DeformConv"}:
         return prod(shapes[out]) * prod(shapes[right][1:])
     if node.op_type == "ConvTranspose":
         return prod(shapes[left]) * prod(shapes[right][1:])
@@ -93,3 +132,23 @@ def _macs(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
         inner = shapes[left][0 if any(a.name == "transA" and a.i for a in node.attribute) else 1]
         return prod(shapes[out]) * inner
     return prod(shapes[out]) * shapes[left][-1]
+
+
+def _branch_macs(graph: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+    shapes = shapes | _shapes_in(graph)  # both branches may use one name
+    known = (node for node in graph.node if node.op_type not in _WEIGHTED or not _unknown(node, shapes))
+    return sum(_macs(node, shapes) for node in known)
+
+
+def _einsum_macs(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+    """One product for every combination of all its indices, for every operand but the first."""
+    equation = next(a.s.decode() for a in node.attribute if a.name == "equation").replace(" ", "")
+    lengths: dict[str, int] = {}
+    for term, name in zip(equation.split("->")[0].split(","), node.input, strict=True):
+        before, _, after = term.partition("...")
+        shape = shapes[name]
+        more = len(shape) - len(before + after)  # axes that the ellipsis stands for, aligned at their end
+        labels = [*before, *(f"...{i}" for i in range(more, 0, -1)), *after]
+        for label, length in zip(labels, shape, strict=True):
+            lengths[label] = max(lengths.get(label, 1), length)
+    return prod(lengths.values()) * (len(node.input) - 1)

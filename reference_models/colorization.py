@@ -13,7 +13,7 @@ _SOURCE = (
 )
 
 # Per space: the kind of the output planes, and their number.
-_OUTPUTS: dict[str, tuple[Any, int]] = {"lab": ("ab", 2), "rgb": ("rgb", 3), "yuv": ("yuv", 2)}
+_OUTPUTS: dict[str, tuple[Any, int]] = {"lab": ("ab", 2), "rgb": ("recoloured", 3), "yuv": ("yuv", 2)}
 
 _OFFERS = (
     Option(

@@ -9,10 +9,11 @@ import ast
 import hashlib
 import importlib
 import os
+import random
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,13 +56,15 @@ def spec_from_factory(word: str, options: Mapping[str, int | float | str] | None
     Args:
         word: a module that Python finds from the current directory, and in it a class or function that returns a
             torch.nn.Module: (1, C, H, W) float32 in [0, 1] in, (1, C', kH, kW) float32 out.
-        options: keyword arguments of the factory; words become what Python would read: 7, 0.5, True, else a word.
+        options: keyword arguments of the factory; words become what Python would read: 7, None, (1, 1), else a word.
+            Lists arrive as tuples, which JSON does not have.
 
     Raises:
         UserError: no such module or factory, an error in it (quoted), or not an image-to-image network.
     """
-    options = {name: _read(value) for name, value in (options or {}).items()}
-    model = model_from_factory(word, options)
+    read = {name: _read(value) for name, value in (options or {}).items()}
+    model = model_from_factory(word, read)
+    state = state_sha256(model)  # before it runs, which may change it
     try:
         geometry = find_geometry(_runner(model, word), _likely_planes(model))
     except RefusedError as error:
@@ -70,24 +73,25 @@ def spec_from_factory(word: str, options: Mapping[str, int | float | str] | None
             "(1, C, H, W) float32 in and (1, C', kH, kW) out, at sides that are multiples of a number up to 64",
             "Check that it runs on torch.rand(1, 3, 64, 128)",
         ) from None
-    source = f"{word}, sources' SHA-256 {source_sha256(word)[:16]}"
+    source = f"{word}, sources' SHA-256 {source_sha256(word)[:16]}, state's {state[:16]}"
     description = f"your own {type(model).__name__}, {sizes_in_words(geometry)}"
     spec = own_spec(word, source, description, geometry)
-    return replace(spec, factory=word, options=options, chosen=options)
+    return replace(spec, factory=word, options=read, chosen={name: _as_choice(value) for name, value in read.items()})
 
 
 def model_from_factory(word: str, options: Mapping[str, object]) -> torch.nn.Module:
-    """The network in eval mode. Its random initialisation is the same in every process; torch's generator is kept.
+    """The network in eval mode. Its random initialisation is the same in every process; generators are kept.
 
     Raises:
         UserError: as `spec_from_factory`.
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        factory = factory_from_word(word)  # modules may draw numbers as they are imported
-        torch.manual_seed(0)
-        model = _user_code(f"`--model {word}`: making it", lambda: factory(**options))
+    given = {name: _with_tuples(value) for name, value in options.items()}
+    with _seeded():  # modules may draw numbers as they are imported
+        factory = factory_from_word(word)
+    with _seeded():
+        model = _user_code(f"`--model {word}`: making it", lambda: factory(**given))
     if not isinstance(model, torch.nn.Module):
         raise UserError(
             f"`--model {word}`: returned a {type(model).__name__}",
@@ -156,6 +160,22 @@ def source_sha256(word: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(found):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def state_sha256(model: torch.nn.Module) -> str:
+    """SHA-256 over all tensors that a network holds, in hexadecimal, for its factory may load them from a file:
+    parameters, buffers, persistent or not, and mere attributes of its modules."""
+    import torch
+
+    digest = hashlib.sha256()
+    for prefix, module in model.named_modules():
+        own = {**vars(module), **module._parameters, **module._buffers}
+        for name, tensor in sorted((name, value) for name, value in own.items() if isinstance(value, torch.Tensor)):
+            digest.update(f"{prefix}.{name} {tensor.dtype}".encode())
+            if not torch.nn.parameter.is_lazy(tensor):  # whose values come with its first input
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(f" {tuple(tensor.shape)}\0".encode() + flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -284,7 +304,7 @@ def _runner(model: torch.nn.Module, word: str) -> Callable[[tuple[int, ...]], Se
     def run(shape: tuple[int, ...]) -> Sequence[int]:
         x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         try:
-            with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+            with torch.inference_mode(), _seeded():
                 y = _user_code("", lambda: model(x))
         except UserError as error:
             raise RefusedError(error.what) from None
@@ -307,12 +327,45 @@ def _likely_planes(model: torch.nn.Module) -> list[int]:
     return list(dict.fromkeys((first, 3, 1, 4)))
 
 
-def _read(value: int | float | str) -> int | float | str:
+def _read(value: int | float | str) -> object:
+    """What Python would read, tuples as lists, since JSON has none; what JSON cannot hold stays a word."""
     if isinstance(value, str):
-        with suppress(ValueError, SyntaxError):
-            read = ast.literal_eval(value)
-            return read if isinstance(read, int | float | str) else value
+        with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return _as_in_json(ast.literal_eval(value))
     return value
+
+
+def _as_in_json(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return [_as_in_json(entry) for entry in value]
+    if value is None or isinstance(value, int | float | str):
+        return value
+    raise ValueError
+
+
+def _as_choice(value: object) -> int | float | str:
+    return value if isinstance(value, int | float | str) else f"{_with_tuples(value)}".replace(" ", "")
+
+
+def _with_tuples(value: object) -> object:
+    return tuple(_with_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """torch, NumPy and Python draw the same numbers each time meanwhile; their generators are kept."""
+    import numpy as np
+    import torch
+
+    kept = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for seed in (random.seed, np.random.seed, torch.manual_seed):
+                seed(0)
+            yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
 
 
 def _imported(word: str, package: str) -> Any:

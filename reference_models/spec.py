@@ -84,7 +84,7 @@ class ModelSpec:
     """Values of constant planes after those of the picture, such as a one-hot choice of operator."""
     pre_upscale: int = 1
     """The picture is enlarged by this factor before the network sees it: bicubic, as MATLAB's imresize."""
-    output: Literal["rgb", "bgr", "luma", "ab", "yuv", "classes"] = "rgb"
+    output: Literal["rgb", "bgr", "luma", "ab", "yuv", "recoloured", "classes"] = "rgb"
     """How planes become a picture; colour.py describes each."""
     input_planes: int = 3
     """Channels of the input tensor, constant planes included."""
@@ -140,6 +140,11 @@ class ModelSpec:
     def title(self) -> str:
         """The name, and the choices that differ from the defaults: `can depth=7 width=24`."""
         return " ".join([self.name, *(f"{name}={value}" for name, value in self.chosen.items())])
+
+    @property
+    def word(self) -> str:
+        """What `--model` takes for this choice: `can:depth=7:width=24`."""
+        return ":".join([self.name, *(f"{name}={value}" for name, value in self.chosen.items())])
 
     def with_choices(self, chosen: Mapping[str, int | float | str]) -> ModelSpec:
         """The same spec, with what was chosen written down."""

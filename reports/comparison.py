@@ -9,16 +9,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
 from typing import Literal
 
-from bench.stats import CONFIDENCE
+from bench.judge import welch_interval
 from reports.row import Row
 
 MARGIN = 0.05
 """A change of less than this share is called the same."""
-Verdict = Literal["faster", "same", "slower", "inconclusive", "not judged"]
-VERDICTS: Sequence[Verdict] = ("slower", "faster", "same", "inconclusive", "not judged")
+Verdict = Literal["failed", "slower", "faster", "same", "inconclusive", "not judged"]
+"""failed: the newest run of the case in B has no result; an older one does not take its place."""
+VERDICTS: Sequence[Verdict] = ("failed", "slower", "faster", "same", "inconclusive", "not judged")
 
 _GIVEN = ("model", "trained", "weights_sha256", "resolution", "input_shape", "output_shape")
 CHOSEN = ("variant", "device", "precision", "statistics", "tile")
@@ -42,7 +42,8 @@ class Pair:
 
     a: Row
     b: Row
-    ratio: Ratio
+    ratio: Ratio | None
+    """None where a side has no result, or one that no clock can give."""
     verdict: Verdict
     why: str
     """Why there is no verdict; empty where there is one."""
@@ -67,38 +68,43 @@ class Comparison:
         found = Counter(pair.verdict for pair in self.pairs)
         return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
 
+    def faults(self, floor_db: float) -> dict[str, int]:
+        """What makes B no result, whatever its latency: cases that failed, are missing, are broken or lost quality."""
+        b = [(pair.a, pair.b) for pair in self.pairs if pair.b.ok]
+        failed = sum(pair.verdict == "failed" for pair in self.pairs)
+        found = {
+            "failed": failed + sum(row.status == "failed" for row, _ in self.unmatched[1]),
+            "missing": sum(reason == _NO_PARTNER for row, reason in self.unmatched[0] if row.ok),
+            "wrote NaN": sum(row.broken for _, row in b),
+            f"fell below {floor_db:g} dB": sum(_above(old, floor_db) and _below(new, floor_db) for old, new in b),
+        }
+        return {fault: number for fault, number in found.items() if number}
+
+
+_NO_PARTNER = "no like case on the other side"
+
+
+def _above(row: Row, floor_db: float) -> bool:
+    return row.psnr_db is not None and row.psnr_db >= floor_db
+
+
+def _below(row: Row, floor_db: float) -> bool:
+    return row.psnr_db is not None and row.psnr_db < floor_db
+
 
 def ratio_of(a: Row, b: Row) -> Ratio:
-    """Ratio of the medians, with a 95 % interval over processes.
+    """Ratio of the medians, with a 95 % interval over processes (bench.judge.welch_interval).
 
-    Welch's t interval of the difference of the mean logarithms of the processes' medians, which need neither be
-    equally many nor equally spread on both sides; widened to hold the ratio of the medians where the means lie apart.
+    The interval is widened to hold the ratio of the medians where the means lie apart.
 
     Raises:
         ValueError: a side has no latency (our bug).
-    Source: B. L. Welch, "The generalization of Student's problem", Biometrika 34, 1947.
     """
     if not a.latency_ms or not b.latency_ms:
         raise ValueError(f"no latency to compare: {a.title}, {b.title}")
     point = b.latency_ms / a.latency_ms
-    logs = [[math.log(sample) for sample in row.medians_ms] for row in (a, b)]
-    if min(map(len, logs)) < 2:
-        return Ratio(point, None)
-    centre = fmean(logs[1]) - fmean(logs[0])
-    half = _welch_half_width(*logs)
-    return Ratio(point, (min(point, math.exp(centre - half)), max(point, math.exp(centre + half))))
-
-
-def _welch_half_width(a: Sequence[float], b: Sequence[float]) -> float:
-    """Half the 95 % interval of the difference of two means."""
-    from scipy.stats import t
-
-    shares = [variance(side) / len(side) for side in (a, b)]
-    total = sum(shares)
-    if total <= 0:
-        return 0.0
-    degrees = total**2 / sum(s**2 / (len(side) - 1) for s, side in zip(shares, (a, b), strict=True))
-    return float(t.ppf(0.5 + CONFIDENCE / 2, degrees)) * math.sqrt(total)
+    interval = None if a.one_process or b.one_process else welch_interval(a.medians_ms, b.medians_ms)
+    return Ratio(point, None if interval is None else (min(point, interval[0]), max(point, interval[1])))
 
 
 def verdict_of(ratio: Ratio, margin: float, unstable: bool = False) -> Verdict:
@@ -140,12 +146,12 @@ def compare_rows(
     ignored = {name for name, _, _ in compared}
     sides = [_by_case(rows, ignored) for rows in (a, b)]
     pairs = [
-        _judged(sides[0][key], row, margin, across_machines)
+        judged(sides[0][key], row, margin, across_machines)
         for key, row in sides[1].items()
         if key in sides[0] and sides[0][key].id != row.id
     ]
     rank = {verdict: place for place, verdict in enumerate(VERDICTS)}
-    pairs.sort(key=lambda pair: (rank[pair.verdict], -abs(math.log(pair.ratio.value)), pair.b.title))
+    pairs.sort(key=lambda pair: (rank[pair.verdict], -_size(pair), pair.b.title))
     used = {row.id for pair in pairs for row in (pair.a, pair.b)}
     unmatched = (_unmatched(a, used, sides[0], sides[1], ignored), _unmatched(b, used, sides[1], sides[0], ignored))
     return Comparison(names, pairs, unmatched, _differences(*_concerned(a, b, used)), compared, margin)
@@ -165,12 +171,24 @@ def _key(row: Row, ignored: Iterable[str]) -> tuple[object, ...]:
 
 
 def _by_case(rows: Iterable[Row], ignored: Iterable[str]) -> dict[tuple[object, ...], Row]:
-    """The last result by time of every case."""
-    ordered = sorted((row for row in rows if row.ok), key=lambda row: row.time)
+    """The newest run of every case, failed or not; one that was skipped is no run where there is another."""
+    ordered = sorted(rows, key=lambda row: (row.status != "skipped", row.time))
     return {_key(row, ignored): row for row in ordered}
 
 
-def _judged(a: Row, b: Row, margin: float, across_machines: bool) -> Pair:
+def _size(pair: Pair) -> float:
+    """How far from 1 the ratio is, either way."""
+    return 0.0 if pair.ratio is None else abs(math.log(pair.ratio.value))
+
+
+def judged(a: Row, b: Row, margin: float = MARGIN, across_machines: bool = False) -> Pair:
+    """Two runs of like cases with their verdict; without one where a run, the machine or the contract forbids it."""
+    for side, row in (("B", b), ("A", a)):
+        if not row.ok:
+            why = f"{side} {row.status}: {row.reason or 'no reason given'}"
+            return Pair(a, b, None, "failed" if side == "B" and row.status == "failed" else "not judged", why)
+        if row.absurd:
+            return Pair(a, b, None, "not judged", f"{side} holds a figure that cannot be: {row.absurd}")
     ratio = ratio_of(a, b)
     if a.machine_key != b.machine_key and not across_machines:
         return Pair(a, b, ratio, "not judged", "measured on different machines")
@@ -184,7 +202,7 @@ def _judged(a: Row, b: Row, margin: float, across_machines: bool) -> Pair:
 
 def _why(a: Row, b: Row, ratio: Ratio) -> str:
     if ratio.interval is None:
-        counts = f"{len(a.medians_ms)} and {len(b.medians_ms)}"
+        counts = " and ".join("1" if row.one_process else str(len(row.medians_ms)) for row in (a, b))
         return f"an interval needs two processes or more on each side; there are {counts}"
     if a.unstable or b.unstable:
         return f"{'both sides are' if a.unstable and b.unstable else 'one side is'} unstable"
@@ -203,14 +221,14 @@ def _unmatched(
         if row.id in used:
             continue
         key = _key(row, ignored)
-        if not row.ok:
-            reason = f"{row.status}: {row.reason}"
-        elif own.get(key) is not row:
+        if own.get(key) is not row:
             reason = "a later run of the same case stands in its place"
+        elif not row.ok:
+            reason = f"{row.status}: {row.reason}"
         elif key in other:
             reason = "the same run is on both sides"
         else:
-            reason = "no like case on the other side"
+            reason = _NO_PARTNER
         found.append((row, reason))
     return found
 
@@ -233,7 +251,8 @@ def _differences(a: Sequence[Row], b: Sequence[Row]) -> list[tuple[str, str, str
         values = [_values(getattr(row, name) or "unknown" for row in rows if row.ok) for rows in (a, b)]
         if values[0] != values[1]:
             found.append((name, values[0], values[1]))
-    return found
+    values = [_values(row.pictures for row in rows if row.ok) for rows in (a, b)]
+    return [*found, ("input pictures", values[0], values[1])] if values[0] != values[1] else found
 
 
 def _values(values: Iterable[str]) -> str:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from reports.answer import FLOOR_DB, answers
 from reports.figures import rows_of
-from reports.row import Row, clean
+from reports.row import MACHINE_FACTS, Row
+
+PEAKS_APART = 1.1
+"""The largest rate of one machine over its smallest beyond which its runs were not made under equal conditions."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,8 @@ class Doubt:
     """One reason for care."""
 
     kind: str
-    """One word: failed, broken, unstable, untrained, skipped, mixed, interrupted, pictures or commit."""
+    """One word: failed, broken, absurd, unstable, outdated, single, untrained, skipped, mixed, peaks, interrupted,
+    pictures or commit."""
     severe: bool
     """A number is missing or wrong, not only less certain."""
     text: str
@@ -23,9 +28,14 @@ class Doubt:
     """What it concerns: a case with its reason, or the values that are mixed."""
 
 
-def doubts(rows: Sequence[Row]) -> list[Doubt]:
-    """All of them, the severe ones first."""
+def doubts(rows: Sequence[Row], floor_db: float = FLOOR_DB) -> list[Doubt]:
+    """All of them, the severe ones first.
+
+    Args:
+        floor_db: PSNR that an answer keeps: an unstable row that is an answer is a severe doubt.
+    """
     found = [doubt for make in _MAKERS for doubt in make(rows)]
+    found += [*_unstable(rows, floor_db), *_outdated(rows, floor_db)]
     return sorted(found, key=lambda doubt: not doubt.severe)
 
 
@@ -51,10 +61,45 @@ def _untrained(rows: Sequence[Row]) -> Iterable[Doubt]:
         yield Doubt("untrained", True, text, sorted({row.model for row in chosen}))
 
 
-def _unstable(rows: Sequence[Row]) -> Iterable[Doubt]:
+def _absurd(rows: Sequence[Row]) -> Iterable[Doubt]:
+    if chosen := [row for row in rows if row.absurd]:
+        text = _count(chosen, rows, "with a figure that nothing can have: not drawn, not compared, no answer.")
+        yield Doubt("absurd", True, text, by_reason((row, row.absurd) for row in chosen))
+
+
+def _unstable(rows: Sequence[Row], floor_db: float) -> Iterable[Doubt]:
     if chosen := [row for row in rows if row.ok and row.unstable]:
+        best = {answer.best.id for answer in answers(rows, floor_db) if answer.best}
+        chosen.sort(key=lambda row: row.id not in best)
+        hit = sum(row.id in best for row in chosen)
         text = _count(chosen, rows, "unstable: a difference between them may be the machine's.")
-        yield Doubt("unstable", False, text, [f"{row.title}: {'; '.join(row.unstable)}" for row in chosen])
+        text += f" {hit} of them {'is an answer' if hit == 1 else 'are answers'}." if hit else ""
+        yield Doubt("unstable", hit > 0, text, [f"{row.title}: {'; '.join(row.unstable)}" for row in chosen])
+
+
+def _outdated(rows: Sequence[Row], floor_db: float) -> Iterable[Doubt]:
+    found = answers(rows, floor_db)
+    if chosen := [a.best for a in found if a.best and a.best.id in a.failed_since]:
+        text = f"{len(chosen)} of {len(found)} answers from an older run: the newest run of the case failed."
+        yield Doubt("outdated", True, text, [row.title for row in chosen])
+
+
+def _single(rows: Sequence[Row]) -> Iterable[Doubt]:
+    if chosen := [row for row in rows if row.one_process]:
+        text = _count(chosen, rows, "measured by one process: the next may differ by more than any interval shown.")
+        yield Doubt("single", False, text, [row.title for row in chosen])
+
+
+def _peaks(rows: Sequence[Row]) -> Iterable[Doubt]:
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        for name, rate in row.peaks.items() if row.ok and not row.absurd else ():
+            found.setdefault((f"{row.machine_name} {row.device}", name), []).append(rate)
+    apart = {key: rates for key, rates in found.items() if max(rates) > PEAKS_APART * min(rates)}
+    if apart:
+        lines = [f"{place}: {name} {min(rates):.0f} to {max(rates):.0f}" for (place, name), rates in apart.items()]
+        text = "The measured peaks of one machine differ by more than 10 %: something slowed it in some runs."
+        yield Doubt("peaks", False, text, lines)
 
 
 def _interrupted(rows: Sequence[Row]) -> Iterable[Doubt]:
@@ -69,22 +114,24 @@ def _skipped(rows: Sequence[Row]) -> Iterable[Doubt]:
 
 
 def _pictures(rows: Sequence[Row]) -> Iterable[Doubt]:
-    if len(found := {_picture_names(row) for row in rows if row.ok}) > 1:
+    if len(found := {row.pictures for row in rows if row.ok}) > 1:
         text = f"{len(found)} different sets of input pictures: PSNR and SSIM of different pictures do not compare."
         yield Doubt("pictures", False, text, sorted(found))
-
-
-def _picture_names(row: Row) -> str:
-    """Names, with what else a run says of each picture (its digest)."""
-    found = row.run.get("pictures")
-    if not isinstance(found, list):
-        return "not named"
-    return ", ".join(clean(" ".join(map(str, each)) if isinstance(each, list) else str(each)) for each in found[:20])
 
 
 def _dirty(rows: Sequence[Row]) -> Iterable[Doubt]:
     if found := sorted({row.commit for row in rows if row.commit.endswith("+dirty")}):
         yield Doubt("commit", False, "Measured from a checkout with changes that were not committed.", found)
+
+
+def _machines(rows: Sequence[Row]) -> Iterable[Doubt]:
+    heads = {row.machine_key: row.machine for row in rows if row.ok}
+    if len(heads) > 1:
+        differing = [name for name in MACHINE_FACTS if len({m.get(name, "") for m in heads.values()}) > 1]
+        lines = [
+            ", ".join(f"{name.replace('_', ' ')} {m.get(name, 'none')}" for name in differing) for m in heads.values()
+        ]
+        yield Doubt("mixed", True, f"{len(heads)} different machines in one report.", sorted(lines))
 
 
 def _mixed(rows: Sequence[Row]) -> Iterable[Doubt]:
@@ -104,7 +151,6 @@ def _contract(row: Row) -> str:
 
 _CONTRACT = ("threads", "batch", "in_flight", "transfers", "pre_post_processing")
 _MIXTURES: Sequence[tuple[str, bool, Callable[[Row], str]]] = (
-    ("machines", True, lambda row: row.machine_name),
     ("contracts", True, _contract),
     ("sets of library versions", False, _versions),
     ("commits", False, lambda row: row.commit.removesuffix("+dirty")),
@@ -125,5 +171,6 @@ def _listed(titles: Sequence[str], most: int = 6) -> str:
 
 
 _MAKERS: Sequence[Callable[[Sequence[Row]], Iterable[Doubt]]] = (
-    _failed, _broken, _untrained, _mixed, _unstable, _interrupted, _pictures, _dirty, _skipped,
+    _failed, _broken, _absurd, _untrained, _machines, _mixed,
+    _single, _interrupted, _pictures, _peaks, _dirty, _skipped,
 )  # fmt: skip

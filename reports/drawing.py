@@ -11,13 +11,13 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from reports.svg import INK
 
@@ -28,7 +28,7 @@ LINES: dict[str, Any] = {
 }  # fmt: skip
 LEGEND_IN = 0.75
 """Height of the legend below the panels, in inches."""
-FILLS = ("full", "none", "left", "bottom")
+FILLS = ("full", "none", "left", "bottom", "right", "top")
 SHORT = 34
 """Characters of a label; longer ones are cut."""
 Point = dict[str, Any]
@@ -50,19 +50,32 @@ def settings() -> Iterator[None]:
         yield
 
 
-class Look:
-    """Colour and marker per engine, line per precision, filling per kind of statistics; the same in all panels."""
+def named(point: Point) -> str:
+    """Engine, with the device where it is not the CPU and the tile where there is one."""
+    device, tile = point.get("device") or "cpu", point.get("tile") or "off"
+    words = (point["engine"], "" if device == "cpu" else device, "" if tile == "off" else f"tile {tile}")
+    return " ".join(word for word in words if word)
 
-    def __init__(self, points: Iterable[Point]) -> None:
+
+class Look:
+    """Colour and marker per engine, device and tile, line per precision, filling per kind of statistics.
+
+    The same in all panels. Without lines, `filled="precision"` lets the filling say the precision.
+    """
+
+    def __init__(self, points: Iterable[Point], filled: Literal["statistics", "precision"] = "statistics") -> None:
         points = list(points)
-        self.engines = sorted({p["engine"] for p in points})
+        self.filled = filled
+        self.points = {named(p): p for p in points}
+        self.engines = sorted(self.points)
         self.precisions = sorted({p["precision"] for p in points}, key=lambda name: (name not in LINES, name))
         self.statistics = sorted({p["statistics"] for p in points}, key=lambda name: (name != "image", name))
 
     def of(self, point: Point) -> dict[str, Any]:
-        place = self.engines.index(point["engine"])
+        place = self.engines.index(named(point))
         colour = COLOURS[place % len(COLOURS)]
-        fill = FILLS[self.statistics.index(point["statistics"]) % len(FILLS)]
+        kinds = self.statistics if self.filled == "statistics" else self.precisions
+        fill = FILLS[kinds.index(point[self.filled]) % len(FILLS)]
         others = [name for name in self.precisions if name not in LINES]
         line = LINES.get(point["precision"]) or (0, (1 + others.index(point["precision"]), 1, 4, 1))
         return {
@@ -72,22 +85,26 @@ class Look:
             "fillstyle": fill,
         }
 
-    def legend(self, canvas: Canvas, lines: bool = True) -> None:
+    def legend(self, canvas: Canvas, lines: bool = True, more: Iterable[Line2D] = ()) -> None:
         """Below all panels: what colour, line and filling mean; a choice that nobody varied is left out."""
-        base = {"engine": self.engines[0], "precision": self.precisions[0], "statistics": self.statistics[0]}
+        common = {"precision": self.precisions[0], "statistics": self.statistics[0]}
+        base = self.points[self.engines[0]] | common
         handles = [
-            Line2D([], [], **self.of(base | {"engine": e}) | {"linestyle": "none"}, label=short(e))
-            for e in self.engines
+            Line2D([], [], **self.of(self.points[name] | common) | {"linestyle": "none"}, label=short(name))
+            for name in self.engines
         ]
         if lines and (len(self.precisions) > 1 or self.precisions[0] != "fp32"):
             for name in self.precisions:
                 style = self.of(base | {"precision": name})["linestyle"]
                 handles.append(Line2D([], [], color=INK, linestyle=style, label=short(name)))
-        if len(self.statistics) > 1:
-            for name in self.statistics:
-                fill = self.of(base | {"statistics": name})["fillstyle"]
+        kinds = self.statistics if self.filled == "statistics" else self.precisions
+        if len(kinds) > 1:
+            for name in kinds:
+                fill = self.of(base | {self.filled: name})["fillstyle"]
                 drawn = {"color": INK, "marker": "o", "linestyle": "none", "fillstyle": fill}
-                handles.append(Line2D([], [], **drawn, label=short(f"statistics {name or 'none'}")))
+                word = f"statistics {name or 'none'}" if self.filled == "statistics" else name
+                handles.append(Line2D([], [], **drawn, label=short(word)))
+        handles += more
         columns = max(5, math.ceil(len(handles) / 4))
         canvas.legend(handles=handles, loc="lower center", ncols=min(columns, len(handles)), fontsize=8.5)
 
@@ -145,13 +162,22 @@ def plain(value: float, _: Any = None) -> str:
 
 
 def log_axis(axis: Any) -> None:
-    """A logarithmic axis with plain numbers, and some between the powers of ten where few powers are seen."""
+    """A logarithmic axis with plain numbers at three places at least."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(FixedLocator(log_ticks(low, high)))
     axis.set_major_formatter(FuncFormatter(plain))
-    low, high = axis.get_view_interval()
-    if low > 0 and high / low < 50:
-        axis.set_minor_formatter(FuncFormatter(lambda v, _: plain(v) if f"{v:e}"[0] in "235" else ""))
-    else:
-        axis.set_minor_locator(NullLocator())
+    axis.set_minor_locator(NullLocator())
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Three to eight round numbers from `low` to `high`, both above 0: powers of ten, parts of them, even steps."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        found = [d * 10.0**e for e in range(first, last + 1) for d in digits if low <= d * 10.0**e <= high]
+        if len(found) >= 3:
+            return found[:: math.ceil(len(found) / 8)]
+    steps = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
+    return [float(tick) for tick in steps if low <= tick <= high]
 
 
 def pixels_axis(axes: Axes, points: Sequence[Point]) -> None:

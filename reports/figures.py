@@ -11,21 +11,26 @@ from reports.row import Row
 
 _BY_KEY: Mapping[str, int] = {metric.key: place for place, metric in enumerate(METRICS)}
 NONE = "–"
+LONGEST = 12
+"""Characters of a figure; longer ones, which no measurement gives, are shown with a power of ten."""
 
 
 def figure(row: Row, key: str) -> str:
     """The figure at a key of METRICS as its table column shows it; a dash where there is none."""
-    return (text(row.run, METRICS[_BY_KEY[key]]) if row.ok else "") or NONE
+    shown = (text(row.run, METRICS[_BY_KEY[key]]) if row.ok else "") or NONE
+    return shown if len(shown) <= LONGEST else f"{row.number(key):.3g}"
 
 
 def milliseconds(row: Row) -> str:
-    return f"{figure(row, 'latency_ms.p50')} ms"
+    return f"{figure(row, 'latency_ms.p50')} ms" if row.ok else row.status
 
 
 def half_width(row: Row) -> str:
     """Half the 95 % interval as a share of the median."""
     if row.interval_ms is None or not row.latency_ms:
         return "none" if row.ok else NONE
+    if row.one_process:
+        return "one process"
     low, high = row.interval_ms
     return f"±{(high - low) / 2 / row.latency_ms:.1%}"
 
@@ -38,13 +43,15 @@ def psnr(row: Row) -> str:
     return "∞ dB" if math.isinf(row.psnr_db) else f"{row.psnr_db:.1f} dB"
 
 
-def ratio(found: Ratio) -> str:
+def ratio(found: Ratio | None) -> str:
     """`0.82×`; the interval is apart."""
+    if found is None:
+        return NONE
     return f"{found.value:.3f}×" if found.value < 10 else f"{found.value:.1f}×"
 
 
-def ratio_interval(found: Ratio) -> str:
-    return NONE if found.interval is None else f"{found.interval[0]:.3f} to {found.interval[1]:.3f}"
+def ratio_interval(found: Ratio | None) -> str:
+    return NONE if found is None or found.interval is None else f"{found.interval[0]:.3f} to {found.interval[1]:.3f}"
 
 
 def counted(counts: Mapping[str, int]) -> str:
@@ -61,4 +68,7 @@ def memory(pair: Pair) -> str:
 
 
 def quality(pair: Pair) -> str:
+    """PSNR of A and of B; not where their input pictures differ, for those do not compare."""
+    if pair.a.ok and pair.b.ok and not pair.a.same_pictures(pair.b):
+        return "other pictures"
     return psnr(pair.a) if psnr(pair.a) == psnr(pair.b) else f"{psnr(pair.a)} → {psnr(pair.b)}"

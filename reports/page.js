@@ -103,4 +103,17 @@ all(".slider").forEach((box) => {
   const above = box.querySelector(".above");
   box.querySelector("input").addEventListener("input", (e) => (above.style.clipPath = `inset(0 ${100 - e.target.value}% 0 0)`));
 });
+// On paper nothing opens on a click: all is open while it prints, then as it was.
+window.addEventListener("beforeprint", () =>
+  all("details:not([open])").forEach((box) => {
+    box.open = true;
+    box.dataset.opened = "";
+  }),
+);
+window.addEventListener("afterprint", () =>
+  all("details[data-opened]").forEach((box) => {
+    box.open = false;
+    delete box.dataset.opened;
+  }),
+);
 document.getElementById("save-runs")?.addEventListener("click", (e) => save(e.target));

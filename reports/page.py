@@ -67,7 +67,7 @@ def _header(report: Report) -> Html:
         if times
         else ""
     )
-    severe = sum(doubt.severe for doubt in doubts(rows))
+    severe = sum(doubt.severe for doubt in doubts(rows, report.floor_db))
     warned = tag("a", f"{severe} serious {'warning' if severe == 1 else 'warnings'}", href="#caution", class_="alarm")
     engines = _some({row.variant for row in rows}, "engines")
     said = f"{len(rows)} runs, {ok} with a result{when}. " + (f"Engines: {engines}." if rows else "")

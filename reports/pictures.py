@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,8 +62,10 @@ class PictureSet:
 
     @property
     def size(self) -> int:
+        """Bytes in the page; the two pictures of the slider stand in it a second time."""
         shown = [*self.overview, *self.crops, *(p for p in (self.difference, self.ssim_map) if p)]
-        return sum(len(picture.uri) for picture in shown)
+        slid = [p for p in self.overview if p.label in ("reference", "output")] if self.difference else []
+        return sum(len(picture.uri) for picture in (*shown, *slid))
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,17 @@ def find(row: Row, folder: Path) -> dict[str, Path]:
         if name != Path(name).name or "\\" in name or name.startswith("."):
             continue
         places = [folder / below / name for below in FOLDERS]
-        if path := next((place for place in places if place.is_file() and not place.is_symlink()), None):
+        if path := next((place for place in places if _is_plain_file(place)), None):
             found[kind] = path
     return found
+
+
+def _is_plain_file(path: Path) -> bool:
+    """False too for a name that no file system can hold: too long, or with half a character."""
+    try:
+        return path.is_file() and not path.is_symlink()
+    except (OSError, ValueError):
+        return False
 
 
 def picture_set(row: Row, paths: dict[str, Path]) -> PictureSet:
@@ -139,7 +150,7 @@ def picture_set(row: Row, paths: dict[str, Path]) -> PictureSet:
     output = _read(paths["output"], (row.width, row.height))
     source = _read(paths["input"], _input_size(row)) if "input" in paths else None
     upscaled = source is not None and source.shape != output.shape
-    beside = _resized(source, (row.width, row.height)) if source is not None else None
+    beside = enlarged(source, (row.width, row.height)) if source is not None else None
     input_label = "input, bicubic" if upscaled else "input"
     overview = [_overview(input_label, beside)] if beside is not None else []
     if "reference" not in paths:
@@ -203,9 +214,13 @@ def ssim_map(reference: Pixels, output: Pixels) -> NDArray[Any]:
 
 
 def _map(reference: Pixels, output: Pixels) -> Shown:
-    found = ssim_map(reference, output)
-    grey = (np.clip(found, 0, 1) * 255).round().astype(np.uint8)
-    return _overview(f"SSIM map, mean {float(found.mean()):.4f}", np.repeat(grey[:, :, None], 3, axis=2))
+    """What the luma's SSIM lacks to 1, amplified. It has no mean: the table's is of other planes, without border."""
+    lack = np.clip(1 - ssim_map(reference, output), 0, 1)
+    whole = (lack * 255).round().astype(np.uint8)
+    factor = amplification(whole) if whole.any() else 64
+    grey = (np.clip(lack * factor, 0, 1) * 255).round().astype(np.uint8)
+    label = f"1 − SSIM of the luma × {factor}: white is {1 / factor:.2g} or more"
+    return _overview(label, np.repeat(grey[:, :, None], 3, axis=2))
 
 
 def _input_size(row: Row) -> tuple[int, int]:
@@ -229,9 +244,22 @@ def _read(path: Path, size: tuple[int, int]) -> Pixels:
         raise _UnusableError(f"{path.name} cannot be read: {error}") from error
 
 
-def _resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def enlarged(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """The input as large as the output: enlarged by the network's whole factor, then cut at right and bottom.
+
+    So does the worker with the network's output; stretching the input to the size itself would shift it against it.
+
+    Args:
+        size: width and height of the output.
+    """
     image = Image.fromarray(pixels)
-    return pixels if image.size == size else np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    factor = max(math.ceil(size[0] / image.width), math.ceil(size[1] / image.height))
+    if image.size == size:
+        return pixels
+    if factor == 1:  # the output is smaller
+        return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    large = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    return np.asarray(large.crop((0, 0, *size)))
 
 
 def _cut(pixels: Pixels, left: int, top: int) -> Pixels:

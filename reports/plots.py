@@ -15,11 +15,25 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from PIL import Image
 
 from reports import series
-from reports.drawing import LINES, Look, Point, grouped, log_axis, missing, panels, pixels_axis, plain, settings, short
+from reports.drawing import (
+    LINES,
+    Look,
+    Point,
+    grouped,
+    log_axis,
+    missing,
+    named,
+    panels,
+    pixels_axis,
+    plain,
+    settings,
+    short,
+)
 from reports.row import Row
 from reports.series import Series
 from reports.svg import INK, inlined, standalone
@@ -31,6 +45,10 @@ SUFFIXES = ("", "-dark")
 CUT = 10
 """An interval that reaches below this part of its median is cut there: zero is nowhere on a logarithmic axis."""
 FPS = (24, 30, 60)
+CHOICE = ("engine", "device", "precision", "statistics", "tile")
+"""What must be equal for points to be of one line."""
+DEVICE_LINE: dict[str, Any] = {"linewidth": 4.5, "alpha": 0.5}
+"""Memory of a device is a wide, pale line: not to be mistaken for the process's without colour either."""
 STACK = {
     "build_s": ("export", "#0072B2", "//"),
     "load_s": ("load", "#E69F00", ".."),
@@ -111,7 +129,7 @@ def latency(points: list[Point]) -> Canvas:
             axes.axhline(1000 / fps, color=INK, linewidth=0.8, alpha=0.65, linestyle=(0, (1, 2)))
             across = axes.get_yaxis_transform()
             axes.text(0.66 + 0.115 * place, 1000 / fps, f"{fps} fps", transform=across, va="bottom", fontsize=7.5)
-        for place, line in enumerate(grouped(chosen, "engine", "device", "precision", "statistics").values()):
+        for place, line in enumerate(grouped(chosen, *CHOICE).values()):
             line.sort(key=lambda p: p["megapixels"])
             gid = f"mark-{number}-{place}"
             x, y = [p["megapixels"] for p in line], [p["latency_ms"] for p in line]
@@ -136,14 +154,14 @@ def latency(points: list[Point]) -> Canvas:
 
 
 def memory(points: list[Point]) -> Canvas:
-    canvas, parts = panels(points)
+    canvas, parts = panels(points, left=1.0)
     look = Look(points)
     for number, (axes, chosen) in enumerate(parts):
         axes.set_yscale("log")
-        lines = grouped(chosen, "engine", "device", "precision", "statistics", "memory")
+        lines = grouped(chosen, *CHOICE, "memory")
         for place, line in enumerate(lines.values()):
             line.sort(key=lambda p: p["megapixels"])
-            style = look.of(line[0]) | ({"alpha": 0.55} if line[0]["memory"] == "device" else {})
+            style = look.of(line[0]) | (DEVICE_LINE if line[0]["memory"] == "device" else {})
             axes.plot(
                 [p["megapixels"] for p in line], [p["peak_mib"] for p in line], **style, gid=f"mark-{number}-{place}"
             )
@@ -156,7 +174,15 @@ def memory(points: list[Point]) -> Canvas:
         axes.set_ylabel("peak memory (MiB)")
         axes.margins(y=0.12)
         log_axis(axes.yaxis)
-    look.legend(canvas)
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "host": ("the process", {"linewidth": 1.5}),
+        "device": ("the device", DEVICE_LINE),
+    }
+    seen = {p["memory"] for p in points}
+    more = [
+        Line2D([], [], color=INK, label=f"memory of {name}", **style) for k, (name, style) in kinds.items() if k in seen
+    ]
+    look.legend(canvas, more=more if len(more) > 1 or "device" in seen else ())
     return canvas
 
 
@@ -186,7 +212,7 @@ def quality(points: list[Point]) -> Canvas:
             ticks = ticks if len(ticks) > 1 else sorted({round(value, 1) for value in finite})[:4]
             axes.set_yticks([*ticks, top], [*map(plain, ticks), "∞"])
         axes.set_xlabel("median latency (ms)")
-        axes.set_ylabel("PSNR against the reference (dB)")
+        axes.set_ylabel("PSNR to reference (dB)")
         log_axis(axes.xaxis)
     look.legend(canvas, lines=False)
     return canvas
@@ -197,12 +223,11 @@ def speed_up(points: list[Point]) -> Canvas:
     highest = max(abs(math.log2(p["speed_up"])) for p in points) or 1.0
     for number, (axes, chosen) in enumerate(parts):
         heads = {f"{p['precision']} {p['statistics']}".strip(): None for p in sorted(chosen, key=_by_precision)}
-        names = sorted({f"{p['engine']} {p['device']}" if p["device"] != "cpu" else p["engine"] for p in chosen})
+        names = sorted({named(p) for p in chosen})
         axes.grid(visible=False)
         for place, p in enumerate(chosen):
-            name = f"{p['engine']} {p['device']}" if p["device"] != "cpu" else p["engine"]
             x = list(heads).index(f"{p['precision']} {p['statistics']}".strip())
-            y, share = names.index(name), math.log2(p["speed_up"]) / highest
+            y, share = names.index(named(p)), math.log2(p["speed_up"]) / highest
             colour = "#0072B2" if share >= 0 else "#D55E00"
             axes.fill(
                 [x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=colour, alpha=0.08 + 0.5 * abs(share), linewidth=0
@@ -215,7 +240,8 @@ def speed_up(points: list[Point]) -> Canvas:
         axes.set_xticks([i + 0.5 for i in range(len(heads))], [_stacked(head) for head in heads], fontsize=8)
         axes.set_yticks([i + 0.5 for i in range(len(names))], [short(name, 24) for name in names], fontsize=8)
         axes.tick_params(length=0)
-        axes.set_xlabel(f"times faster than {short(chosen[0]['against'])}", fontsize=8)
+        bases = "\nor ".join(short(base, 40) for base in dict.fromkeys(p["against"] for p in chosen))
+        axes.set_xlabel(f"times faster than {bases}", fontsize=8)
     return canvas
 
 
@@ -232,23 +258,23 @@ def _stacked(head: str) -> str:
 
 def roofline(points: list[Point]) -> Canvas:
     canvas, parts = panels(points, height=3.8)
-    look = Look(points)
+    look = Look(points, filled="precision")
     for number, (axes, chosen) in enumerate(parts):
         reach = [p["flop_per_byte"] for p in chosen]
-        copy = max(p["peak_copy_gb_s"] for p in chosen)
-        peaks = {
-            key: max(p[key] for p in chosen if not missing(p.get(key)))
-            for key in chosen[0]
-            if key.startswith("peak_") and key.endswith("_gflop_s") and any(not missing(p.get(key)) for p in chosen)
-        }
-        knees = [rate / copy for rate in peaks.values()]
+        limits = _limits(chosen)
+        knees = [rate / copy for key in limits for copy, rate in limits[key]]
         low, high = min([*reach, *knees]) / 3, max([*reach, *knees]) * 3
-        for key, rate in peaks.items():
-            axes.plot([low, rate / copy, high], [low * copy, rate, rate], color=INK, linewidth=1.1, alpha=0.8)
-            name = key.removeprefix("peak_").removesuffix("_gflop_s")
-            axes.text(high, rate, f"{name} {rate:.0f} GFLOP/s", ha="right", va="bottom", fontsize=7.5)
-        axes.text(low * 1.1, low * copy * 1.6, f"copy {copy:.0f} GB/s", fontsize=7.5, ha="left", va="bottom")
-        for place, alike in enumerate(grouped(chosen, "engine", "precision", "statistics").values()):
+        copies = [p["peak_copy_gb_s"] for p in chosen]
+        for key, pairs in limits.items():
+            for place, (copy, rate) in enumerate(pairs):
+                drawn = axes.plot([low, rate / copy, high], [low * copy, rate, rate], color=INK, linewidth=1, alpha=0.8)
+                drawn[0].set_gid(f"limit-{number}-{key}-{place}")
+            name, rates = key.removeprefix("peak_").removesuffix("_gflop_s"), [rate for _, rate in pairs]
+            text = f"{name} {_range(rates)} GFLOP/s"
+            axes.text(high, max(rates), text, ha="right", va="bottom", fontsize=7.5)
+        text = f"copy {_range(copies)} GB/s"
+        axes.text(low * 1.1, low * max(copies) * 1.6, text, fontsize=7.5, ha="left", va="bottom")
+        for place, alike in enumerate(grouped(chosen, *CHOICE).values()):
             style = look.of(alike[0]) | {"linestyle": "none", "alpha": 0.85}
             x, y = [p["flop_per_byte"] for p in alike], [p["gflop_per_s"] for p in alike]
             axes.plot(x, y, **style, gid=f"mark-{number}-{place}")
@@ -261,6 +287,23 @@ def roofline(points: list[Point]) -> Canvas:
         log_axis(axes.yaxis)
     look.legend(canvas, lines=False)
     return canvas
+
+
+def _limits(points: list[Point]) -> dict[str, list[tuple[float, float]]]:
+    """Per precision the pairs of copy rate and peak, as measured together: the lowest and the highest of several."""
+    keys = [key for key in points[0] if key.startswith("peak_") and key.endswith("_gflop_s")]
+    found = {}
+    for key in keys:
+        pairs = {(p[key], p["peak_copy_gb_s"]) for p in points if not missing(p.get(key))}
+        if pairs:
+            found[key] = [(copy, rate) for rate, copy in dict.fromkeys((min(pairs), max(pairs)))]
+    return found
+
+
+def _range(rates: list[float]) -> str:
+    """`30`, or `28 to 31` where they differ as shown."""
+    low, high = f"{min(rates):.0f}", f"{max(rates):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def cold_start(points: list[Point]) -> Canvas:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, zip_longest
 from statistics import median
 from typing import Any
 
@@ -17,8 +18,16 @@ from reference_models.errors import UserError
 
 Run = dict[str, Any]
 STATUSES = ("ok", "failed", "skipped")
+MACHINE_FACTS = ("cpu", "architecture", "cores_usable", "cpu_quota", "gpus")
+"""What makes a machine another one."""
 LONGEST = 600
 """Characters of a text that are shown; the embedded runs have all of it."""
+DEEPEST = 4
+"""Levels of a nested fact that are shown."""
+MOST_ITEMS = 40
+"""Entries of one object or list that are shown."""
+ABSURD = (1e-9, 1e12)
+"""Figures of a run outside of this are no measurement in any unit used here; no axis could hold them beside others."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Row:
 
     @property
     def id(self) -> str:
-        return str(self.run["id"])
+        return clean(str(self.run["id"]))
 
     @property
     def ok(self) -> bool:
@@ -94,8 +103,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        words = (self.model, self.resolution, self.variant, self.precision, self.statistics)
-        return " ".join(word for word in words if word)
+        return f"{self.model} {self.resolution} {self.how}".strip()
 
     @property
     def network(self) -> str:
@@ -104,21 +112,65 @@ class Row:
 
     @property
     def how(self) -> str:
-        """Engine, precision and statistics: what one chooses for a given network and size."""
-        return " ".join(word for word in (self.variant, self.precision, self.statistics) if word)
+        """What one chooses for a given network and size; the device where it is not the CPU, the tile where one is."""
+        device = "" if self.device == "cpu" else self.device
+        tile = "" if self.tile in ("", "off") else f"tile {self.tile}"
+        return " ".join(word for word in (self.variant, device, self.precision, self.statistics, tile) if word)
+
+    @cached_property
+    def one_process(self) -> bool:
+        """Whether one process alone measured it: its interval says nothing of what the next process would find."""
+        latency = self.run.get("latency_ms")
+        said = latency.get("ci95_of") if isinstance(latency, Mapping) else None
+        return self.ok and (len(self.medians_ms) < 2 or said == "median within one process")
+
+    @cached_property
+    def absurd(self) -> str:
+        """The first figure that no measurement can give, as `key number`; empty where there is none."""
+        keys = {key: self.number(key) for key in _FIGURES} if self.ok else {}
+        for key, figure in keys.items():
+            if figure and not ABSURD[0] <= abs(figure) <= ABSURD[1] * (1e6 if key == "work.min_bytes" else 1):
+                return f"{key} {figure:g}"
+        times = (*self.medians_ms, *(self.interval_ms or ())[1:])
+        rates = self.peaks.values()
+        beyond = [figure for figure in (*times, *rates) if not ABSURD[0] <= figure <= ABSURD[1]]
+        return f"{beyond[0]:g} among samples, interval or peaks" if beyond else ""
 
     @cached_property
     def machine_key(self) -> tuple[str, ...]:
         """What must be equal for two latencies to be of the same machine."""
-        return tuple(
-            self.machine.get(name, "") for name in ("cpu", "architecture", "cores_usable", "cpu_quota", "gpus")
-        )
+        return tuple(self.machine.get(name, "") for name in MACHINE_FACTS)
 
     @property
     def machine_name(self) -> str:
         cores = f"{self.machine.get('cpu', 'unknown')}, {self.machine.get('cores_usable', '?')} cores"
         gpus = self.machine.get("gpus")
         return f"{cores}, {gpus}" if gpus else cores
+
+    @cached_property
+    def pictures(self) -> str:
+        """Names of the input pictures, with the start of their digests where the run holds those."""
+        found, digests = self.run.get("pictures"), self._digests
+        if not isinstance(found, list):
+            return "not named"
+        named = zip_longest(found[:MOST_ITEMS], digests[: len(found)], fillvalue="")
+        return clean(", ".join(f"{_fact(each).replace(', ', ' ')} {digest[:8]}".strip() for each, digest in named))
+
+    @property
+    def _digests(self) -> list[str]:
+        found = self.run.get("pictures_sha256")
+        return [clean(str(digest)) for digest in found[:MOST_ITEMS]] if isinstance(found, list) else []
+
+    def same_pictures(self, other: Row) -> bool:
+        """Whether both were judged on the same input pictures: by digest where both have those, else by name."""
+        if self._digests and other._digests:
+            return self._digests == other._digests
+        return bool(_fact(self.run.get("pictures")) == _fact(other.run.get("pictures")))
+
+    @property
+    def picture_count(self) -> int:
+        found = self.run.get("pictures")
+        return len(found) if isinstance(found, list) else 1
 
     def number(self, key: str) -> float | None:
         """The figure at a dotted path into the run; checked when the row was made."""
@@ -289,6 +341,8 @@ class _Reader:
         return tuple(median(samples) for samples in numbers if samples)
 
     def quality(self) -> Mapping[str, Any] | None:
+        if "vs_reference" not in self.mapping("quality"):
+            raise self.wrong("quality", 'an object with "vs_reference"')
         for owner in ("vs_reference", "vs_original"):
             key = f"quality.{owner}"
             found = self._at(key)
@@ -317,15 +371,18 @@ _FIGURES: Sequence[str] = (
 )
 
 
-def _fact(fact: Any) -> str:
-    """One line of text for a value of any kind; GPUs by their names."""
+def _fact(fact: Any, deep: int = 0) -> str:
+    """One line of text for a value of any kind, of at most LONGEST characters; GPUs by their names."""
+    if isinstance(fact, Mapping | list) and deep == DEEPEST:
+        return "…"
     if isinstance(fact, Mapping):
         name = fact.get("name")
-        return (
-            clean(name) if isinstance(name, str) else ", ".join(f"{clean(str(k))} {_fact(v)}" for k, v in fact.items())
+        items = islice(fact.items(), MOST_ITEMS)
+        return clean(
+            name if isinstance(name, str) else ", ".join(f"{str(k)[:99]} {_fact(v, deep + 1)}" for k, v in items)
         )
     if isinstance(fact, list):
-        return ", ".join(_fact(item) for item in fact)
+        return clean(", ".join(_fact(item, deep + 1) for item in fact[:MOST_ITEMS]))
     if isinstance(fact, bool):
         return "yes" if fact else "no"
     return clean(f"{fact:g}" if isinstance(fact, float) else str(fact)[:LONGEST])

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from reports.answer import latest, natural, pareto, subject_key, yardstick
-from reports.comparison import MARGIN, ratio_of, verdict_of
+from reports.answer import case_key, distinction, distinctions, latest, natural, pareto, subject_key, yardstick
+from reports.comparison import judged
 from reports.row import Row
 
 PANELS = 12
@@ -53,6 +53,7 @@ def _base(row: Row, panel: str) -> dict[str, Any]:
         "device": row.device,
         "precision": row.precision,
         "statistics": row.statistics,
+        "tile": row.tile,
         "megapixels": row.megapixels,
     }
 
@@ -73,10 +74,8 @@ def _labelled(groups: Iterable[list[Row]]) -> dict[str, list[Row]]:
     names = [row.network for row in heads]
     if len({row.machine_key for row in heads}) > 1:
         names = [f"{name}, {row.machine_name}" for name, row in zip(names, heads, strict=True)]
-    if len({(row.model, row.weights_sha256) for row in heads if row.trained}) > len(
-        {r.model for r in heads if r.trained}
-    ):
-        names = [f"{name}, {row.weights}" for name, row in zip(names, heads, strict=True)]
+    if varied := distinctions(heads):
+        names = [f"{name}, {distinction(row, varied)}" for name, row in zip(names, heads, strict=True)]
     found: dict[str, list[Row]] = {}
     for name, group in zip(names, groups, strict=True):
         number = 2
@@ -111,10 +110,24 @@ def _sized(rows: Sequence[Row]) -> tuple[dict[str, list[Row]], str]:
     return dict(sorted(kept.items(), key=lambda item: natural(item[0]))), note
 
 
+def _drawn(rows: Iterable[Row]) -> tuple[list[Row], str]:
+    """Rows with a result that axes can hold, and the sentence that says how many they cannot."""
+    able = [row for row in rows if row.ok]
+    kept = [row for row in able if not row.absurd]
+    left = len(able) - len(kept)
+    return kept, f"Left out: {left} with figures that nothing can have." if left else ""
+
+
+def _both(*notes: str) -> str:
+    return " ".join(note for note in notes if note)
+
+
 def latency(rows: Sequence[Row]) -> Series:
     """Median latency in ms with its 95 % interval over megapixels of output."""
-    panels, note = _most(_panels([row for row in latest(rows) if row.ok]), "networks")
-    return Series(_frame(_latency_line(row, title) for title, group in panels.items() for row in group), note)
+    kept, absurd = _drawn(latest(rows))
+    panels, note = _most(_panels(kept), "networks")
+    lines = (_latency_line(row, title) for title, group in panels.items() for row in group)
+    return Series(_frame(lines), _both(note, absurd))
 
 
 def _latency_line(row: Row, panel: str) -> dict[str, Any]:
@@ -124,7 +137,8 @@ def _latency_line(row: Row, panel: str) -> dict[str, Any]:
 
 def memory(rows: Sequence[Row]) -> Series:
     """Peak memory in MiB over megapixels of output, and what the machine has; of the process, or of the device."""
-    panels, note = _most(_panels([row for row in latest(rows) if row.ok]), "networks")
+    kept, absurd = _drawn(latest(rows))
+    panels, note = _most(_panels(kept), "networks")
     lines = []
     for title, group in panels.items():
         for row in group:
@@ -134,39 +148,45 @@ def memory(rows: Sequence[Row]) -> Series:
             ):
                 if (peak := row.number(key)) is not None and peak > 0:
                     lines.append({**_base(row, title), "memory": kind, "peak_mib": peak, "limit_mib": limit})
-    return Series(_frame(lines), note)
+    return Series(_frame(lines), _both(note, absurd))
 
 
 def quality(rows: Sequence[Row]) -> Series:
     """PSNR in dB against the reference over median latency in ms; `front`: not beaten in both. Infinite: identical."""
-    judged = [row for row in latest(rows) if row.ok and row.psnr_db is not None]
-    panels, note = _sized(judged)
+    kept, absurd = _drawn(latest(rows))
+    panels, note = _sized([row for row in kept if row.psnr_db is not None])
     lines = []
     for title, group in panels.items():
         front = {row.id for row in pareto(group)}
         for row in group:
             figures = {"latency_ms": row.latency_ms, "psnr_db": row.psnr_db, "identical": math.isinf(row.psnr_db or 0)}
             lines.append({**_base(row, title), **figures, "front": row.id in front})
-    return Series(_frame(lines), note)
+    return Series(_frame(lines), _both(note, absurd))
 
 
 def speed_up(rows: Sequence[Row]) -> Series:
-    """Latency of the yardstick, eager torch or else the slowest row, over that of each row: how many times faster."""
-    panels, note = _sized([row for row in latest(rows) if row.ok and row.variant != "null"])
+    """Latency of the yardstick over that of each row: how many times faster.
+
+    The yardstick is eager torch of the same device, or else the slowest row there: devices are not compared here.
+    """
+    kept, absurd = _drawn(latest(rows))
+    panels, note = _sized([row for row in kept if row.variant != "null"])
     lines = []
-    for title, group in panels.items():
-        base = yardstick(group) or max(group, key=lambda row: row.latency_ms or 0.0)
+    alike = [(t, d, [r for r in g if r.device == d]) for t, g in panels.items() for d in sorted({r.device for r in g})]
+    for title, device, group in alike:
+        base = yardstick(group, device) or max(group, key=lambda row: row.latency_ms or 0.0)
         for row in group if len(group) > 1 else ():
             factor = (base.latency_ms or math.nan) / (row.latency_ms or math.nan)
             lines.append({**_base(row, title), "speed_up": factor, "against": base.how, "against_id": base.id})
-    return Series(_frame(lines), note)
+    return Series(_frame(lines), _both(note, absurd))
 
 
 def roofline(rows: Sequence[Row]) -> Series:
     """GFLOP/s reached over FLOP per byte moved at least; a panel per machine, with the peaks measured on it."""
     lines = []
-    for row in latest(rows):
-        gmac, low_bytes = row.number("work.gmac") if row.ok else None, row.number("work.min_bytes") if row.ok else None
+    able, absurd = _drawn(latest(rows))
+    for row in able:
+        gmac, low_bytes = row.number("work.gmac"), row.number("work.min_bytes")
         if not (gmac and low_bytes and row.latency_ms and row.peaks.get("copy_gb_s")):
             continue
         flop = 2 * gmac * 1e9
@@ -177,13 +197,14 @@ def roofline(rows: Sequence[Row]) -> Series:
     shown = list(dict.fromkeys(line["panel"] for line in lines))
     kept = set(shown[:PANELS])
     note = f"The first {PANELS} of {len(shown)} machines are drawn." if len(shown) > PANELS else ""
-    return Series(_frame(line for line in lines if line["panel"] in kept), note)
+    return Series(_frame(line for line in lines if line["panel"] in kept), _both(note, absurd))
 
 
 def cold_start(rows: Sequence[Row]) -> Series:
     """Seconds until the first picture is done: export, load, first inference; each row that knows one of them."""
     lines = []
-    for row in (row for row in latest(rows) if row.ok):
+    able, absurd = _drawn(latest(rows))
+    for row in able:
         first_ms = row.number("cold_start.first_ms")
         parts = {
             "build_s": row.number("cold_start.build_s"),
@@ -195,15 +216,15 @@ def cold_start(rows: Sequence[Row]) -> Series:
             lines.append({**_base(row, row.network), "case": row.title, **parts, "total_s": total})
     lines.sort(key=lambda line: -line["total_s"])
     note = f"The {BARS} longest of {len(lines)}." if len(lines) > BARS else ""
-    return Series(_frame(lines[:BARS]), note)
+    return Series(_frame(lines[:BARS]), _both(note, absurd))
 
 
 def history(rows: Sequence[Row]) -> Series:
     """Latency over the commits it was measured at; `step`: faster or slower than at the commit before. Newest last."""
     cases: dict[tuple[object, ...], dict[str, Row]] = {}
-    for row in sorted((row for row in rows if row.ok and row.commit), key=lambda row: row.time):
-        key = (*subject_key(row), row.variant, row.device, row.precision, row.statistics, row.tile)
-        cases.setdefault(key, {})[row.commit] = row
+    able, absurd = _drawn(rows)
+    for row in sorted((row for row in able if row.commit), key=lambda row: row.time):
+        cases.setdefault(case_key(row), {})[row.commit] = row
     several = [sorted(found.values(), key=lambda row: row.time) for found in cases.values() if len(found) > 1]
     several.sort(key=lambda group: -abs(math.log((group[-1].latency_ms or 1) / (group[0].latency_ms or 1))))
     note = f"The {PANELS} of {len(several)} cases that changed most." if len(several) > PANELS else ""
@@ -211,12 +232,12 @@ def history(rows: Sequence[Row]) -> Series:
     for group in several[:PANELS]:
         before: Row | None = None
         for order, row in enumerate(group):
-            step = "" if before is None else verdict_of(ratio_of(before, row), MARGIN)
+            step = "" if before is None else judged(before, row).verdict
             marked = step if step in ("faster", "slower") else ""
             line = {**_latency_line(row, f"{row.title}"), "commit": row.commit, "time": row.time, "order": order}
             lines.append({**line, "step": marked})
             before = row
-    return Series(_frame(lines), note)
+    return Series(_frame(lines), _both(note, absurd))
 
 
 def layers(rows: Sequence[Row]) -> Series:

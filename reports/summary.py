@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.answer import Answer, answers
+from reports.answer import Answer, answers, distinction, distinctions
 from reports.comparison import Comparison, Pair
 from reports.doubts import Doubt, doubts
-from reports.figures import counted, figure, half_width, milliseconds, psnr, ratio, ratio_interval, rows_of
+from reports.figures import counted, figure, half_width, milliseconds, psnr, quality, ratio, ratio_interval, rows_of
 from reports.page import subject
 from reports.report import Report
 
@@ -17,12 +16,16 @@ MOST_LINES = 59
 ANSWERS, PAIRS, DOUBTS = 14, 18, 9
 LONGEST = 90
 _SIGNS = re.compile(r"[\\`*_{}\[\]()#|~!@$<>&+\"'-]")
+_NOTHING = "\u200b"
+"""A space without width: GitHub looks for links and mentions in the text after its character references are read."""
+_LINKS = re.compile(r"(?<=[@#])|(?=://)|(?<=\bGH)(?=-)|(?=\.(?=[^\W\d]))", re.IGNORECASE)
+"""Where a mention, an issue, an address or a link would hold together."""
 
 
 def summary(report: Report) -> str:
     """The text; every word of a runs file is inert: no link, no mention, no markup."""
     lines = [verdict(report), ""]
-    found = doubts(report.rows)
+    found = doubts(report.rows, report.floor_db)
     lines += [_doubt(doubt) for doubt in found[:DOUBTS]]
     lines += [f"- and {len(found) - DOUBTS} more warnings in the report"] if len(found) > DOUBTS else []
     lines += [""] if found else []
@@ -39,7 +42,7 @@ def verdict(report: Report) -> str:
         return f"**No result:** {_count(len(report.rows), 'run')}, none could be measured."
     if report.comparison is not None:
         names = report.comparison.names
-        return f"**{_judgement(report.comparison)}**: {inert(names[1])} against {inert(names[0])}."
+        return f"**{_judgement(report.comparison, report.floor_db)}**: {inert(names[1])} against {inert(names[0])}."
     found = answers(report.rows, report.floor_db)
     able = [answer for answer in found if answer.best]
     failed = sum(row.status == "failed" for row in report.rows)
@@ -51,15 +54,32 @@ def verdict(report: Report) -> str:
     assert best is not None
     rest = f"; {len(able)} of {len(found)} pairs of network and size have a row that keeps {report.floor_db:g} dB"
     what = f"**{inert(best.network)} {inert(best.resolution)}: {inert(best.how)}, {milliseconds(best)}**"
-    return f"{what} ({half_width(best)}, {psnr(best)}){rest if len(found) > 1 else ''}.{tail}"
+    return f"{what} ({half_width(best)}, {psnr(best)}){_weakness(largest)}{rest if len(found) > 1 else ''}.{tail}"
 
 
-def _judgement(found: Comparison) -> str:
+def _weakness(answer: Answer) -> str:
+    """What takes from the answer, in brackets; empty where nothing does."""
+    said = list(answer.cautions)
+    if answer.close:
+        more = f" and {len(answer.close) - 1} more" if len(answer.close) > 1 else ""
+        said.append(f"not told apart from {inert(answer.close[0].how)}{more}")
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def _judgement(found: Comparison, floor_db: float) -> str:
+    """The worst first: no result, then slower, then what cannot be told; good news only where nothing is left open."""
     counts = found.counts
+    if faults := found.faults(floor_db):
+        said = ", ".join(f"{number} {fault}" for fault, number in faults.items())
+        rest = {verdict: number for verdict, number in counts.items() if verdict != "failed"}
+        return f"Broken: {said}" + (f"; {counted(rest)}" if rest else "")
     if not found.pairs:
         return "Nothing to compare: no case was measured on both sides"
     if counts.get("slower"):
         return f"Slower: {counted(counts)}"
+    if open_ := {verdict: number for verdict, number in counts.items() if verdict in ("inconclusive", "not judged")}:
+        rest = {verdict: number for verdict, number in counts.items() if verdict not in open_}
+        return f"Cannot tell: {counted(open_)}" + (f"; {counted(rest)}" if rest else "")
     return f"{'Faster' if counts.get('faster') else 'No slower case'}: {counted(counts)}"
 
 
@@ -80,7 +100,7 @@ def _comparison(found: Comparison) -> list[str]:
     if len(found.differences) > 6:
         lines.append(f"- differs: {len(found.differences) - 6} more facts, see the report")
     if found.pairs:
-        head = ("case", "verdict", f"ratio (95 %), margin {found.margin:.0%}", "A", "B")
+        head = ("case", "verdict", f"ratio (95 %), margin {found.margin:.0%}", "A", "B", "PSNR A → B")
         lines += ["", *_table(head, (_pair(pair) for pair in found.pairs[:PAIRS]))]
         lines += [f"{len(found.pairs) - PAIRS} more pairs are in the report."] if len(found.pairs) > PAIRS else []
     left = sum(map(len, found.unmatched))
@@ -90,25 +110,28 @@ def _comparison(found: Comparison) -> list[str]:
 
 def _pair(pair: Pair) -> list[str]:
     shown = f"{ratio(pair.ratio)} ({ratio_interval(pair.ratio)})"
-    return [pair.b.title, pair.verdict, shown, milliseconds(pair.a), milliseconds(pair.b)]
+    return [pair.b.title, pair.verdict, shown, milliseconds(pair.a), milliseconds(pair.b), quality(pair)]
 
 
 def _answers(found: Sequence[Answer], floor_db: float) -> list[str]:
     if not found:
         return []
     head = ("network", "size", f"fastest above {floor_db:g} dB", "median", "fps", "PSNR", "against torch")
-    lines = _table(head, (_answer(answer) for answer in found[:ANSWERS]))
+    varied = distinctions([answer.first for answer in found])
+    lines = _table(head, (_answer(answer, varied) for answer in found[:ANSWERS]))
     more = [f"{len(found) - ANSWERS} more pairs of network and size are in the report."] if len(found) > ANSWERS else []
     return [*lines, "", *more]
 
 
-def _answer(answer: Answer) -> list[str]:
+def _answer(answer: Answer, varied: Sequence[str]) -> list[str]:
     first, best = answer.first, answer.best
+    apart = distinction(first, varied)
+    name = f"{first.network}, {apart}" if apart else first.network
     if best is None:
-        return [first.network, first.resolution, "none", "–", "–", "–", "–"]
+        return [name, first.resolution, "none", "–", "–", "–", "–"]
     speed = f"{answer.speed_up:.2f}×" if answer.speed_up else "–"
-    how = best.how + (" (unstable)" if best.unstable else "")
-    return [best.network, best.resolution, how, milliseconds(best), figure(best, "throughput_fps"), psnr(best), speed]
+    how = best.how + (f" ({'; '.join(answer.cautions)})" if answer.cautions else "")
+    return [name, best.resolution, how, milliseconds(best), figure(best, "throughput_fps"), psnr(best), speed]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -119,10 +142,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def inert(text: str, most: int = LONGEST) -> str:
     """The text as Markdown shows it and does nothing else with it; at most `most` characters."""
     text = text if len(text) <= most else text[: most - 1] + "…"
-    text = re.sub(
-        r"(?i)\b(https?|ftp|www)(?=[:.])", lambda m: m[1][:-1] + f"&#{ord(m[1][-1])};", _SIGNS.sub(_reference, text)
-    )
-    return text if html.unescape(text) else "–"
+    text = _SIGNS.sub(_reference, _LINKS.sub(_NOTHING, text))
+    return re.sub(r"(?i)(https?|ftp|www)(?=\u200b)", _last_as_reference, text) or "–"
+
+
+def _last_as_reference(match: re.Match[str]) -> str:
+    return match[0][:-1] + f"&#{ord(match[0][-1])};"
 
 
 def _reference(match: re.Match[str]) -> str:

@@ -88,6 +88,7 @@ def _cell(run: Run, metric: Metric) -> str:
 
 def _sizes(case: dict[str, Any]) -> str:
     (_, _, h, w), (_, _, oh, ow) = case["input_shape"], case["output_shape"]
+    w, h = case.get("input_picture", (w, h))  # the tensor may be larger: enlarged first, or padded
     return f"{w}x{h}" if (h, w) == (oh, ow) else f"{w}x{h} → {ow}x{oh}"
 
 

@@ -12,7 +12,14 @@ from reports.comparison import Comparison, Pair
 from reports.doubts import by_reason
 from reports.figures import counted, memory, milliseconds, quality, ratio, ratio_interval, rows_of
 
-COLOURS = {"slower": "red", "faster": "green", "same": "default", "inconclusive": "yellow", "not judged": "yellow"}
+COLOURS = {
+    "failed": "red",
+    "slower": "red",
+    "faster": "green",
+    "same": "default",
+    "inconclusive": "yellow",
+    "not judged": "yellow",
+}
 UNMATCHED = 12
 
 
@@ -39,7 +46,7 @@ def _rule(margin: float) -> str:
     return (
         f"ratio: B over A, below 1 B is faster. same: its 95 % interval over processes lies within {margin:.0%}; "
         f"faster, slower: the ratio lies beyond {margin:.0%} and the interval excludes 1 (unstable rows: lies beyond "
-        "as a whole)."
+        "as a whole). failed: the newest run of the case in B has no result."
     )
 
 

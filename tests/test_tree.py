@@ -17,7 +17,18 @@ PACKAGES = ("reference_models", "export", "engines", "bench", "reports")
 """Imports point to the left of this list only."""
 COMMAND_LINE = ("bench/cli.py", "bench/commands/")
 """Files and folders that may import everything."""
-VENDORS = ("torch", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "onnx", "onnxscript", "cuda", "pycuda")
+VENDORS = (
+    "torch",
+    "openvino",
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx",
+    "onnx",
+    "onnxscript",
+    "cuda",
+    "pycuda",
+    "triton",
+)
 """Libraries that must not be needed to import a module."""
 TORCH_BY_NATURE = ("reference_models/networks/", "reference_models/training/")
 """Folders of files that define torch modules, and are imported by name only where one is built. What in them does not

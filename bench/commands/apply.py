@@ -12,6 +12,7 @@ from bench.exit_codes import COULD_NOT_MEASURE, OK
 from bench.preparing import exported, only_one, told
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
+from reference_models.own_factory import FAMILY
 
 if TYPE_CHECKING:
     from bench.case import Case
@@ -54,9 +55,11 @@ def _apply(arguments: argparse.Namespace) -> int:
     for source, reason in failed:
         print(f"bench: {source}: {reason}", file=sys.stderr)
     done = len(pairs) - len(failed)
-    weights = "" if cases[0].weights else " untrained"
-    print(f"{done} of {len(pairs)} pictures → {arguments.output} ({cases[0].title.replace(' 320p', weights)})")
-    if weights:
+    case = cases[0]
+    untrained = "" if case.weights or case.spec.family == FAMILY else "untrained"
+    words = [case.model, untrained, case.variant, case.precision, case.statistics or ""]
+    print(f"{done} of {len(pairs)} pictures → {arguments.output} ({' '.join(filter(None, words))})")
+    if untrained:
         print(f"bench: {cases[0].model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
     return COULD_NOT_MEASURE if failed else OK
 

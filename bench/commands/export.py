@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.arguments import add_model, add_network, option_words, split_words
+from bench.commands.models import ends_in_words
 from bench.exit_codes import OK
 from bench.preparing import exported, only_one
 from bench.terminal import console_for, progress_on
@@ -56,8 +57,7 @@ def _export(arguments: argparse.Namespace) -> int:
         network = Network.from_json(exported(cases[0], arguments.calibration, reporter))
     spec, weights = cases[0].spec, cases[0].weights_name
     model = onnx.load(network.main.onnx_path)
-    planes = f"{spec.input} → {spec.output}, output in {list(spec.output_range)}, not clipped"
-    facts = {"model": spec.title, "statistics": network.statistics or "none", "planes": planes}
+    facts = {"model": spec.title, "statistics": network.statistics or "none", **ends_in_words(spec)}
     facts |= {"weights": Path(weights).name, "source": spec.source}
     onnx.helper.set_model_props(model, facts)
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
@@ -70,8 +70,9 @@ def _export(arguments: argparse.Namespace) -> int:
     print(
         f"{target}: {spec.title}, weights {weights}, statistics {network.statistics or 'none'}, opset {network.opset}"
     )
-    sizes = "dynamic" if spec.size_multiple == 1 else f"dynamic, multiples of {spec.size_multiple}"
-    print(f"  input x (1, {spec.input_planes}, H, W) float32; output y; H and W {sizes}; planes {planes}")
+    print(f"  input x (1, {spec.input_planes}, H, W) float32; output y, not clipped")
+    for name, text in ends_in_words(spec).items():
+        print(f"  {name}: {text}")
     against = "the file that was given" if spec.onnx else "torch"
     print(f"  checked by onnx and against {against}; sha256 {file_sha256(target)}")
     return OK

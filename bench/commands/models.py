@@ -31,8 +31,9 @@ def add(commands: Any) -> None:
 
 def _models(arguments: argparse.Namespace) -> int:
     import reference_models
+    from bench.case import spec_from_word
 
-    specs = [reference_models.get(name) for name in arguments.names or reference_models.names()]
+    specs = [spec_from_word(name, {}) for name in arguments.names or reference_models.names()]
     console = console_for()
     if arguments.work:
         print("\n".join(work_table(specs)))
@@ -63,7 +64,7 @@ def work_table(specs: Sequence[ModelSpec]) -> list[str]:
     lines = ["| model | parameters | GMAC per megapixel out | the paper's own figures |", "| --- | --: | --: | --- |"]
     for spec in specs:
         size = count_size(spec, width, height)
-        figures = "; ".join(f"{f.what}: {f.value:g} {f.unit} ({f.where})" for f in spec.figures) or "none stated"
+        figures = "; ".join(f"{f.what}: {f.value:g} {f.unit} ({f.where})" for f in spec.figures) or "none recorded here"
         rate = size.macs / (width * height) / 1e3
         lines.append(f"| `{spec.name}` | {size.parameters:,} | {rate:.2f} | {figures} |")
     return lines
@@ -106,14 +107,7 @@ def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "licence", spec.licence
     for line in _options(spec):
         yield "option", line
-    enlarged = f", the picture enlarged ×{spec.pre_upscale} (bicubic) first" if spec.pre_upscale > 1 else ""
-    constant = f", {len(spec.constant_planes)} of them constant" if spec.constant_planes else ""
-    yield "input", f"{spec.input}: {spec.input_planes} planes{constant}{enlarged}"
-    low, high = spec.output_range
-    rounding = f"; {spec.rounding} to uint8"
-    yield "output", f"{spec.output}: {spec.output_planes} planes in [{low:g}, {high:g}], ×{spec.upscale}{rounding}"
-    smallest = f", at least {spec.min_size}" if spec.min_size > 1 else ""
-    yield "sizes", "any" if spec.size_multiple == 1 and not smallest else f"multiples of {spec.size_multiple}{smallest}"
+    yield from ends_in_words(spec).items()
     if spec.receptive_field_px is not None:
         yield "receptive field", f"{spec.receptive_field_px} px; halo {spec.halo_px} px of the input"
     yield "tiles", f"not exact: {spec.whole_picture}" if spec.whole_picture else _tiles(spec)
@@ -124,6 +118,24 @@ def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     for figure in spec.figures:
         yield "paper says", f"{figure.what}: {figure.value:g} {figure.unit} ({figure.where})"
     yield "weights", ", ".join(spec.weights) or "none ship: untrained, or --weights FILE"
+
+
+def ends_in_words(spec: ModelSpec) -> dict[str, str]:
+    """What the input tensor holds, what the output tensor, and the sizes it takes."""
+    enlarged = f", the picture enlarged ×{spec.pre_upscale} (bicubic) first" if spec.pre_upscale > 1 else ""
+    values = " ".join(f"{value:g}" for value in spec.constant_planes)
+    constant = f", the last {len(spec.constant_planes)} constant: {values}" if spec.constant_planes else ""
+    low, high = spec.output_range
+    scores = spec.output == "classes"
+    shown = "scores, the largest wins" if scores else f"in [{low:g}, {high:g}], {spec.rounding} to uint8"
+    fixed = [spec.options.get(side) for side in ("width", "height")] if spec.onnx and spec.options else None
+    smallest = f", at least {spec.min_size}" if spec.min_size > 1 else ""
+    sizes = "any" if spec.size_multiple == 1 and not smallest else f"multiples of {spec.size_multiple}{smallest}"
+    return {
+        "input": f"{spec.input}: {spec.input_planes} planes{constant}{enlarged}",
+        "output": f"{spec.output}: {spec.output_planes} planes, {shown}, ×{spec.upscale}",
+        "sizes": f"{fixed[0]}x{fixed[1]} only" if fixed else sizes,
+    }
 
 
 def _tiles(spec: ModelSpec) -> str:

@@ -28,13 +28,13 @@ def add(commands: Any) -> None:
 
 
 def _weights_import(arguments: argparse.Namespace) -> int:
-    import reference_models
+    from bench.case import spec_from_word
     from reference_models.choices import parse_options
     from reference_models.weights import import_weights
 
-    spec = reference_models.get(arguments.model, parse_options(option_words(arguments)))
+    spec = spec_from_word(arguments.model, parse_options(option_words(arguments)))
     found = import_weights(spec, Path(arguments.source), Path(arguments.output))
-    print(f"{arguments.output}: {found['tensors']} tensors, {found['parameters']} parameters of {spec.name}")
+    print(f"{arguments.output}: {found['tensors']} tensors, {found['parameters']} parameters of {spec.title}")
     print(f"  left out: {found['dropped']} tensors that only training uses; sha256 {found['sha256']}")
-    print(f"  next: bench apply --model {spec.name} --weights {arguments.output} --input PICTURE --output OUT.png")
+    print(f"  next: bench apply --model {spec.word} --weights {arguments.output} --input PICTURE --output OUT.png")
     return OK

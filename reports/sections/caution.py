@@ -14,7 +14,7 @@ MOST = 200
 
 
 def render(report: Report) -> str:
-    found = doubts(report.rows)
+    found = doubts(report.rows, report.floor_db)
     if not report.rows:
         return tag("p", "The files hold no runs.", class_="bad")
     if not found:

@@ -26,7 +26,8 @@ def _heading(found: Comparison) -> Html:
     rule = (
         f"Ratios are B over A: below 1, B is faster. Same: the 95 % interval lies within {found.margin:.0%}. Faster or "
         f"slower: the ratio lies beyond {found.margin:.0%} and the interval excludes 1; of unstable rows the whole "
-        "interval must lie beyond it. Everything else is inconclusive."
+        "interval must lie beyond it. Everything else is inconclusive. The newest run of a case counts; where it "
+        "failed in B, the case has failed, whatever an older run says."
     )
     names = tag("p", "A: ", tag("strong", found.names[0]), ", B: ", tag("strong", found.names[1]), ".", about)
     return joined((names, tag("p", tag("strong", counted(found.counts)), "."), tag("p", rule)))

@@ -7,8 +7,8 @@ from reports.report import Report
 TITLE = "Memory"
 ORDER = 40
 TEXT = (
-    "Peak of the whole worker process, and of the device where it has its own memory (paler). The line across is what "
-    "the machine or the device has."
+    "Peak of the whole worker process, and of the device where it has its own memory (the wide, pale line). The line "
+    "across is what the machine or the device has."
 )
 
 

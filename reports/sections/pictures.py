@@ -22,7 +22,11 @@ def render(report: Report) -> str:
 def _set(found: PictureSet) -> Html:
     row = found.row
     head = tag("h3", row.title)
-    said = tag("p", f"{row.network}, {row.size}, {milliseconds(row)}, {psnr(row)} against the reference. {found.note}")
+    several = (
+        f"The first of {row.picture_count} pictures; the dB are the worst of all." if row.picture_count > 1 else ""
+    )
+    figures = f"{row.network}, {row.size}, {milliseconds(row)}, {psnr(row)} against the reference."
+    said = tag("p", " ".join(text for text in (figures, several, found.note) if text))
     overview = [*found.overview, *(p for p in (found.difference, found.ssim_map) if p)]
     parts = [head, said, tag("div", *(_picture(p, row.title) for p in overview), class_="pictures")]
     if found.difference is not None:

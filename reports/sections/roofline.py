@@ -7,8 +7,10 @@ from reports.report import Report
 TITLE = "Roofline"
 ORDER = 70
 TEXT = (
-    "The lines are rates measured in the same command: a large matrix product per precision and a large copy. A case "
-    "cannot be above them; the distance is what is left. Bytes are the least that input, output and weights need."
+    "The lines are rates that a large matrix product per precision and a large copy reached on the machine; where runs "
+    "brought several sets of them, the lowest and the highest are drawn. A case may lie above them: a copy within the "
+    "caches is faster, and so is a method that needs fewer multiplications. Bytes are the least that input, output and "
+    "weights need. The filling of a mark is its precision."
 )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bench.metrics import METRICS, Metric, text
-from reports.figures import half_width
+from reports.figures import figure, half_width
 from reports.markup import Html, facts, region, tag
 from reports.report import Report
 from reports.row import Row
@@ -38,7 +38,7 @@ def _figure_heads(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
 
 
 def _head(name: str, kind: str) -> Html:
-    return tag("th", tag("button", name, type="button"), scope="col", data_kind=kind, aria_sort="none")
+    return tag("th", tag("button", name, type="button"), scope="col", data_kind=kind, data_name=name, aria_sort="none")
 
 
 def _controls(count: int) -> Html:
@@ -70,13 +70,11 @@ def _row(row: Row, metrics: Sequence[Metric], files: bool) -> Html:
 
 
 def _figure(row: Row, metric: Metric) -> Html:
-    shown = text(row.run, metric) if row.ok else ""
+    shown = figure(row, metric.key)
     number = row.number(metric.key) if row.ok else None
     if shown == "∞":
         number = 1e300
-    return tag(
-        "td", shown or "–", class_="n bad" if shown == "NaN" else "n", data_v=None if number is None else repr(number)
-    )
+    return tag("td", shown, class_="n bad" if shown == "NaN" else "n", data_v=None if number is None else repr(number))
 
 
 def _half(row: Row) -> str | None:
@@ -94,6 +92,8 @@ def _contract(row: Row) -> Html:
         pairs.append(("unstable", "; ".join(row.unstable)))
     pairs += [(name.replace("_", " "), given) for name, given in row.contract.items()]
     counts = f"{len(row.medians_ms)} processes" if row.medians_ms else ""
+    if row.one_process:
+        counts = "1 process; the interval lies within it and says nothing of the next process"
     pairs += [("samples", counts)] if counts else []
     pairs += [("weights", f"{row.weights} {row.weights_sha256[:12]}".strip()), ("measured", row.time)]
     pairs += [("commit", row.commit[:12])] if row.commit else []

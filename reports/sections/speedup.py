@@ -7,8 +7,8 @@ from reports.report import Report
 TITLE = "Speed-up"
 ORDER = 60
 TEXT = (
-    "Above 1 is faster (blue), below 1 slower (red). The yardstick is eager torch in fp32 where it was measured, "
-    "otherwise the slowest row; it stands in bold."
+    "Above 1 is faster (blue), below 1 slower (red). The yardstick is eager torch in fp32 on the same device where it "
+    "was measured, otherwise the slowest row there; it stands in bold."
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reports.answer import Answer, answers
+from collections.abc import Sequence
+
+from reports.answer import Answer, answers, distinction, distinctions
 from reports.figures import figure, half_width, milliseconds, psnr
 from reports.markup import Html, simple_table, tag
 from reports.report import Report
@@ -12,9 +14,9 @@ TITLE = "The answer"
 ORDER = 10
 HEAD = (
     "network",
+    "median",
     "size",
     "fastest that keeps it",
-    "median",
     "95 %",
     "fps",
     "MiB",
@@ -31,17 +33,22 @@ def render(report: Report) -> str:
     machines = len({answer.first.machine_key for answer in found}) > 1
     text = (
         f"Per network and size the fastest row that keeps {report.floor_db:g} dB PSNR against the FP32 reference "
-        "with the same weights. Rows whose intervals overlap its own are named: these runs do not tell them apart."
+        "with the same weights. Rows that the comparison's rule does not call slower are named: these runs do not tell "
+        "them apart. Torch is eager torch in fp32 on the same device."
     )
     head = (*HEAD, "machine") if machines else HEAD
-    table = simple_table(head, (_line(answer, report.floor_db, machines) for answer in found), "The answers")
+    varied = distinctions([answer.first for answer in found])
+    table = simple_table(head, (_line(answer, report.floor_db, machines, varied) for answer in found), "The answers")
     return tag("p", text) + table
 
 
-def _line(answer: Answer, floor_db: float, machines: bool) -> list[object]:
+def _line(answer: Answer, floor_db: float, machines: bool, varied: Sequence[str]) -> list[object]:
     first = answer.first
     size = first.size if first.resolution == first.size else f"{first.resolution} ({first.size})"
-    cells = [network(first), tag("span", size), *_figures(answer, floor_db)]
+    apart = distinction(first, varied)
+    median, *rest = _figures(answer, floor_db)
+    name = Html(network(first) + tag("div", apart, class_="size")) if apart else network(first)
+    cells = [name, median, tag("span", size), *rest]
     return [*cells, first.machine_name] if machines else cells
 
 
@@ -52,14 +59,14 @@ def _figures(answer: Answer, floor_db: float) -> list[object]:
         said = f"none keeps {floor_db:g} dB" + (
             f"; the best is {near.how} with {psnr(near)}" if near else "; none was judged"
         )
-        return [tag("span", said, class_="bad"), *["–"] * 7]
+        return ["–", tag("span", said, class_="bad"), *["–"] * 6]
     speed = f"{answer.speed_up:.2f}×" if answer.speed_up and best is not answer.yardstick else "–"
-    name = Html(tag("strong", best.how) + (" " + mark("unstable") if best.unstable else ""))
+    name = Html(tag("strong", best.how) + "".join(" " + mark(word) for word in answer.cautions))
     close = ", ".join(row.how for row in answer.close[:4]) + (" …" if len(answer.close) > 4 else "")
     mib = figure(best, "memory.host_peak_mib")
     return [
-        name,
         milliseconds(best),
+        name,
         half_width(best),
         figure(best, "throughput_fps"),
         mib,
@@ -74,4 +81,4 @@ def network(row: Row) -> Html:
 
 
 def mark(word: str) -> Html:
-    return tag("span", word, class_=f"mark {word}")
+    return tag("span", word, class_=f"mark {'failed' if 'failed' in word else word.replace(' ', '-')}")

@@ -217,7 +217,7 @@ def test_statistics_are_as_published_unless_asked_otherwise() -> None:
 
 def test_a_network_without_statistics_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     give_model(monkeypatch, name="plain", statistics=())
-    found = only(ask(models=["plain"], statistics=["image", "frozen"]))
+    found = only(ask(models=["plain"]))
     assert found.statistics is None
     assert found.title == "plain 64x48 null fp32"
 
@@ -491,3 +491,25 @@ def test_statistics_that_a_network_does_not_offer_are_left_out_with_the_reason()
     assert [(case.spec.name, reason) for case, reason in left_out] == [
         ("pixel_dcn", "model `pixel_dcn`: no thumbnail statistics, only image, frozen")
     ]
+
+
+def test_two_files_of_one_name_are_refused_and_not_taken_for_each_other(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    files = []
+    for folder, kind in (("a", "Relu"), ("b", "Sigmoid")):
+        values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 3, "h", "w"]) for n in ("i", "o")]
+        graph = helper.make_graph([helper.make_node(kind, ["i"], ["o"])], "net", values[:1], values[1:])
+        (tmp_path / folder).mkdir()
+        files.append(str(tmp_path / folder / "net.onnx"))
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), files[-1])
+    with pytest.raises(UserError, match=r"are both called net\.onnx"):
+        expand(Request(files, ["64x48"], ["null"], device="cpu"))
+    assert len(expand(Request([files[0], files[0]], ["64x48"], ["null"], device="cpu"))[0]) == 1
+
+
+def test_statistics_asked_of_networks_without_any_are_refused() -> None:
+    with pytest.raises(UserError, match="espcn_x2, vdsr has no normalisation statistics"):
+        expand(Request(["espcn_x2", "vdsr"], ["64x48"], ["null"], statistics=["frozen"], device="cpu"))
+    cases, _ = expand(Request(["can24", "vdsr"], ["64x48"], ["null"], statistics=["frozen"], device="cpu"))
+    assert [case.statistics for case in cases] == ["frozen", None]

@@ -63,7 +63,7 @@ WORDS: list[tuple[list[str], list[str]]] = [
     ([], ["COMMAND"]),
     (["rnu"], ["rnu", "Did you mean run?"]),
     (["model"], ["model", "Did you mean models?"]),
-    (["zzzzz"], ["zzzzz", "apply, export, weights", "bench --help"]),
+    (["zzzzz"], ["zzzzz", "apply, ", "export, ", "weights, ", "bench --help"]),
 ]
 
 

@@ -13,6 +13,7 @@ import pytest
 from bench import record
 from bench.case import Case
 from reference_models import get
+from reference_models.own_factory import Geometry, own_spec
 
 PEAKS = {
     "fp32_gflop_s": 100.0,
@@ -126,6 +127,35 @@ def test_a_run_tells_the_network_from_what_was_chosen_of_it() -> None:
     assert (run["case"]["model"], run["case"]["options"]) == ("can", {"depth": 5, "width": 8})
     assert record.new_run(dataclasses.replace(case, spec=get("can")), {})["case"]["options"] == {}
     assert json.loads(json.dumps(run)) == run
+
+
+def own_case(onnx: str | None = None, weights: str | None = None) -> Case:
+    spec = dataclasses.replace(own_spec("net", "here", "mine", Geometry(3, 3, 1)), onnx=onnx)
+    return Case(spec, "64x48", 64, 48, "null", "cpu", "fp32", None, weights or onnx, "w.pt" if weights else "x", 1)
+
+
+def test_weights_of_a_network_of_one_s_own_are_not_ours_to_judge(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"weights")
+
+    def told(case: Case) -> tuple[object, ...]:
+        found = record.new_run(case, {})["case"]
+        return found["weights"], found["trained"], found["weights_known"]
+
+    assert told(own_case()) == ("its own", True, False)
+    assert told(own_case(onnx=str(path))) == ("its own", True, False)
+    assert told(own_case(weights=str(path))) == ("w.pt", True, True)
+    ours = Case(get("can24"), "64x48", 64, 48, "null", "cpu", "fp32", "image", None, "untrained", 1)
+    assert told(ours) == ("untrained", False, True)
+
+
+def test_a_run_names_its_network_by_content_wherever_its_file_lies(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"graph")
+    first, second = (record.new_run(own_case(onnx=str(tmp_path / name)), {})["case"] for name in ("a", "b"))
+    assert first == second
+    assert first["network_sha256"] != record.new_run(own_case(), {})["case"]["network_sha256"]
+    assert len(first["network_sha256"]) == 64
 
 
 def test_shapes_of_a_run_are_those_of_the_tensors_and_of_what_is_kept() -> None:

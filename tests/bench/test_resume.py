@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from bench import record
 from bench.case import Request, expand
 from bench.resume import Shard, parse_shard, still_to_measure
 from reference_models.errors import UserError
+from reference_models.own_factory import Geometry, own_spec
 
 SHARED = record.facts(["sweep"], [("a.png", "aa"), ("b.png", "bb")])
 
@@ -54,12 +57,38 @@ def test_a_run_under_other_conditions_does_not_answer(key: str, value: Any) -> N
     assert still_to_measure([case], SHARED, [stored(case, **{key: value})]) == ([case], [])
 
 
-@pytest.mark.parametrize("key", ["weights_sha256", "engine_version", "settings", "options", "threads"])
+@pytest.mark.parametrize(
+    "key", ["weights_sha256", "network_sha256", "engine_version", "settings", "options", "threads"]
+)
 def test_a_run_of_another_case_does_not_answer(key: str) -> None:
     (case,) = cases_of("64x48")
     run = copy.deepcopy(stored(case))
     run["case"][key] = "another"
     assert still_to_measure([case], SHARED, [run]) == ([case], [])
+
+
+def test_a_changed_network_of_one_s_own_is_measured_again() -> None:
+    (case,) = cases_of("64x48")
+    own = own_spec("net", "net, SHA-256 aa", "mine", Geometry(3, 3, 1))
+    before, after = (
+        dataclasses.replace(case, spec=dataclasses.replace(own, source=source), statistics=None)
+        for source in ("net, SHA-256 aa", "net, SHA-256 bb")
+    )
+    assert still_to_measure([before, after], SHARED, [stored(before)])[0] == [after]
+
+
+def test_a_changed_definition_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = cases_of("64x48")
+    run = stored(case)
+    assert still_to_measure([case], SHARED, [run])[0] == []
+    monkeypatch.setattr(record, "code_sha256", lambda: "another")
+    assert still_to_measure([case], SHARED, [run])[0] == [case]
+
+
+def test_a_held_run_is_found_again_in_the_words_of_its_file() -> None:
+    (case,) = cases_of("64x48")
+    run = json.loads(json.dumps(stored(case)))
+    assert still_to_measure([case], SHARED, [run]) == ([], [run])
 
 
 def test_names_of_pictures_and_the_time_do_not_matter() -> None:

@@ -134,6 +134,8 @@ def check_measured(run: dict[str, Any]) -> None:
     for key in ("build_s", "load_s", "first_ms"):
         assert isinstance(run["cold_start"][key], NUMBER)
     assert isinstance(run["memory"]["host_peak_mib"], NUMBER)
+    assert max(run["memory"]["host_peak_mib_all"]) == run["memory"]["host_peak_mib"]
+    assert len(run["memory"]["host_peak_mib_all"]) == len(latency["samples"])
     for words in ("transfers", "pre_post_processing", "graph_capture", "synchronisation", "streams", "l2_state"):
         assert words in run["contract"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from engines.engine import Options
 from engines.thumbnail import load_network
 from engines.torch_eager import ENGINE, module_from_graph
 from export.to_onnx import ExportRequest, export_network
+from reference_models import get, model_from_spec
 from reference_models.errors import UserError
 from reference_models.networks.can import Can, FoldedCan
 from reference_models.networks.statistics import ThumbnailAffines
@@ -53,6 +56,34 @@ def test_a_styled_graph_is_the_module_without_its_global_branch(own_network, cal
     means = (calibration[0].astype(np.float64) / 255).mean((0, 1))[None, :, None, None]
     with load(network.main) as session:
         assert np.abs(session.run({"x": x})["y"] - (3 * 0.25 + means)).max() < 1e-5
+
+
+def test_state_outside_the_parameters_of_a_network_of_one_s_own_is_what_was_exported(tmp_path, monkeypatch):
+    text = """
+import torch
+
+class Noisy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 1)
+        self.register_buffer("noise", torch.rand(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x):
+        return self.conv(x) + self.noise
+"""
+    (tmp_path / "noisy_net.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        spec = get("noisy_net:Noisy")
+        graph = export_network(ExportRequest(spec, None, None), tmp_path / "cache").main
+        torch.manual_seed(77)
+        first = module_from_graph(graph)
+        torch.rand(9)
+        assert torch.equal(module_from_graph(graph).noise, first.noise)
+        assert torch.equal(first.noise, model_from_spec(spec).noise)
+    finally:
+        sys.modules.pop("noisy_net", None)
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from export import cache as module
 from export.cache import cache_folder, code_sha256, content_key, forget_leftovers
@@ -79,6 +81,23 @@ def test_weights_count_by_content_and_not_by_name(request_, tmp_path):
     assert content_key(dataclasses.replace(request_, weights=str(copied))) == before
     Path(request_.weights).write_bytes(b"Weights")
     assert content_key(request_) != before
+
+
+def test_what_a_factory_of_one_s_own_loads_changes_the_key(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    text = (
+        "import torch\ndef make():\n    net = torch.nn.Conv2d(3, 3, 1)\n    net.load_state_dict(torch.load('w.pt'))\n"
+    )
+    (tmp_path / "loads_its_own.py").write_text(text + "    return net\n")
+    keys = []
+    try:
+        for value in (1.0, 1.0, 2.0):
+            torch.save({"weight": torch.full((3, 3, 1, 1), value), "bias": torch.zeros(3)}, tmp_path / "w.pt")
+            keys.append(content_key(ExportRequest(get("loads_its_own:make"), None, None)))
+    finally:
+        sys.modules.pop("loads_its_own", None)
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_changed_code_changes_the_key(request_, monkeypatch):

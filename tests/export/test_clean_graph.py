@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.clean_graph import clean_graph, set_sides, state_shapes
+from export.clean_graph import clean_graph, set_sides, size_bound, state_shapes
 from export.own_onnx import spec_from_onnx
 from reference_models.errors import UserError
 
@@ -197,3 +197,91 @@ def test_ends_that_are_no_pictures(options, words):
 
 def test_a_narrow_picture_is_not_taken_for_colours_last():
     assert clean_graph(model(shape=(1, 3, 8, 3)), PATH).own_size == (8, 3)
+
+
+# Whether constants may hold the size
+
+
+def bound(nodes, tensors=(), size=(64, 96)):
+    """What size_bound names of these nodes, between `in` and `out`, fixed to 64x96 as given."""
+    x = helper.make_tensor_value_info("in", TensorProto.FLOAT, [1, 3, *size])
+    y = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, None, None, None])
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in dict(tensors).items()]
+    graph = helper.make_graph([helper.make_node(*n, **a) for n, a in nodes], "g", [x], [y], stored)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(made)
+    return size_bound(clean_graph(made, PATH))
+
+
+def one(operator, *more, **attributes):
+    return [((operator, ["in", *more], ["out"]), attributes)]
+
+
+F = np.float32
+KERNEL = np.ones((3, 3, 3, 3), F)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tensors"),
+    [
+        (one("Conv", "w", pads=[1] * 4), {"w": KERNEL}),
+        (one("Conv", "w", pads=[0, 0, 1, 1]), {"w": KERNEL}),
+        (one("Conv", "w", pads=[1] * 4, strides=[2, 2]), {"w": KERNEL}),
+        (one("ConvTranspose", "w", strides=[2, 2]), {"w": KERNEL}),
+        (one("Relu"), {}),
+        (one("PRelu", "w"), {"w": np.ones((3, 1, 1), F)}),
+        (one("Clip", "a", "b"), {"a": F(0), "b": F(1)}),
+        (one("Mul", "w"), {"w": np.ones((1, 3, 1, 1), F)}),
+        (one("Div", "w"), {"w": F(255)}),
+        (one("Concat", "in", axis=1), {}),
+        (one("MaxPool", kernel_shape=[2, 2], strides=[2, 2]), {}),
+        (one("AveragePool", kernel_shape=[3, 3], pads=[1] * 4), {}),
+        (one("DepthToSpace", blocksize=1), {}),
+        (one("Pad", "p"), {"p": [0, 0, 1, 1, 0, 0, 1, 1]}),
+        (one("Resize", "", "s", mode="linear"), {"s": np.array([1, 1, 2, 2], F)}),
+        (one("Resize", "", "s"), {"s": np.array([1, 1, 1 / 3, 0.5], F)}),
+    ],
+)
+def test_local_operators_hold_no_size(nodes, tensors):
+    assert bound(nodes, tensors) == ""
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tensors", "name"),
+    [
+        (one("GlobalAveragePool"), {}, "GlobalAveragePool"),
+        (one("ReduceMean"), {}, "ReduceMean"),
+        (one("InstanceNormalization", "a", "a"), {"a": np.ones(3, F)}, "InstanceNormalization"),
+        (one("MatMul", "w"), {"w": np.ones((96, 96), F)}, "MatMul"),
+        (one("Reshape", "s"), {"s": [1, 3, 96, 64]}, "Reshape"),
+        (one("Add", "w"), {"w": np.ones((1, 1, 64, 96), F)}, "Add"),
+        (one("Add", "w"), {"w": np.ones((1, 3, 64, 1), F)}, "Add"),
+        (one("Add", "w"), {"w": np.ones(96, F)}, "Add"),
+        (one("Mul", "w"), {"w": F(1 / 96)}, "Mul"),
+        (one("Div", "w"), {"w": np.full((1,), 64 * 96, F)}, "Div"),
+        (one("Concat", "w", axis=1), {"w": np.ones((1, 1, 64, 96), F)}, "Concat"),
+        (one("Concat", "in", axis=2), {}, "Concat"),
+        (one("AveragePool", kernel_shape=[64, 96]), {}, "AveragePool"),
+        (one("AveragePool", kernel_shape=[32, 48], strides=[32, 48]), {}, "AveragePool"),
+        (one("MaxPool", kernel_shape=[64, 96]), {}, "MaxPool"),
+        (one("Pad", "p"), {"p": [0, 0, 0, 0, 0, 0, 0, 32]}, "Pad"),
+        (one("Resize", "", "", "s"), {"s": [1, 3, 128, 192]}, "Resize"),
+        (one("Resize", "", "s"), {"s": np.array([1, 1, 27 / 13, 2], F)}, "Resize"),
+        (one("Conv", "w", pads=[0, 0, 1, 1], strides=[2, 2]), {"w": KERNEL}, "Conv"),
+        (one("ConvTranspose", "w", output_shape=[66, 98]), {"w": KERNEL}, "ConvTranspose"),
+        (one("Softmax", axis=3), {}, "Softmax"),
+    ],
+)
+def test_whatever_may_hold_a_size_is_named(nodes, tensors, name):
+    assert bound(nodes, tensors) == name
+
+
+def test_a_size_that_is_computed_of_constants_is_found():
+    """1 / 96, worked out in the graph."""
+    nodes = [(("Div", ["a", "b"], ["share"]), {}), (("Add", ["in", "share"], ["out"]), {})]
+    assert bound(nodes, {"a": F(1), "b": F(96)}) == "Add"
+
+
+def test_a_small_pool_of_few_windows_may_be_a_share_of_the_picture():
+    assert bound(one("AveragePool", kernel_shape=[3, 3], strides=[3, 3]), size=(18, 96)) == "AveragePool"
+    assert bound(one("AveragePool", kernel_shape=[3, 3], strides=[3, 3]), size=(21, 96)) == ""

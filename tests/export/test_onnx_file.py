@@ -9,7 +9,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_file import all_nodes, default_opset, fixed_shape, one_line, onnxruntime_session, read_onnx, runnable
+from export import onnx_file
+from export.onnx_file import (
+    all_nodes,
+    all_tensors,
+    default_opset,
+    fixed_shape,
+    one_line,
+    onnxruntime_session,
+    read_onnx,
+    runnable,
+)
 from reference_models.errors import UserError
 
 WEIGHT = np.random.default_rng(0).standard_normal((3, 3, 3, 3)).astype(np.float32)
@@ -166,6 +176,58 @@ def test_all_nodes_sees_into_bodies():
     body = helper.make_graph([helper.make_node("Relu", ["in"], ["e"])], "b", [], [])
     made = model([helper.make_node("If", ["c"], ["out"], then_branch=body, else_branch=body)])
     assert [node.op_type for node in all_nodes(made.graph)] == ["If", "Relu", "Relu"]
+
+
+@pytest.mark.parametrize("operator", ["Loop", "Scan"])
+def test_loops_are_refused_wherever_they_stand(tmp_path, operator):
+    empty = helper.make_graph([], "b", [], [])
+    loop = helper.make_node(
+        operator, ["trips", "", "in"], ["e"], body=empty, **({"num_scan_inputs": 1} if operator == "Scan" else {})
+    )
+    inside = helper.make_graph([loop], "b", [], [])
+    nodes = [helper.make_node("If", ["c"], ["out"], then_branch=inside, else_branch=inside)]
+    for made in (model([loop]), model(nodes)):
+        words = refusal(saved(made, tmp_path / "m.onnx"))
+        assert f"image-to-image networks with loops are not supported: {operator}. Expected" in words
+
+
+def test_a_branch_is_no_loop(tmp_path):
+    def branch(operator):
+        end = helper.make_tensor_value_info("e", TensorProto.FLOAT, None)
+        return helper.make_graph([helper.make_node(operator, ["in"], ["e"])], operator, [], [end])
+
+    always = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.asarray(True)))
+    both = helper.make_node("If", ["c"], ["out"], then_branch=branch("Relu"), else_branch=branch("Tanh"))
+    assert len(read_onnx(saved(model([always, both]), tmp_path / "m.onnx")).graph.node) == 2
+
+
+def external(name, location, **entries):
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[8], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def nested():
+    """Stored tensors in the graph, in an attribute, in a branch, and in an attribute there."""
+    there = helper.make_node("Constant", [], ["c"], value=external("there", "b"))
+    body = helper.make_graph([there], "b", [], [], [external("inside", "a", offset=8)])
+    made = model([helper.make_node("If", ["c"], ["out"], then_branch=body, else_branch=body)])
+    made.graph.initializer.append(external("stated", "a", offset=4, length=32))
+    return made
+
+
+def test_all_tensors_sees_into_bodies_and_attributes():
+    inside = ["inside", "there"]
+    assert [t.name for t in all_tensors(nested().graph)] == ["w", "stated", *inside, *inside]
+
+
+def test_what_external_data_will_take_is_counted_before_it_is_loaded(tmp_path, monkeypatch):
+    for name, size in (("a", 40), ("b", 3 << 20)):
+        (tmp_path / name).write_bytes(bytes(size))
+    assert onnx_file._external_bytes(nested(), tmp_path) == 32 + 2 * (40 - 8) + 2 * (3 << 20)
+    monkeypatch.setattr(onnx_file, "MAX_MIB", 6)
+    assert "6 MiB. Expected less than 6 MiB, data files included" in refusal(saved(nested(), tmp_path / "m.onnx"))
 
 
 def test_one_line_leaves_what_a_user_can_use():

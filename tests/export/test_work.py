@@ -104,6 +104,86 @@ def test_gemm_whichever_way_its_left_side_lies(save, transposed, shape):
     assert count_work(path, shape).macs == 4 * 3 * 7
 
 
+def quantised(tmp_path, node, shape, weight, *, dynamic=False):
+    """Path of a graph of one quantised product: uint8 in, int8 weights."""
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.INT32 if dynamic else TensorProto.UINT8, None)
+    stored = {"w": np.zeros(weight, np.int8), "s": np.float32(1), "z": np.uint8(0), "i": np.int8(0)}
+    graph = helper.make_graph(
+        [node], "g", [x], [y], [numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items()]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "q")
+    return str(tmp_path / "q")
+
+
+SCALES = 4 + 1 + 1  # bytes of s, z and i
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_quantised_convolution(tmp_path, dynamic):
+    names = ["x", "w"] if dynamic else ["x", "s", "z", "w", "s", "i", "s", "z"]
+    node = helper.make_node("ConvInteger" if dynamic else "QLinearConv", names, ["y"], pads=[1] * 4)
+    work = count_work(quantised(tmp_path, node, [1, 4, "h", "w"], (6, 4, 3, 3), dynamic=dynamic), (1, 4, 8, 10))
+    assert work.macs == 80 * 6 * 4 * 9
+    assert work.min_bytes == 4 * 80 + 6 * 4 * 9 + SCALES + 6 * 80 * (4 if dynamic else 1)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_quantised_product(tmp_path, dynamic):
+    names = ["x", "w"] if dynamic else ["x", "s", "z", "w", "s", "i", "s", "z"]
+    node = helper.make_node("MatMulInteger" if dynamic else "QLinearMatMul", names, ["y"])
+    assert (
+        count_work(quantised(tmp_path, node, [2, 5, 4, 7], (7, 3), dynamic=dynamic), (2, 5, 4, 7)).macs
+        == 10 * 4 * 3 * 7
+    )
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape", "weight", "macs"),
+    [
+        ("nchw,cd->ndhw", (2, 3, 4, 5), (3, 7), 2 * 3 * 4 * 5 * 7),
+        ("...w, w d -> ...d", (2, 3, 4, 5), (5, 7), 2 * 3 * 4 * 5 * 7),
+        ("bhij,bhjk", (2, 3, 4, 5), (2, 3, 5, 6), 2 * 3 * 4 * 5 * 6),
+        ("...ij,...jk->...ik", (2, 3, 4, 5), (1, 3, 5, 6), 2 * 3 * 4 * 5 * 6),
+    ],
+)
+def test_einsum(save, equation, shape, weight, macs):
+    path = save([(("Einsum", ["x", "w"], ["y"]), {"equation": equation})], {"x": shape}, {"w": weight})
+    assert count_work(path, shape).macs == macs
+
+
+def test_einsum_of_one_operand_only_sums(save):
+    path = save([(("Einsum", ["x"], ["y"]), {"equation": "nchw->nhwc"})], {"x": (1, 3, 4, 5)})
+    assert count_work(path, (1, 3, 4, 5)).macs == 0
+
+
+def test_of_two_branches_the_one_with_more_work_counts(save):
+    def branch(weight):
+        end = helper.make_tensor_value_info("e", TensorProto.FLOAT, None)
+        nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("MatMul", ["r", weight], ["e"])]
+        return helper.make_graph(nodes, weight, [], [end])
+
+    # The condition is a sum over the picture, so that nobody folds it.
+    nodes = [
+        (("ReduceSum", ["x"], ["sum"]), {"keepdims": 0}),
+        (("Cast", ["sum"], ["c"]), {"to": TensorProto.BOOL}),
+        (("If", ["c"], ["y"]), {"then_branch": branch("narrow"), "else_branch": branch("wide")}),
+    ]
+    path = save(nodes, {"x": [1, 3, 4, 7]}, {"narrow": (7, 3), "wide": (7, 5)})
+    assert count_work(path, (1, 3, 4, 7)).macs == 3 * 4 * 7 * 5
+
+
+def test_halves_are_two_bytes_and_quarters_half_of_one(tmp_path):
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT16, [1, 3, "h", "w"]) for n in "xy")
+    stored = [
+        numpy_helper.from_array(np.zeros((3, 3, 1, 1), np.float16), "w"),
+        helper.make_tensor("q", TensorProto.INT4, [5], [0] * 5),
+    ]
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "g", [x], [y], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), tmp_path / "h")
+    assert count_work(str(tmp_path / "h"), (1, 3, 5, 7)).min_bytes == 2 * (3 * 35 + 9 + 3 * 35) + 3
+
+
 def test_other_operators_are_no_work(save):
     path = save([(("Relu", ["x"], ["y"]), {})], {"x": [1, 3, "h", "w"]})
     assert count_work(path, (1, 3, 5, 5)) == Work(0, 4 * 150)

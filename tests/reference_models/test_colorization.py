@@ -28,7 +28,7 @@ def test_lightness_goes_in_and_ab_comes_out():
     assert spec.whole_picture
 
 
-@pytest.mark.parametrize(("space", "output"), [("lab", "ab"), ("rgb", "rgb"), ("yuv", "yuv")])
+@pytest.mark.parametrize(("space", "output"), [("lab", "ab"), ("rgb", "recoloured"), ("yuv", "yuv")])
 def test_spaces(space, output):
     spec = get("colorization", {"space": space})
     assert spec.output == output

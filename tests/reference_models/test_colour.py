@@ -364,3 +364,25 @@ def test_no_wide_temporaries() -> None:
         tracemalloc.stop()
     assert to_tensor < 13 * mib
     assert to_picture < 8 * mib
+
+
+def test_recoloured_planes_keep_the_lightness_of_the_input() -> None:
+    """Constant colours for a picture full of edges: what comes out has its edges."""
+    from reference_models import get
+    from reference_models.lightness import lightness_from_picture
+
+    source = RNG.integers(0, 256, (16, 24, 1), np.uint8).repeat(3, 2)
+    planes = np.full((1, 3, 16, 24), 0.5, np.float32)
+    planes[:, 0] = 0.6
+    made = picture_from_tensor(planes, get("colorization", {"space": "rgb"}), source)
+    assert np.corrcoef(lightness_from_picture(made).ravel(), lightness_from_picture(source).ravel())[0, 1] > 0.99
+
+
+def test_the_largest_score_wins_and_the_first_of_equal_ones() -> None:
+    from reference_models import get
+
+    spec = get("pixel_dcn")
+    scores = RNG.normal(size=(1, spec.output_planes, 16, 16)).astype(np.float32)
+    scores[0, 3, 0, 0] = scores[0, 7, 0, 0] = 99
+    made = picture_from_tensor(scores, spec, np.zeros((16, 16, 3), np.uint8))
+    np.testing.assert_array_equal(made, class_colours(spec.output_planes)[scores[0].argmax(0)])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from reference_models.errors import UserError
 from reference_models.own_factory import (
     Geometry,
     RefusedError,
+    _read,
     find_geometry,
     model_from_factory,
     own_spec,
@@ -22,6 +25,7 @@ from reference_models.own_factory import (
     sizes_in_words,
     source_sha256,
     spec_from_factory,
+    state_sha256,
 )
 from reference_models.spec import ModelSpec
 
@@ -97,6 +101,39 @@ class Broken(nn.Module):
     def forward(self, x):
         raise KeyError("my own mistake")
 
+class Kernel(nn.Module):
+    def __init__(self, size=(3, 3), bias=True):
+        super().__init__()
+        assert type(size) is tuple and (bias is None or type(bias) is bool)
+        self.conv = nn.Conv2d(3, 3, size, padding=(size[0] // 2, size[1] // 2), bias=bool(bias))
+
+    def forward(self, x):
+        return self.conv(x)
+
+class Loaded(nn.Module):
+    """Three ways to hold what a file says."""
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        held = torch.load("w.pt")
+        self.load_state_dict({k: v for k, v in held.items() if k.startswith("conv")})
+        self.register_buffer("scale", held["scale"], persistent=False)
+        self.plain = held["plain"]
+
+    def forward(self, x):
+        return self.conv(x) * self.scale + self.plain
+
+class Drawn(nn.Module):
+    """Draws with every generator there is."""
+    def __init__(self):
+        super().__init__()
+        import random
+        import numpy
+        self.scale = torch.tensor(random.random() + numpy.random.rand())
+
+    def forward(self, x):
+        return x * self.scale.float()
+
 def make(width="8"):
     return SuperResolution(int(width))
 
@@ -163,6 +200,22 @@ def test_options_reach_the_factory_as_python_reads_them(nets):
     assert model_from_factory(spec.factory, spec.options).a.weight.shape == (4, 1, 3, 3)
 
 
+def test_words_become_what_python_would_read(nets):
+    spec = spec_from_factory(nets("Kernel"), {"size": "(1, 5)", "bias": "None"})
+    assert spec.options == {"size": [1, 5], "bias": None}
+    assert spec.chosen == {"size": "(1,5)", "bias": "None"}
+    again = ModelSpec.from_json(spec.to_json())
+    assert again == spec
+    made = model_from_factory(again.factory, again.options)
+    assert (made.conv.kernel_size, made.conv.bias) == ((1, 5), None)
+    assert spec_from_factory(nets("Kernel"), {"bias": "True"}).options == {"bias": True}
+
+
+@pytest.mark.parametrize("word", ["{1, 2}", "b'x'", "1j", "relu", "(1, {2})", "((((", "{[]: 1}"])
+def test_what_is_no_plain_value_stays_a_word(word):
+    assert _read(word) == word
+
+
 def test_the_network_is_in_eval_mode_and_the_same_each_time_and_torch_s_generator_is_left_alone(nets):
     state = torch.get_rng_state()
     first, second = (model_from_factory(nets("SuperResolution"), {}) for _ in range(2))
@@ -221,6 +274,40 @@ def test_the_digest_follows_the_sources_that_are_loaded(nets, tmp_path):
 def test_the_digest_of_an_installed_package_is_of_that_package_alone():
     model_from_factory("torch.nn:Identity", {})
     assert source_sha256("torch.nn:Identity") == source_sha256("torch.nn:Sequential")
+
+
+@pytest.mark.parametrize("changed", ["conv.weight", "conv.bias", "scale", "plain"])
+def test_the_source_follows_what_the_factory_loads(nets, tmp_path, changed):
+    held = {"conv.weight": torch.ones(3, 3, 1, 1), "conv.bias": torch.zeros(3)}
+    held |= {"scale": torch.tensor(2.0), "plain": torch.tensor([0.5])}
+    torch.save(held, tmp_path / "w.pt")
+    first, again = (spec_from_factory(nets("Loaded")) for _ in range(2))
+    assert first == again
+    held[changed] = held[changed] + 1
+    torch.save(held, tmp_path / "w.pt")
+    assert spec_from_factory(nets("Loaded")).source != first.source
+
+
+def test_the_digest_of_a_state_knows_names_types_and_shapes_and_takes_what_is_empty():
+    def digest(tensor, name="a"):
+        module = torch.nn.Module()
+        module.register_buffer(name, tensor)
+        return state_sha256(module)
+
+    zeros = [torch.zeros(4), torch.zeros(2, 2), torch.zeros(4, dtype=torch.int32), torch.zeros(0), torch.tensor(0.0)]
+    assert len({*map(digest, zeros), digest(torch.zeros(4), "b")}) == 6
+    turned = torch.arange(6.0).view(2, 3).T
+    assert digest(turned) == digest(turned.contiguous())
+    assert len(state_sha256(torch.nn.LazyConv2d(3, 1))) == 64
+
+
+def test_numbers_of_other_generators_are_the_same_each_time_and_these_are_left_alone(nets):
+    random.seed(5)
+    np.random.seed(5)
+    state = random.getstate(), np.random.get_state()[1].tolist()
+    first, second = (spec_from_factory(nets("Drawn")) for _ in range(2))
+    assert first == second
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == state
 
 
 # Refusals

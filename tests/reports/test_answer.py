@@ -84,9 +84,10 @@ def test_the_yardstick_is_eager_torch_as_published(make_run: Make) -> None:
         row(make_run, "b", 1, case=engine("torch_eager", "bf16")),
         row(make_run, "c", 1, case=engine("torch_eager")),
     ]
-    assert yardstick(rows) is rows[2]
-    assert yardstick(rows[:2]) is rows[0]
-    assert yardstick(rows[1:2]) is None
+    assert yardstick(rows, "cpu") is rows[2]
+    assert yardstick(rows[:2], "cpu") is rows[0]
+    assert yardstick(rows[1:2], "cpu") is None
+    assert yardstick(rows, "cuda:0") is None
 
 
 def test_the_front_holds_exactly_the_rows_that_no_other_beats(make_run: Make) -> None:
@@ -103,3 +104,38 @@ def test_the_front_holds_exactly_the_rows_that_no_other_beats(make_run: Make) ->
 def test_names_are_sorted_as_people_do() -> None:
     assert sorted(["net10", "net2", "can", "net2b"], key=natural) == ["can", "net2", "net2b", "net10"]
     assert sorted(["3x", "x3", "3"], key=natural)
+
+
+def test_an_older_success_is_marked_where_the_newest_run_failed(make_run: Make) -> None:
+    good = row(make_run, "a", 10, time="2026-01-01")
+    failed = row(make_run, "b", 1, status="failed", reason="x", latency_ms=None, time="2026-01-02")
+    (found,) = answers([good, failed])
+    assert found.best is good
+    assert found.cautions == ["its newest run failed"]
+    assert answers([good])[0].cautions == []
+    again = row(make_run, "c", 10, time="2026-01-03")
+    assert answers([good, failed, again])[0].cautions == []
+
+
+def test_rows_are_told_apart_by_the_rule_of_the_comparison(make_run: Make) -> None:
+    best = row(make_run, "a", 100, case=engine("x"))
+    slower = row(make_run, "b", 120, case=engine("y"))
+    single = row(make_run, "c", 120, case=engine("y"), latency_ms={"samples": [[120.0] * 9], "p50": 120.0})
+    shaky = row(make_run, "d", 107, case=engine("y"), unstable=["noise"])
+    assert [r.id for other in (slower, single, shaky) for r in answers([best, other])[0].close] == ["c", "d"]
+
+
+def test_the_yardstick_is_of_the_device_of_the_answer(make_run: Make) -> None:
+    cpu = row(make_run, "t", 500, case=engine("torch_eager"))
+    gpu = row(make_run, "g", 5, case=engine("x") | {"device": "cuda:0"})
+    assert answers([cpu, gpu])[0].speed_up is None
+    torch = row(make_run, "u", 10, case=engine("torch_eager") | {"device": "cuda:0"})
+    assert answers([cpu, gpu, torch])[0].speed_up == 2.0
+
+
+def test_a_latency_that_cannot_be_is_no_answer(make_run: Make) -> None:
+    assert not keeps(row(make_run, "a", 5e-324, spread=0, throughput_fps=1.0, work={"gflop_per_s": 1.0}), 45)
+
+
+def test_any_digit_may_be_in_a_name() -> None:
+    assert sorted(["m1²", "m٣", "m1"], key=natural)

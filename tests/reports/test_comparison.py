@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from reports.comparison import Ratio, compare_rows, ratio_of, verdict_of
+from reports.figures import quality
 from reports.row import Row, row_from_run
 
 Make = Callable[..., dict[str, Any]]
@@ -146,7 +147,9 @@ def test_what_differs_is_told_of_the_compared_rows_only(make_run: Make) -> None:
 def test_every_row_is_in_a_pair_or_has_a_reason(make_run: Make) -> None:
     same = row(make_run, "s", 10, case={"model": "can32"})
     a = [row(make_run, "a", 10), row(make_run, "a0", 9, time="2020-01-01"), same]
-    b = [row(make_run, "b", 10), same, row(make_run, "f", status="failed", reason="no memory", ms=1.0, latency_ms=None)]
+    case = {"model": "new"}
+    failed = row(make_run, "f", status="failed", reason="no memory", ms=1.0, latency_ms=None, case=case)
+    b = [row(make_run, "b", 10), same, failed]
     found = compare_rows(a, b)
     reasons = [{r.id: why for r, why in side} for side in found.unmatched]
     assert [(p.a.id, p.b.id) for p in found.pairs] == [("a", "b")]
@@ -164,3 +167,43 @@ def test_unstable_rows_need_a_larger_difference(make_run: Make) -> None:
     assert found.counts == {"inconclusive": 1}
     assert found.pairs[0].why == "one side is unstable"
     assert compare_rows([a], [row(make_run, "b", 140, spread=0.02, unstable=["noise"])]).counts == {"slower": 1}
+
+
+def test_the_newest_run_counts_even_where_it_failed(make_run: Make) -> None:
+    old = row(make_run, "old", 5, time="2026-01-01")
+    new = row(make_run, "new", 1.0, time="2026-02-01", status="failed", reason="no memory", latency_ms=None)
+    found = compare_rows([row(make_run, "a", 10)], [old, new])
+    assert [(p.b.id, p.ratio, p.verdict, p.why) for p in found.pairs] == [
+        ("new", None, "failed", "B failed: no memory")
+    ]
+    assert found.counts == {"failed": 1}
+    assert found.faults(45) == {"failed": 1}
+    assert [why for _, why in found.unmatched[1]] == ["a later run of the same case stands in its place"]
+    turned = compare_rows([old, new], [row(make_run, "a", 10)])
+    assert (turned.counts, turned.faults(45)) == ({"not judged": 1}, {})
+    skipped = row(make_run, "s", 1.0, time="2026-03-01", status="skipped", reason="x", latency_ms=None)
+    assert compare_rows([row(make_run, "a", 10)], [old, skipped]).pairs[0].b is old
+
+
+def test_a_latency_within_one_process_gives_no_verdict(make_run: Make) -> None:
+    one = row(make_run, "b", 30, latency_ms={"ci95_of": "median within one process", "p50": 30.0})
+    (pair,) = compare_rows([row(make_run, "a", 10)], [one]).pairs
+    assert (pair.verdict, pair.ratio and pair.ratio.interval) == ("inconclusive", None)
+    assert "there are 3 and 1" in pair.why
+
+
+@pytest.mark.parametrize("ms", [1e299, 5e-324])
+def test_a_latency_that_cannot_be_is_not_judged(make_run: Make, ms: float) -> None:
+    b = row(make_run, "b", ms, spread=0, throughput_fps=1.0, work={"gflop_per_s": 1.0})
+    (pair,) = compare_rows([row(make_run, "a", 10)], [b]).pairs
+    assert (pair.verdict, pair.ratio) == ("not judged", None)
+    assert "latency_ms.p50" in pair.why
+
+
+def test_other_input_pictures_are_a_difference(make_run: Make) -> None:
+    a, b = [row(make_run, "a", 10)], [row(make_run, "b", 10, pictures=["other.png"])]
+    assert ("input pictures", "coffee.png", "other.png") in compare_rows(a, b).differences
+    assert quality(compare_rows(a, b).pairs[0]) == "other pictures"
+    digests = [row(make_run, n, 10, pictures_sha256=[n * 64]) for n in "ab"]
+    assert not digests[0].same_pictures(digests[1])
+    assert digests[0].same_pictures(a[0])

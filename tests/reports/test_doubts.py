@@ -29,7 +29,8 @@ def test_sound_rows_raise_no_doubt(make_run: Make) -> None:
         ({"status": "skipped", "reason": "no bf16"}, "skipped", False),
         ({"quality": NAN}, "broken", True),
         ({"case": {"trained": False}}, "untrained", True),
-        ({"unstable": ["drift"]}, "unstable", False),
+        ({"unstable": ["drift"], "case": {"variant": "slow"}, "latency_ms": {"p50": 900.0}}, "unstable", False),
+        ({"unstable": ["drift"]}, "unstable", True),
         ({"interrupted": True}, "interrupted", False),
         ({"commit": "0123456789abcdef+dirty"}, "commit", False),
         ({"commit": "fedcba"}, "mixed", False),
@@ -57,3 +58,27 @@ def test_rows_of_one_reason_stand_in_one_line(make_run: Make) -> None:
     (line,) = by_reason((row, "same") for row in rows)
     assert line.endswith("and 3 more: same")
     assert by_reason([(rows[0], "")]) == ["m0 720p onnxruntime fp32 image: no reason given"]
+
+
+def test_one_process_is_a_doubt(make_run: Make) -> None:
+    assert ("single", False) in kinds(make_run("a", latency_ms={"ci95_of": "median within one process", "p50": 1.0}))
+
+
+def test_an_older_answer_and_an_absurd_figure_are_severe(make_run: Make) -> None:
+    failed = make_run("b", status="failed", reason="x", latency_ms=None, time="2027-01-01")
+    assert ("outdated", True) in kinds(make_run("a"), failed)
+    assert ("absurd", True) in kinds(make_run("a", 1e299, spread=0))
+
+
+def test_machines_differ_by_their_quota_too_and_say_so(make_run: Make) -> None:
+    found = doubts([row_from_run(make_run("a")), row_from_run(make_run("b", machine={"cpu_quota": 2.0}))])
+    (mixed,) = [doubt for doubt in found if doubt.kind == "mixed"]
+    assert mixed.severe
+    assert list(mixed.cases) == ["cpu quota 2", "cpu quota none"]
+
+
+@pytest.mark.parametrize(("rate", "found"), [(985.0, False), (1100.0, True)])
+def test_peaks_of_one_machine_that_differ_are_told(make_run: Make, rate: float, found: bool) -> None:
+    b = make_run("b", case={"variant": "y"})
+    b["work"]["peaks"]["fp32_gflop_s"] = rate
+    assert (("peaks", False) in kinds(make_run("a"), b)) == found

@@ -6,7 +6,7 @@ from itertools import product
 
 from matplotlib import rcParams
 
-from reports.drawing import COLOURS, MARKERS, Look, grouped, missing, panels, plain, settings, short
+from reports.drawing import COLOURS, MARKERS, Look, grouped, log_ticks, missing, panels, plain, settings, short
 
 
 def point(engine: str, precision: str = "fp32", statistics: str = "image", panel: str = "p") -> dict[str, str]:
@@ -52,3 +52,25 @@ def test_words_and_numbers() -> None:
     assert [plain(v) for v in (0.001, 20, 1500, 1e-5, 2e7)] == ["0.001", "20", "1500", "1e-05", "2e+07"]
     assert [missing(v) for v in (None, float("nan"), 0.0)] == [True, True, False]
     assert list(grouped([point("a"), point("b"), point("a")], "engine")) == [("a",), ("b",)]
+
+
+def test_device_and_tile_have_a_look_and_a_name_of_their_own() -> None:
+    points = [point("e") | {"device": d, "tile": t} for d in ("cpu", "cuda:0") for t in ("off", "512")]
+    look = Look(points)
+    assert look.engines == ["e", "e cuda:0", "e cuda:0 tile 512", "e tile 512"]
+    assert len({look.of(p)["marker"] for p in points}) == 4
+
+
+def test_the_filling_may_say_the_precision() -> None:
+    points = [point("e", p) for p in ("fp32", "bf16", "fp16", "int8", "fp8", "tf32")]
+    look = Look(points, filled="precision")
+    assert len({look.of(p)["fillstyle"] for p in points}) == 6
+
+
+def test_a_logarithmic_axis_has_three_numbers_at_least() -> None:
+    for low in (0.0012, 0.9, 1.04, 33.0, 950.0, 4e5):
+        for span in (1.02, 1.1, 1.5, 2.0, 3.0, 8.0, 60.0, 1e4, 1e12):
+            ticks = log_ticks(low, low * span)
+            assert 3 <= len(ticks) <= 9, (low, span, ticks)
+            assert all(low <= tick <= low * span for tick in ticks)
+            assert len(set(map(plain, ticks))) == len(ticks)

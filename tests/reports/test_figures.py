@@ -47,3 +47,7 @@ def test_both_sides_of_a_pair(make_run: Make) -> None:
     (pair,) = compare_rows([a], [b]).pairs
     assert figures.memory(pair) == "500 → 600 MiB"
     assert figures.quality(pair) == "60.0 dB"
+
+
+def test_a_figure_beyond_all_measure_stays_short(make_run: Make) -> None:
+    assert figures.milliseconds(row_from_run(make_run(ms=1e299, spread=0))) == "1e+299 ms"

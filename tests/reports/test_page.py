@@ -189,3 +189,31 @@ def test_it_prints(opened: Any) -> None:
     data = opened.pdf(prefer_css_page_size=True)
     assert data.startswith(b"%PDF")
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 40
+
+
+def test_on_paper_heads_are_text_and_all_is_open() -> None:
+    text = page(Report([]))
+    paper = text.partition("@media print")[2].partition("</style>")[0]
+    assert "th button{display:none}" in paper
+    assert "content:attr(data-name)" in paper
+    assert ".runs th:last-child,.runs td:last-child{display:none}" in paper
+    assert '"beforeprint"' in text
+
+
+@pytest.mark.slow
+def test_the_median_of_the_answer_is_on_the_first_screen_of_a_phone(browser: Any, report: Path) -> None:
+    window = browser.new_page(viewport={"width": 390, "height": 900})
+    window.goto(report.as_uri())
+    box = window.locator("#verdict tbody tr td:nth-child(2)").first.bounding_box()
+    assert box["x"] + box["width"] <= 390
+    window.close()
+
+
+@pytest.mark.slow
+def test_details_open_for_the_print_and_close_after_it(opened: Any) -> None:
+    closed = "document.querySelectorAll('details:not([open])').length"
+    before = opened.evaluate(closed)
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.evaluate(closed) == 0
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert opened.evaluate(closed) == before > 0

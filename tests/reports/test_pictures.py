@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from reports import pictures
-from reports.pictures import amplification, collect, find, names, ssim_map, worst_crop
+from reports.pictures import Gallery, amplification, collect, enlarged, find, names, ssim_map, worst_crop
+from reports.report import Report
 from reports.row import Row, row_from_run
+from reports.sections import pictures as section
 
 Make = Callable[..., dict[str, Any]]
 SIZE = (200, 150)
@@ -161,3 +164,35 @@ def test_the_ssim_map_is_that_of_scikit_image() -> None:
         *luma, data_range=1.0, gaussian_weights=True, use_sample_covariance=False, full=True
     )
     assert np.abs(ssim_map(a, b) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "\ud800.png", "a\x00.png"])
+def test_names_that_no_disk_can_hold_are_not_there(make_run: Make, tmp_path: Path, name: str) -> None:
+    run = make_run()
+    run["picture_files"] = {"output": name}
+    assert find(row_from_run(run), tmp_path) == {}
+    assert find(row_from_run(make_run(case={"model": "m" * 500})), tmp_path) == {}
+
+
+def test_the_bicubic_is_enlarged_by_the_networks_factor_then_cut() -> None:
+    small = scene()[:75, :67]
+    expected = np.asarray(Image.fromarray(small).resize((201, 225), Image.Resampling.BICUBIC))[:223, :200]
+    assert np.array_equal(enlarged(small, (200, 223)), expected)
+    assert enlarged(small, (67, 75)) is small
+
+
+def test_the_ssim_map_states_its_scale_and_no_mean(row: Row, tmp_path: Path) -> None:
+    save(tmp_path, names(row)["reference"], scene())
+    save(tmp_path, names(row)["output"], np.clip(scene() + np.uint8(3), 3, 255))
+    (found,) = collect([row], [tmp_path], 45).sets
+    assert found.ssim_map is not None
+    assert found.ssim_map.label.startswith("1 − SSIM of the luma × ")
+    assert "mean" not in found.ssim_map.label
+
+
+def test_the_sliders_pictures_count(row: Row, tmp_path: Path) -> None:
+    save(tmp_path, names(row)["reference"], scene())
+    save(tmp_path, names(row)["output"], np.clip(scene() + np.uint8(3), 3, 255))
+    (found,) = collect([row], [tmp_path], 45).sets
+    html = section.render(Report([row], gallery=Gallery([found])))
+    assert sum(map(len, re.findall(r'src="([^"]*)"', html))) == found.size

@@ -191,3 +191,28 @@ def test_nothing_to_draw_gives_no_figure(make_run: Make) -> None:
     assert draw([]) == {}
     assert draw([row_from_run(make_run(status="failed", latency_ms=None))]) == {}
     assert set(draw([row_from_run(make_run())])) <= set(FIGURES)
+
+
+def test_memory_of_a_device_differs_in_width_and_is_in_the_legend(make_run: Make) -> None:
+    gpus = [{"name": "H200", "memory_mib": 143000, "driver": "1"}]
+    run = make_run("g", machine={"gpus": gpus}, case={"device": "cuda:0"}, memory={"device_peak_mib": 800.0})
+    svg = draw([row_from_run(run)], ["memory"])["memory"].svg
+    assert "memory of the process" in svg
+    assert "memory of the device" in svg
+    assert 'stroke-width="4.5"' in svg
+    assert "memory of the process" not in draw([row_from_run(make_run())], ["memory"])["memory"].svg
+
+
+def test_limits_are_drawn_per_set_of_peaks(make_run: Make) -> None:
+    b = make_run("b", case={"variant": "y"})
+    b["work"]["peaks"]["fp32_gflop_s"] = 700.0
+    svg = draw([row_from_run(make_run("a")), row_from_run(b)], ["roofline"])["roofline"].svg
+    assert "fp32 700 to 900 GFLOP/s" in svg
+    assert svg.count("limit-0-peak_fp32_gflop_s-") == 2
+    assert svg.count("limit-0-peak_bf16_gflop_s-") == 1
+
+
+def test_cpu_and_cuda_stand_apart_in_the_legend(make_run: Make) -> None:
+    rows = [row_from_run(make_run("a")), row_from_run(make_run("g", 5.0, case={"device": "cuda:0"}))]
+    for name in ("latency", "quality", "roofline"):
+        assert "onnxruntime cuda:0" in draw(rows, [name])[name].svg

@@ -99,3 +99,42 @@ def test_another_driver_is_another_condition_but_no_other_machine(make_run: Make
     assert one.device_limit_mib == 143771
     assert "H200" in one.machine_name
     assert row_from_run(make_run(machine={"gpus": gpus[0]}, case={"device": "cuda:3"})).device_limit_mib is None
+
+
+@pytest.mark.parametrize("quality", [None, [], "good", {}, 3])
+def test_a_result_without_quality_is_refused(make_run: Make, quality: Any) -> None:
+    run = make_run("run7")
+    run["quality"] = quality
+    with pytest.raises(UserError, match="run run7: `quality"):
+        row_from_run(run)
+    del run["quality"]
+    with pytest.raises(UserError, match="run run7: `quality"):
+        row_from_run(run)
+
+
+def test_device_and_tile_are_named_where_they_are_not_the_usual(make_run: Make) -> None:
+    row = row_from_run(make_run(case={"device": "cuda:0", "tile": "512+32"}))
+    assert row.how == "onnxruntime cuda:0 fp32 image tile 512+32"
+    assert row.title == "can24 720p onnxruntime cuda:0 fp32 image tile 512+32"
+
+
+def test_nested_facts_end(make_run: Make) -> None:
+    deep: Any = "x"
+    for _ in range(400):
+        deep = [deep, {"a": deep}] if not isinstance(deep, list) or len(str(deep)) < 99 else [deep]
+    fact = row_from_run(make_run(machine={"odd": deep, "long": ["y" * 500] * 9000})).machine
+    assert "…" in fact["odd"]
+    assert max(map(len, fact.values())) <= LONGEST
+
+
+def test_half_characters_are_replaced_everywhere(make_run: Make) -> None:
+    row = row_from_run(make_run("\ud800", case={"model": "m\udfff"}, pictures=["\ud800.png"]))
+    for text in (row.id, row.title, row.pictures):
+        assert text.encode()
+
+
+@pytest.mark.parametrize(("ms", "absurd"), [(100.0, ""), (1e299, "latency_ms.p50 1e+299"), (5e-324, "latency_ms.p50")])
+def test_figures_that_nothing_can_have_are_known(make_run: Make, ms: float, absurd: str) -> None:
+    found = row_from_run(make_run(ms=ms, spread=0, throughput_fps=1.0, work={"gflop_per_s": 1.0})).absurd
+    assert found.startswith(absurd)
+    assert bool(found) == bool(absurd)

@@ -61,8 +61,8 @@ def test_speed_up_is_against_eager_torch_or_the_slowest(make_run: Make) -> None:
     slow, fast = make_run("s", 900.0, case={"variant": "slow"}), make_run("f", 100.0, case={"variant": "fast"})
     found = series.speed_up(rows_of(torch, slow, fast)).points.set_index("id")["speed_up"]
     assert found.to_dict() == pytest.approx({"t": 1, "s": 1 / 3, "f": 3})
-    found = series.speed_up(rows_of(slow, fast)).points
-    assert dict(zip(found["id"], found["speed_up"], strict=True)) == {"s": 1, "f": 9}
+    points = series.speed_up(rows_of(slow, fast)).points
+    assert dict(zip(points["id"], points["speed_up"], strict=True)) == {"s": 1, "f": 9}
     assert len(series.speed_up(rows_of(fast)).points) == 0
 
 
@@ -86,3 +86,38 @@ def test_history_needs_two_commits_of_one_case(make_run: Make) -> None:
 def test_rows_without_peaks_are_not_on_the_roof(make_run: Make) -> None:
     assert len(series.roofline(rows_of(make_run(work={"peaks": {"failed": "x"}}))).points) == 0
     assert len(series.roofline(rows_of(make_run(work={"gmac": None}))).points) == 0
+
+
+def test_what_no_axis_can_hold_is_left_out_with_a_note(make_run: Make) -> None:
+    rest: dict[str, Any] = {"throughput_fps": 1.0, "work": {"gflop_per_s": 1.0}}
+    odd = [make_run(f"b{ms}", ms, 0, case={"variant": f"v{ms}"}, **rest) for ms in (1e299, 5e-324)]
+    rows = rows_of(make_run("a"), *odd)
+    for make in (series.latency, series.memory, series.quality, series.roofline, series.cold_start):
+        found = make(rows)
+        assert set(found.points["id"]) == {"a"}
+        assert "Left out: 2" in found.note
+
+
+def test_devices_are_not_compared_with_each_other(make_run: Make) -> None:
+    gpu, torch = {"device": "cuda:0"}, {"engine": "torch_eager", "variant": "torch_eager"}
+    runs = [make_run("t", 400.0, case=torch), make_run("a"), make_run("g", 8.0, case=gpu)]
+    runs.append(make_run("h", 4.0, case=gpu | {"variant": "fast"}))
+    found = series.speed_up(rows_of(*runs)).points.set_index("id")["speed_up"]
+    assert found.to_dict() == pytest.approx({"t": 1, "a": 4, "g": 1, "h": 2})
+
+
+def test_steps_follow_the_comparisons_rule(make_run: Make) -> None:
+    first = make_run("a", 100, spread=0.02)
+
+    def steps(**changes: Any) -> list[str]:
+        run = make_run("b", 107, spread=0.02, commit="ffff", time="2026-04-01", **changes)
+        return list(series.history(rows_of(first, run)).points["step"])
+
+    assert steps() == ["", "slower"]
+    assert steps(unstable=["noise"]) == ["", ""]
+    assert steps(contract={"transfers": "included"}) == ["", ""]
+
+
+def test_panels_name_the_threads_where_they_vary(make_run: Make) -> None:
+    titles = set(series.latency(rows_of(make_run("a"), make_run("b", contract={"threads": 1}))).points["panel"])
+    assert titles == {"can24, threads 1", "can24, threads 8"}

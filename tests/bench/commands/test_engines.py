@@ -19,7 +19,7 @@ def test_every_engine_has_its_line_with_version_and_precisions(command: Command)
     for engine in map(engines.get, engines.names()):
         usable = "no" if engine.missing() else "yes"
         (line,) = [line for line in outcome.out.splitlines() if re.match(rf"{engine.name} +{usable} ", line)]
-        assert "cpu: fp32" in line
+        assert all(f"{kind}: fp32" in line for kind in engine.precisions)
         if usable == "yes":
             assert engine.version() in line
 

@@ -81,7 +81,7 @@ def test_what_a_paper_says_about_its_network_is_told(command: Command, monkeypat
     monkeypatch.setattr(reference_models, "_registry", lambda: {"can24": spec})
     text = flat(command("models", "can24").out)
     for words in (
-        "can24: a [bold]net[/]", "1 of them constant", "enlarged ×3 (bicubic) first", "in [-1, 1], ×2",
+        "can24: a [bold]net[/]", "the last 1 constant: 0.5", "enlarged ×3 (bicubic) first", "in [-1, 1]",
         "multiples of 8, at least 24", "not exact: it looks [everywhere]", "Y, 3 px cut; bicubic [MATLAB]",
         "Set5 ×3: 32.75 dB (table 2)",
     ):  # fmt: skip
@@ -104,7 +104,7 @@ def test_an_unknown_network_is_answered_with_the_nearest(command: Command) -> No
 
 def test_the_table_of_sizes_in_the_documents_is_what_the_command_prints(command: Command) -> None:
     document = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
-    table = document.partition("<!-- work table -->")[2].partition("<!-- end -->")[0]
+    table = document.partition("Printed by the command:")[2].partition("\nWhere a paper")[0]
     outcome = command("models", "--work")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.split("\n") == [line for line in table.split("\n") if line.startswith("|")] + [""]

@@ -55,7 +55,7 @@ WORDS: list[tuple[list[str], list[str]]] = [
     ([*RUN, *SMALL, "--set", "onnxruntim.spin=on"], ["onnxruntim", "Did you mean onnxruntime?"]),
     ([*RUN, *SMALL, "--set", "onnxruntime.spni=on"], ["spni", "Did you mean spin?"]),
     ([*RUN, *SMALL, "--set", "onnxruntime.spin=maybe"], ["maybe", "on, off"]),
-    ([*RUN, *SMALL, "--set", "null.spin=on"], ["null", "no settings"]),
+    ([*RUN, *SMALL, "--set", "null.spin=on"], ["null", "spin", "delay_ms"]),
     ([*RUN, *SMALL, "--option", "depth=5"], ["--option depth=5", "`can24`", "no options"]),
     ([*RUN, *SMALL, "--operator", "rof"], ["--option operator=rof", "`can24`", "no options"]),
     (["run", "--model", "can", *SMALL, "--option", "dept=5"], ["dept=5", "depth, width", "Did you mean depth?"]),
@@ -255,7 +255,7 @@ def test_run_takes_pictures_smaller_than_every_window_and_writes_what_comes_out(
     assert [(run["status"], run["case"]["output_shape"][2:]) for run in found] == [("ok", [1, 1]), ("ok", [5, 7])]
     assert all(run["case"]["trained"] for run in found)
     assert all(run["quality"]["vs_reference"]["max_abs"] < 1e-3 for run in found)
-    assert sorted(size(p) for p in (out / "pictures").iterdir()) == [(1, 1), (7, 5)]
+    assert sorted(size(p) for p in (out / "pictures").iterdir()) == [(1, 1)] * 3 + [(7, 5)] * 3
 
 
 def test_without_json_or_output_the_path_of_the_runs_file_is_printed(command: Command, command_cache: Path) -> None:
@@ -333,9 +333,8 @@ def test_options_are_measured_and_stand_in_the_run_and_the_table(command: Comman
     # 3 -> 6, 6 -> 6, 6 -> 6 by 3x3, then 6 -> 3 by 1x1, at 64x48
     assert found["work"]["gmac"] * 1e9 == pytest.approx(64 * 48 * (9 * 6 * (3 + 6 + 6) + 6 * 3), rel=0.05)
     assert "prepare can depth=4 width=6" in outcome.err
-    assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == [
-        "can-depth=4-width=6-64x48-onnxruntime-fp32-image.png"
-    ]
+    assert found["picture_files"]["output"] == "can-depth=4-width=6-64x48-onnxruntime-fp32-image.png"
+    assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == set(found["picture_files"].values())
 
 
 def test_a_network_that_enlarges_is_asked_for_by_what_comes_out(command: Command, tmp_path: Path) -> None:
@@ -347,6 +346,6 @@ def test_a_network_that_enlarges_is_asked_for_by_what_comes_out(command: Command
     assert found["case"]["input_shape"] == [1, 1, 16, 22]
     assert found["case"]["output_shape"] == [1, 1, 47, 64]
     assert found["quality"]["vs_reference"]["max_abs"] < 1e-4
-    (picture,) = (tmp_path / "pictures").iterdir()
-    with Image.open(picture) as image:
-        assert (image.size, image.mode) == ((64, 47), "RGB")
+    for kind, expected in (("input", (22, 16)), ("reference", (64, 47)), ("output", (64, 47))):
+        with Image.open(tmp_path / "pictures" / found["picture_files"][kind]) as image:
+            assert (image.size, image.mode) == (expected, "RGB")

@@ -28,7 +28,7 @@ def test_failures_stand_open_with_their_reasons(make_run: Make) -> None:
 
 
 def test_unstable_rows_open_on_a_click(make_run: Make) -> None:
-    text = rendered(make_run("a", unstable=["drift"]))
+    text = rendered(make_run("a", 900.0, unstable=["drift"]), make_run("b", case={"variant": "fast"}))
     assert "drift" in text.partition("<details>")[2]
 
 

@@ -42,3 +42,12 @@ def test_the_choice_that_is_compared_is_named(make_run: Make) -> None:
     text = rendered([make_run("a")], [make_run("b", case={"precision": "bf16"})])
     assert "Compared is the precision: fp32 with bf16." in text
     assert "onnxruntime fp32 image → onnxruntime bf16 image" in text
+
+
+def test_a_failed_candidate_is_a_failed_pair_with_its_reason(make_run: Make) -> None:
+    old = make_run("o", 50.0, time="2026-01-01")
+    failed = make_run("f", status="failed", reason="no memory", latency_ms=None, time="2026-04-01")
+    text = rendered([make_run("a")], [old, failed])
+    assert '<span class="verdict failed">failed</span>' in text
+    assert "B failed: no memory" in text
+    assert "1 failed" in text

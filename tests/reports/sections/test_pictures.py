@@ -50,3 +50,10 @@ def test_what_was_left_out_is_listed(make_run: Make) -> None:
 
 def test_no_pictures_no_section() -> None:
     assert pictures.render(Report([])) == ""
+
+
+def test_one_of_several_pictures_is_said_to_be_the_first(make_run: Make) -> None:
+    row = row_from_run(make_run(pictures=["a.png", "b.png"]))
+    found = PictureSet(row, [shown("output")], None, 0, (), (0, 0), None, "")
+    text = pictures.render(Report([row], gallery=Gallery([found])))
+    assert "The first of 2 pictures; the dB are the worst of all." in text

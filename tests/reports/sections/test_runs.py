@@ -65,3 +65,10 @@ def test_files_are_named_where_there_are_two(make_run: Make) -> None:
     assert "b.json" in runs.render(Report(rows))
     assert "a.json" not in runs.render(Report(rows[:1]))
     assert runs.render(Report([])) == ""
+
+
+def test_one_process_is_said_in_the_contract(make_run: Make) -> None:
+    run = make_run(latency_ms={"ci95_of": "median within one process", "p50": 100.0})
+    text = runs.render(Report([row_from_run(run)]))
+    assert "1 process; the interval lies within it" in text
+    assert 'data-name="network"' in text

@@ -38,3 +38,12 @@ def test_no_answer_is_said_with_the_nearest(make_run: Make) -> None:
 def test_machines_are_named_where_there_are_two(make_run: Make) -> None:
     assert "machine|" not in rendered(make_run())
     assert "Other, 8 cores" in rendered(make_run("a"), make_run("b", machine={"cpu": "Other"}))
+
+
+def test_the_median_is_the_second_column_and_weakness_is_marked(make_run: Make) -> None:
+    text = rendered(make_run("a", latency_ms={"ci95_of": "median within one process", "p50": 100.0}))
+    assert text.index("|median|") < text.index("|size|")
+    assert "one process" in text
+    both = rendered(make_run("a"), make_run("b", contract={"threads": 1}))
+    assert "threads 1" in both
+    assert "threads 8" in both

@@ -1,0 +1,200 @@
+"""`bench build`: writes what an engine runs, and beside it a file that says all one needs to run it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.arguments import add_model, add_network, option_words, split_words
+from bench.exit_codes import OK
+from bench.preparing import exported, only_one, told
+from bench.terminal import console_for, progress_on
+from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.case import Case
+
+ORDER = 35
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "build",
+        help="write the plan that an engine runs, with a sidecar FILE.json",
+        description="tensorrt_rtx builds on any machine, tensorrt on the GPU that will run the plan; for onnxruntime "
+        "and openvino the plan is the ONNX file.",
+        epilog="example:\n  bench build --model can32 --engine tensorrt_rtx --res 1080p --output can32.plan",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model(parser)
+    parser.add_argument("--engine", required=True, metavar="E", help="tensorrt_rtx, tensorrt, onnxruntime or openvino")
+    parser.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default) or tf32")
+    parser.add_argument(
+        "--res",
+        metavar="R[,...]",
+        help="sizes of the output that the plan takes and is tuned for: 1080p, WIDTHxHEIGHT; one profile each",
+    )
+    parser.add_argument(
+        "--dynamic",
+        action="store_true",
+        help="one profile from the smallest input to the largest --res, tuned for the first",
+    )
+    add_network(parser, many=False)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="ENGINE.NAME=VALUE",
+        dest="settings",
+        help="one setting of the engine; `bench engines --settings` lists them; may be repeated",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE")
+    parser.set_defaults(command=_build)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from bench.building import copy_whole
+    from bench.spawn import JobFailed, run_job
+    from engines.sidecar import sidecar_path
+
+    cases, engine, settings = _checked(arguments)
+    case, target = cases[0], Path(arguments.output)
+    sizes = _sizes(cases, arguments.dynamic, engine)
+    with progress_on(console_for(stderr=True)) as reporter:
+        network = exported(case, arguments.calibration, reporter)
+        job = {
+            "job": "build",
+            "engine": engine,
+            "precision": arguments.precision,
+            "settings": settings,
+            "network": network,
+            "size_multiple": case.spec.size_multiple,
+            "profiles": [[size["least"], size["tuned"], size["most"]] for size in sizes],
+        }
+        with reporter.stage(f"build {case.model} for {engine}", 1.0) as show:
+            try:
+                built = run_job(job, None, lambda event: show(event.get("share", 0.0), _remaining(event)))
+            except JobFailed as failure:
+                raise told(failure) from None
+    copy_whole(Path(built["path"]), target)
+    beside = _write_sidecar(target, network, case, (engine, arguments.precision, settings, sizes), built)
+    for line in _summary(target, sidecar_path(target), beside):
+        print(line)
+    return OK
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, str]]:
+    """Cases of one network, one per resolution, the engine's name and all its settings; nothing slow has been done.
+
+    Raises:
+        UserError: wrong use.
+    """
+    import engines
+    from bench.building import ONNX_ENGINES, check_can_build
+    from bench.case import Request, expand, parse_settings
+    from bench.places import check_calibration, check_output_file
+
+    engine = engines.get(arguments.engine)
+    check_can_build(engine.name)
+    if arguments.statistics == "thumbnail":
+        raise UserError(
+            "`--statistics thumbnail`: the host folds new weights for every picture, which one plan cannot hold",
+            "image or frozen",
+            "Use `bench apply --statistics thumbnail` to run it",
+        )
+    precisions = ("fp32",) if engine.name in ONNX_ENGINES else engine.precisions["cuda"]
+    if arguments.precision not in precisions:
+        raise UserError(
+            f"`--precision {arguments.precision}`: not a precision of plans for {engine.name}",
+            ", ".join(precisions),
+            "Choose one of these",
+        )
+    if engine.name in ONNX_ENGINES and (arguments.res or arguments.dynamic):
+        raise UserError(f"`--res` with {engine.name}: its ONNX file takes any size", "no size", "Leave it out")
+    if engine.name not in ONNX_ENGINES and not arguments.res:
+        raise UserError(f"`--engine {engine.name}`: for which size?", "`--res 1080p` or another", "Add --res")
+    if engine.name in ONNX_ENGINES and Path(arguments.output).suffix != ".onnx":
+        raise UserError(f"`--output {arguments.output}`: not an ONNX file's name", "FILE.onnx", "Change the ending")
+    given = parse_settings(arguments.settings)
+    for name in given.keys() - {engine.name}:
+        raise UserError(f"`--set {name}.…`: engine `{name}` is not part of this command", engine.name, "Drop it")
+    check_output_file(Path(arguments.output), "--output")
+    request = Request(
+        [arguments.model], split_words(arguments.res) or ["320p"], ["onnxruntime"],
+        statistics=split_words(arguments.statistics), device="cpu", weights=arguments.weights,
+        options=option_words(arguments),
+    )  # fmt: skip
+    cases = expand(request)[0]
+    only_one(list({(case.model, case.statistics): case for case in cases}.values()), ())
+    check_calibration(arguments.calibration)
+    return cases, engine.name, engine.complete_settings(given.get(engine.name, {}))
+
+
+def _sizes(cases: Sequence[Case], dynamic: bool, engine: str) -> list[dict[str, Any]]:
+    """Per optimisation profile its resolution and (height, width) of the input tensor; nothing for ONNX engines."""
+    from bench.building import ONNX_ENGINES
+
+    if engine in ONNX_ENGINES:
+        return []
+    inputs = [list(case.input_shape[2:]) for case in cases]
+    if not dynamic:
+        return [
+            {"resolution": case.resolution, "least": size, "tuned": size, "most": size}
+            for case, size in zip(cases, inputs, strict=True)
+        ]
+    least = list(cases[0].spec.tensor_size(1, 1))
+    most = [max(size[axis] for size in inputs) for axis in (0, 1)]
+    return [{"resolution": cases[0].resolution, "least": least, "tuned": inputs[0], "most": most}]
+
+
+def _remaining(event: Mapping[str, Any]) -> str:
+    """Phase, and an estimate of what is left once a tenth is done; before, a guess would be nothing else."""
+    share = event.get("share", 0.0)
+    phase = str(event.get("phase", ""))
+    if not 0.1 <= share < 1:
+        return phase
+    return f"{phase}, about {event['seconds'] * (1 - share) / share:.0f} s left"
+
+
+def _write_sidecar(
+    target: Path,
+    network: str,
+    case: Case,
+    chosen: tuple[str, str, Mapping[str, str], Sequence[Mapping[str, Any]]],
+    built: Mapping[str, Any],
+) -> dict[str, Any]:
+    from engines.sidecar import Deployment, sidecar, sidecar_path
+    from engines.trt.plans import write_whole
+    from export.network import Network
+
+    engine, precision, settings, sizes = chosen
+    deployed = Deployment(
+        case.spec, case.weights, engine, built["versions"]["engine"], precision, settings, sizes,
+        {k: v for k, v in built["versions"].items() if k != "engine"}, built["facts"],
+    )  # fmt: skip
+    content = sidecar(target, Network.from_json(network), deployed)
+    try:
+        write_whole(sidecar_path(target), json.dumps(content, indent=2).encode())
+    except OSError as error:
+        raise UserError(f"`{sidecar_path(target)}`: {error.strerror}", "a writable file", "Choose another") from None
+    return content
+
+
+def _summary(target: Path, beside: Path, content: Mapping[str, Any]) -> list[str]:
+    model, engine, build = content["model"], content["engine"], content["build"]
+    weights = model["weights"] or "untrained"
+    found = "found in the cache" if build.get("cached") else f"built in {build.get('seconds', 0):.1f} s"
+    lines = [
+        f"{target}: {model['title']} for {engine['name']} ({engine['version']}), {content['precision']}, weights "
+        f"{weights}, statistics {model['statistics'] or 'none'}",
+        f"  {content['plan']['bytes'] / 2**20:.1f} MiB, {found}; sha256 {content['plan']['sha256']}",
+    ]
+    for size in content["sizes"]:
+        least, tuned, most = (f"{size[key][1]}x{size[key][0]}" for key in ("least", "tuned", "most"))
+        takes = tuned if least == most else f"{least} to {most}, tuned for {tuned}"
+        lines.append(f"  {size['resolution']}: inputs of {takes}")
+    lines.append(f"  {beside}: what one needs to run it")
+    return lines

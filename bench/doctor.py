@@ -1,0 +1,200 @@
+"""This machine now → what measuring itself costs, what disturbs, and whether numbers taken now would be called stable.
+
+Nothing is installed or changed. The check of telemetry runs what samples beside a measurement in a process of its own,
+on and off in turn, and compares.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench import machine, stats
+from bench.judge import Ratio, ratio_of
+from bench.measure import Rule, measure
+
+EFFECT = 0.005
+"""Share of the median that sampling beside a measurement may cost."""
+BLOCKS = 24
+"""Series with and series without sampling; many short ones, since other programs disturb in spells."""
+SAMPLER = """
+import sys, time
+paths = ["/proc/stat", f"/proc/{sys.argv[1]}/statm"]
+while True:
+    for path in paths:
+        try:
+            open(path).read()
+        except OSError:
+            pass
+    time.sleep(0.05)
+"""
+"""What goes on beside a worker while it measures (bench/spawn.py reads twice a second), here ten times as often."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the examination."""
+
+    name: str
+    finding: str
+    good: bool | None
+    """None: a fact, neither good nor bad."""
+
+
+def examine(step: Callable[[], object] | None = None, block_s: float = 0.15) -> list[Check]:
+    """All checks; takes some 10 s.
+
+    Args:
+        step: what is timed for the checks of sampling and stability; default: some ms of one thread.
+        block_s: seconds of one series.
+    """
+    step = step or _root()
+    before, own = machine.sample_load(), time.process_time()
+    rates = [_rate()]
+    on, off = _blocks(step, block_s)
+    rates.append(_rate())
+    load = machine.load_between(before, machine.sample_load(), time.process_time() - own)
+    return [
+        harness_cost(),
+        sampling_effect(ratio_of(off, on)),
+        *conditions(machine.describe(), load, os.getloadavg()[0]),
+        *gpu_processes(_gpu_processes()),
+        stability([[value] for value in off], load, rates),
+    ]
+
+
+def harness_cost() -> Check:
+    """Time of an inference that computes nothing, between the two readings of the clock."""
+    import engines
+    from engines.engine import Options
+    from export.network import Graph
+
+    with engines.get("null").load(Graph("", "", "", "", {}, ""), Options()) as session:
+        import numpy as np
+
+        session.bind(np.zeros((1, session.graph.planes, 4, 4), np.float32))
+
+        def empty() -> None:
+            session.enqueue()
+            session.synchronize()
+
+        samples = measure(empty, Rule(budget_s=0.5)).samples
+    return Check("the harness's own cost", f"{median(samples) * 1e3:.2f} µs in every sample; subtracted nowhere", None)
+
+
+def sampling_effect(ratio: Ratio) -> Check:
+    """What reading counters beside a measurement does to its median; with sampling over without."""
+    assert ratio.interval is not None
+    low, high = (f"{bound - 1:+.2%}" for bound in ratio.interval)
+    finding = (
+        f"{ratio.value - 1:+.2%} ({low} to {high}): reading counters 20 times a second from outside of the process, "
+        "ten times as often as is done; inside the timed loop nothing is read, and load and the machine's rate are "
+        "taken before and after it"
+    )
+    known = max(abs(bound - 1) for bound in ratio.interval) < EFFECT
+    certain = ratio.interval[0] > 1 + EFFECT or ratio.interval[1] < 1 - EFFECT
+    return Check("sampling's effect on the median", finding, True if known else False if certain else None)
+
+
+def conditions(facts: dict[str, Any], load: dict[str, float | None], load_average: float) -> Iterator[Check]:
+    """What the machine says of itself."""
+    cores = machine.usable_cores()
+    governor = facts["governor"]
+    yield Check(
+        "frequency governor", governor or "not shown by this system", _judge(governor, governor == "performance")
+    )
+    virtual = {True: "yes: other guests may take its cores", False: "no", None: "unknown"}[facts["virtualised"]]
+    yield Check("virtual machine", virtual, None)
+    yield Check("processor quota", f"{facts['cpu_quota']:g} cores" if facts["cpu_quota"] else "none", None)
+    steal, foreign = load["steal_share"], load["foreign_share"]
+    yield Check("taken by the hypervisor", _share(steal), _judge(steal, (steal or 0) <= stats.STOLEN))
+    yield Check("used by other programs", _share(foreign), _judge(foreign, (foreign or 0) <= stats.FOREIGN))
+    yield Check("load average", f"{load_average:.2f} on {cores} usable cores", load_average < cores + 0.5)
+
+
+def gpu_processes(found: Sequence[str] | None) -> Iterator[Check]:
+    """Foreign processes on GPUs; nothing without one."""
+    if found is not None:
+        yield Check("processes on the GPU", ", ".join(found) or "none", not found)
+
+
+def stability(blocks: Sequence[Sequence[float]], load: dict[str, float | None], rates: Sequence[float]) -> Check:
+    """Whether a case measured now would be called stable, by the very rules of `bench run`."""
+    change = min(rates) / max(rates) - 1
+    seen = stats.Disturbance(load["steal_share"], load["foreign_share"], change)
+    reasons = stats.instability(blocks, seen)
+    return Check("numbers taken now", "unstable: " + "; ".join(reasons) if reasons else "stable", not reasons)
+
+
+def _judge(known: object, good: bool) -> bool | None:
+    return None if known is None else good
+
+
+def _share(share: float | None) -> str:
+    return "not shown by this system" if share is None else f"{share:.1%} of the processor time"
+
+
+def _root() -> Callable[[], object]:
+    """Square roots by one thread, about 1 ms: several threads would wait for whoever else is busy."""
+    import numpy as np
+
+    a, out = np.ones(1 << 19, np.float32), np.empty(1 << 19, np.float32)
+    return lambda: np.sqrt(a, out=out)
+
+
+def _product() -> Callable[[], object]:
+    """A matrix product that takes a few ms."""
+    import numpy as np
+
+    a = np.ones((512, 512), np.float32)
+    return lambda: a @ a
+
+
+def _rate() -> float:
+    """10^9 FLOP/s of a matrix product."""
+    from bench.peaks import best_s
+
+    return 2 * 512**3 / best_s(_product(), 25) / 1e9
+
+
+def _blocks(step: Callable[[], object], block_s: float) -> tuple[list[float], list[float]]:
+    """Medians in ms of series with sampling and without, in random order of each two."""
+    found: dict[bool, list[float]] = {True: [], False: []}
+    rule = Rule(budget_s=block_s, margin=0.0, min_time_s=block_s)
+    with _sampler() as process:
+        for _ in range(BLOCKS):
+            for on in random.sample((True, False), 2):
+                process.send_signal(signal.SIGCONT if on else signal.SIGSTOP)
+                found[on].append(median(measure(lambda: (step(), None)[1], rule).samples))
+    return found[True], found[False]
+
+
+@contextmanager
+def _sampler() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", SAMPLER, str(os.getpid())])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _gpu_processes() -> list[str] | None:
+    """Name and process number of everything that computes on a GPU; None without one."""
+    if not machine.describe()["gpus"]:
+        return None
+    query = ["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return [" ".join(line.split(", ")) for line in done.stdout.splitlines() if line.strip()]

@@ -1,0 +1,213 @@
+"""A CUDA device through cuda-python: memory, one stream, events and graph capture. No torch, no TensorRT in here.
+
+Written from documentation; see docs/gpu-verification.md for what was run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reference_models.errors import UserError
+
+
+def capability(index: int) -> tuple[int, int]:
+    """Compute capability of a device, major and minor. Makes no context."""
+    from cuda.bindings import runtime as cudart
+
+    names = cudart.cudaDeviceAttr
+    wanted = (names.cudaDevAttrComputeCapabilityMajor, names.cudaDevAttrComputeCapabilityMinor)
+    major, minor = (int(_checked(cudart, cudart.cudaDeviceGetAttribute(name, index))) for name in wanted)
+    return major, minor
+
+
+def device_words(index: int) -> str:
+    """Name of the device, and the driver's version: what kernels were timed on."""
+    from cuda.bindings import runtime as cudart
+
+    properties = _checked(cudart, cudart.cudaGetDeviceProperties(index))
+    driver = _checked(cudart, cudart.cudaDriverGetVersion())
+    name = properties.name.decode() if isinstance(properties.name, bytes) else properties.name
+    return f"{name.strip(chr(0))}, driver {driver}"
+
+
+def device_memory(index: int) -> int:
+    """Bytes of the whole device. Makes its primary context."""
+    device = Device(index)
+    try:
+        return device.total_memory()
+    finally:
+        device.close()
+
+
+def _checked(cudart: Any, answer: tuple[Any, ...]) -> Any:
+    """The value of a CUDA call.
+
+    Raises:
+        MemoryError: the device has no memory left.
+        RuntimeError: another error; its name is in it.
+    """
+    error, *values = answer
+    if error == cudart.cudaError_t.cudaErrorMemoryAllocation:
+        raise MemoryError("the CUDA device has no memory left")
+    if error != cudart.cudaError_t.cudaSuccess:
+        raise RuntimeError(f"CUDA: {error.name}")
+    return values[0] if values else None
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """A C-contiguous array in device memory that others may read: torch.as_tensor, cupy.asarray and pycuda take it."""
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stream: int
+    owner: Any
+    """Keeps the memory alive."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Source: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3."""
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
+            "stream": self.stream,
+            "version": 3,
+        }
+
+
+def address_of(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Address of somebody's device array (torch, CuPy, pycuda, ours).
+
+    Raises:
+        UserError: not on a device, or not of this shape and type, or not C-contiguous.
+    """
+    told = getattr(array, "__cuda_array_interface__", None)
+    expected = f"a C-contiguous {dtype} array {shape} on the device"
+    if told is None:
+        raise UserError(
+            f"device array: {type(array).__name__} has no __cuda_array_interface__", expected, "Copy it there"
+        )
+    got = f"{np.dtype(told['typestr'])} {tuple(told['shape'])}"
+    if tuple(told["shape"]) != shape or np.dtype(told["typestr"]) != dtype:
+        raise UserError(f"device array: got {got}", expected, "Convert it")
+    strides = told.get("strides")
+    dense = tuple(dtype.itemsize * int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape)))
+    if strides is not None and tuple(strides) != dense:
+        raise UserError(f"device array: strides {tuple(strides)}", expected, "Make it contiguous")
+    return int(told["data"][0])
+
+
+class Device:
+    """One device's primary context with one stream that is not the default one, and all memory taken here.
+
+    TensorRT synchronises the device around every inference on the default stream.
+    """
+
+    def __init__(self, index: int) -> None:
+        from cuda.bindings import runtime as cudart
+
+        self._cuda = cudart
+        self._memory: dict[int, Callable[[int], Any]] = {}
+        self._call(cudart.cudaSetDevice(index))
+        self.stream = int(self._call(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking)))
+        self._events = [self._call(cudart.cudaEventCreate()) for _ in range(2)]
+        self._graph: Any = None
+
+    def _call(self, answer: tuple[Any, ...]) -> Any:
+        return _checked(self._cuda, answer)
+
+    def allocate(self, size: int) -> int:
+        """Address of `size` bytes of device memory, at least one."""
+        address = int(self._call(self._cuda.cudaMalloc(max(size, 1))))
+        self._memory[address] = self._cuda.cudaFree
+        return address
+
+    def allocate_pinned(self, size: int) -> int:
+        """Address of page-locked host memory, from which copies run at the bus's rate."""
+        address = int(self._call(self._cuda.cudaHostAlloc(max(size, 1), self._cuda.cudaHostAllocDefault)))
+        self._memory[address] = self._cuda.cudaFreeHost
+        return address
+
+    def free(self, address: int) -> None:
+        self._call(self._memory.pop(address)(address))
+
+    def upload(self, target: int, source: int, size: int) -> None:
+        """Enqueues a copy from host to device."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call(self._cuda.cudaMemcpyAsync(target, source, size, kind, self.stream))
+
+    def download(self, target: int, source: int, size: int) -> None:
+        """Enqueues a copy from device to host."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call(self._cuda.cudaMemcpyAsync(target, source, size, kind, self.stream))
+
+    def synchronize(self) -> None:
+        self._call(self._cuda.cudaStreamSynchronize(self.stream))
+
+    def total_memory(self) -> int:
+        """Bytes of the whole device."""
+        _, total = self._memory_info()
+        return total
+
+    def used_memory(self) -> int:
+        """Bytes in use by everybody."""
+        free, total = self._memory_info()
+        return total - free
+
+    def _memory_info(self) -> tuple[int, int]:
+        error, *values = self._cuda.cudaMemGetInfo()
+        self._call((error,))
+        return int(values[0]), int(values[1])
+
+    def start(self) -> None:
+        """Marks the beginning of what `elapsed_ms` times."""
+        self._call(self._cuda.cudaEventRecord(self._events[0], self.stream))
+
+    def stop(self) -> None:
+        self._call(self._cuda.cudaEventRecord(self._events[1], self.stream))
+
+    def elapsed_ms(self) -> float:
+        """Device time between the last start and stop; waits for it."""
+        self._call(self._cuda.cudaEventSynchronize(self._events[1]))
+        return float(self._call(self._cuda.cudaEventElapsedTime(*self._events)))
+
+    def capture(self, enqueue: Callable[[], None]) -> None:
+        """Records what `enqueue` submits to the stream, in place of what was recorded before; `replay` submits it."""
+        self.forget_graph()
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call(self._cuda.cudaStreamBeginCapture(self.stream, mode))
+        try:
+            enqueue()
+        finally:  # a capture that is not ended leaves the stream unusable
+            error, graph = self._cuda.cudaStreamEndCapture(self.stream)
+        self._call((error,))
+        self._graph = self._call(self._cuda.cudaGraphInstantiate(graph, 0))
+        self._call(self._cuda.cudaGraphDestroy(graph))
+
+    def replay(self) -> None:
+        self._call(self._cuda.cudaGraphLaunch(self._graph, self.stream))
+
+    def forget_graph(self) -> None:
+        if self._graph is not None:
+            self._call(self._cuda.cudaGraphExecDestroy(self._graph))
+            self._graph = None
+
+    def close(self) -> None:
+        """Frees all that was taken; a second call does nothing."""
+        if not self.stream:
+            return
+        self.synchronize()
+        self.forget_graph()
+        for address in list(self._memory):
+            self.free(address)
+        for event in self._events:
+            self._call(self._cuda.cudaEventDestroy(event))
+        self._call(self._cuda.cudaStreamDestroy(self.stream))
+        self.stream = 0

@@ -1,0 +1,84 @@
+"""The engine of both TensorRT libraries; engines/tensorrt.py and engines/tensorrt_rtx.py each hold one of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from engines.engine import Engine, Options, Session, Setting
+from engines.installed import cuda_device_count, cuda_missing, package_missing
+from engines.trt.api import Api
+from engines.trt.builder import SETTINGS as BUILD_SETTINGS
+from export.network import Graph
+from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    from engines.trt.session import GivenPlan
+
+RUN_SETTINGS = (
+    Setting("graph", "on", ("on", "off"), "whether inferences are replayed from a CUDA graph"),
+    Setting(
+        "profile",
+        "static",
+        ("static", "dynamic"),
+        "one plan per size, or one for all sizes from 64x64 to 3840x2160, tuned for the first",
+    ),
+    Setting("host_memory", "pinned", ("pinned", "pageable"), "host side of copies to and from the device"),
+)
+
+
+class TrtEngine(Engine):
+    """Builds plans, and runs them where there is a device for it."""
+
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cuda": ("fp32", "tf32")}
+    api: ClassVar[Api]
+
+    def missing(self) -> str | None:
+        return self.api.missing()
+
+    def version(self) -> str:
+        return self.api.version()
+
+    def build_missing(self) -> str | None:
+        """None where plans can be built here, else one sentence that says why not."""
+        reason = self.api.missing()
+        if reason is None and self.api.needs_device_to_build and not cuda_device_count():
+            reason = "it times kernels on the GPU while it builds, and the driver shows no CUDA device here"
+        return reason
+
+    def device_missing(self, device: str) -> str | None:
+        kind, _, index = device.partition(":")
+        if kind != "cuda":
+            return f"it runs on an NVIDIA GPU only, and the driver shows {cuda_device_count()} CUDA devices here"
+        reason = cuda_missing(device) or package_missing("cuda", ("cuda-python",))
+        if reason:
+            return reason
+        from engines.trt.device import capability
+
+        try:
+            return self.api.capability_missing(capability(int(index or 0)))
+        except RuntimeError as error:  # a driver that is there and too old
+            return f"the NVIDIA driver does not answer ({error})"
+
+    def _load(self, graph: Graph, options: Options) -> Session:
+        from engines.trt.session import TrtSession
+
+        return TrtSession(self.api, graph, options)
+
+    def load_plan(self, graph: Graph, options: Options, given: GivenPlan) -> Session:
+        """A session of a plan that was built before; `graph` says what goes in and comes out.
+
+        Raises:
+            UserError: the engine is not usable here or not on this device.
+        """
+        if reason := self.missing() or self.device_missing(options.device):
+            raise UserError(f"engine `{self.name}`: {reason}", "a usable engine", self.install)
+        from engines.trt.session import TrtSession
+
+        return TrtSession(self.api, graph, replace(options, settings=self.complete_settings(options.settings)), given)
+
+
+def settings_of(api: Api) -> tuple[Setting, ...]:
+    """Everything that `--set` takes for this library."""
+    return (*BUILD_SETTINGS, *api.settings, *RUN_SETTINGS)

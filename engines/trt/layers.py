@@ -1,0 +1,32 @@
+"""Time, type and kernel of every layer of a plan: a pass of its own, since looking slows the inference down."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def layer_times_ms(trt: Any, context: Any, device: Any) -> dict[str, float]:
+    """One inference of what is bound: layer → device time in ms, in the order of execution."""
+    times: dict[str, float] = {}
+
+    class Profiler(trt.IProfiler):
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            times[layer_name] = times.get(layer_name, 0.0) + ms
+
+    context.profiler = Profiler()
+    context.enqueue_emits_profile = False  # or every enqueue would wait for the device
+    context.execute_async_v3(device.stream)
+    device.synchronize()
+    context.report_to_profiler()
+    return times
+
+
+def layer_facts(trt: Any, engine: Any) -> list[dict[str, Any]]:
+    """What the plan tells about its layers: names only, unless it was built with `layer_names=detailed`."""
+    inspector = engine.create_engine_inspector()
+    told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return [layer if isinstance(layer, dict) else {"Name": layer} for layer in told.get("Layers", [])]

@@ -1,0 +1,302 @@
+"""A plan on a device: built for the size that is bound, its buffers in device memory, replayed from a CUDA graph.
+
+Serves TensorRT 10, 11 and RTX alike; needs cuda-python and no torch. Written from documentation; see
+docs/gpu-verification.md for what was run. No clock in here: `device_ms` reads events of the device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.engine import CUDA_CONTRACT, Options, Session
+from engines.trt.api import Api
+from engines.trt.builder import BuildRequest, Profile
+from engines.trt.device import Device, DeviceArray, address_of, device_words
+from engines.trt.layers import layer_facts, layer_times_ms
+from engines.trt.plans import StoredPlan, plan_folder, stored_plan, write_whole
+from engines.trt.reporting import Messages, new_logger
+from export.network import INPUT, OUTPUT, Graph
+from reference_models.errors import UserError
+
+DYNAMIC_LEAST = (64, 64)
+DYNAMIC_MOST = (2160, 3840)
+"""A plan of the dynamic profile takes inputs between these, tuned for the first one that is bound."""
+
+
+@dataclass(frozen=True)
+class GivenPlan:
+    """A plan that was built before, by `bench build`."""
+
+    path: Path
+    sha256: str
+    profiles: tuple[Profile, ...]
+    """In the plan's order."""
+
+
+class TrtSession(Session):
+    """Input and output stay on the device between bind and read; every enqueue is timed by two events."""
+
+    def __init__(self, api: Api, graph: Graph, options: Options, given: GivenPlan | None = None) -> None:
+        super().__init__(graph, options)
+        self._api, self._options, self._given = api, options, given
+        index = int(options.device.partition(":")[2] or 0)
+        # Before the library's Runtime: without a driver, that one does not fail but ends the process.
+        self._device = Device(index)
+        self._device_words = device_words(index)
+        self._messages = Messages()
+        self._logger = new_logger(api.module, self._messages)
+        self._runtime = api.module.Runtime(self._logger)
+        self._engine: Any = None
+        self._context: Any = None
+        self._kernel_cache: Any = None
+        self._plan: StoredPlan | None = None
+        self._profile: Profile | None = None
+        self._shape: tuple[int, ...] = ()
+        self._x = self._y = self._staged_x = self._staged_y = 0
+        self._replays = options.settings["graph"] == "on" and not self._refittable
+        """New weights would want a new capture before every inference, which costs more than it saves."""
+        self._foreign = False
+        """Whether the bound input is somebody else's memory."""
+        self._ms: dict[str, float] = {}
+        self._weights: dict[str, np.ndarray] = {}
+        self.contract = {
+            **CUDA_CONTRACT,
+            "graph_capture": self._replays,
+            "host_memory": options.settings["host_memory"],
+            "profile": options.settings["profile"],
+            "threads": options.threads,
+        }
+
+    def _bind(self, x: np.ndarray) -> None:
+        if x.shape != self._shape or self._foreign:
+            self._prepare(x.shape)
+        cast = np.ascontiguousarray(x, self._dtype(INPUT))
+        if self._staged_x:
+            _host_array(self._staged_x, cast)[...] = cast
+        self._device.start()
+        self._device.upload(self._x, self._staged_x or cast.ctypes.data, cast.nbytes)
+        self._device.stop()
+        self._ms["h2d"] = self._device.elapsed_ms()
+
+    def bind_device(self, array: Any) -> None:
+        """Makes a device array (`__cuda_array_interface__`: torch, CuPy, pycuda) the input without a copy.
+
+        The caller keeps it alive and unchanged, and has its own stream synchronised.
+
+        Raises:
+            UserError: wrong shape, type or strides, or not on the device.
+        """
+        told = getattr(array, "__cuda_array_interface__", {"shape": ()})
+        shape = tuple(told["shape"])
+        if len(shape) != 4 or shape[:2] != (1, self.graph.planes) or 0 in shape:
+            wanted = f"(1, {self.graph.planes}, H, W) in device memory"
+            raise UserError(f"input `{INPUT}`: got {shape or type(array).__name__}", wanted, "Convert the array")
+        if shape != self._shape:
+            self._prepare(shape)
+        self._context.set_tensor_address(INPUT, address_of(array, shape, self._dtype(INPUT)))
+        self._foreign = True
+        self._capture()
+        self._bound = shape
+
+    def output_on_device(self) -> DeviceArray:
+        """The output's memory, which the next inference writes again; the stream that writes it is named in it."""
+        shape = self._output_shape()
+        return DeviceArray(self._y, shape, self._dtype(OUTPUT), self._device.stream, owner=self._device)
+
+    def _enqueue(self) -> None:
+        self._device.start()
+        if self._replays:
+            self._device.replay()
+        else:
+            self._execute()
+        self._device.stop()
+
+    def _synchronize(self) -> None:
+        self._device.synchronize()
+
+    def _read(self) -> np.ndarray:
+        y = np.empty(self._output_shape(), self._dtype(OUTPUT))
+        self._ms["compute"] = self._device.elapsed_ms()
+        self._device.start()
+        self._device.download(self._staged_y or y.ctypes.data, self._y, y.nbytes)
+        self._device.stop()
+        self._ms["d2h"] = self._device.elapsed_ms()
+        if self._staged_y:
+            y[...] = _host_array(self._staged_y, y)
+        return y
+
+    def device_ms(self) -> dict[str, float]:
+        """Device times of the last bind (`h2d`), the last inference that was read (`compute`) and its read (`d2h`)."""
+        return dict(self._ms)
+
+    def memory(self) -> dict[str, int | None]:
+        """Bytes: `weights` (None: not told) and `context` (scratch and activations) of the plan, and `device_used` by
+        everybody now."""
+        return {
+            "weights": self._api.weights_bytes(self._api.module, self._engine),
+            "context": int(self._engine.device_memory_size_v2),
+            "device_used": self._device.used_memory(),
+        }
+
+    def layer_times_ms(self) -> dict[str, float]:
+        """Layer → device time of one inference of what is bound. It slows what follows: for a session of its own."""
+        return layer_times_ms(self._api.module, self._context, self._device)
+
+    def layers(self) -> list[dict[str, Any]]:
+        """What the plan tells about its layers; see the setting `layer_names`."""
+        return layer_facts(self._api.module, self._engine)
+
+    # Plan, context and buffers
+
+    def _prepare(self, shape: tuple[int, ...]) -> None:
+        self._device.forget_graph()
+        self._shape, self._foreign = (), False  # until all of what follows has worked
+        size = (shape[2], shape[3])
+        if self._profile is None or not _takes(self._profile, size):
+            if self._given:
+                self._choose(self._given, size)
+            else:
+                self._build(self._profile_for(size))
+        if not self._context.set_input_shape(INPUT, shape):
+            raise RuntimeError(f"{self._api.title} refuses inputs {shape}: {self._messages.reason()}")
+        for address in (self._x, self._y, self._staged_x, self._staged_y):
+            if address:
+                self._device.free(address)
+        self._x = self._y = self._staged_x = self._staged_y = 0
+        sizes = [int(np.prod(s)) * self._dtype(n).itemsize for n, s in ((INPUT, shape), (OUTPUT, self._output_shape()))]
+        self._x, self._y = (self._device.allocate(size) for size in sizes)
+        if self._options.settings["host_memory"] == "pinned":
+            self._staged_x, self._staged_y = (self._device.allocate_pinned(size) for size in sizes)
+        self._context.set_tensor_address(INPUT, self._x)
+        self._context.set_tensor_address(OUTPUT, self._y)
+        self._shape = shape
+        self._capture()
+
+    def _profile_for(self, size: tuple[int, int]) -> Profile:
+        if self._options.settings["profile"] == "static":
+            return Profile.of(size)
+        (top, left), (bottom, right) = DYNAMIC_LEAST, DYNAMIC_MOST
+        height, width = size
+        return Profile((min(top, height), min(left, width)), size, (max(bottom, height), max(right, width)))
+
+    def _choose(self, given: GivenPlan, size: tuple[int, int]) -> None:
+        """Takes the first profile of the given plan for inputs of this size."""
+        numbers = [n for n, sizes in enumerate(given.profiles) if _takes(sizes, size)]
+        if not numbers:
+            known = [f"{p.least[1]}x{p.least[0]} to {p.most[1]}x{p.most[0]}" for p in given.profiles]
+            raise UserError(
+                f"plan {given.path}: an input of {size[1]}x{size[0]}", f"one of {', '.join(known)}", "Build one for it"
+            )
+        if self._engine is None:
+            self._open(StoredPlan(given.path, given.sha256, given.sha256, {"timing_cache_sha256": None}, cached=True))
+        if not self._context.set_optimization_profile_async(numbers[0], self._device.stream):
+            raise RuntimeError(f"{self._api.title} refuses profile {numbers[0]}: {self._messages.reason()}")
+        self._device.synchronize()
+        self._profile = given.profiles[numbers[0]]
+
+    def _build(self, profile: Profile) -> None:
+        request = BuildRequest(
+            self.graph.onnx_path,
+            self.graph.sha256,
+            self._options.precision,
+            (profile,),
+            self._options.settings,
+            refittable=bool(self._refittable),
+        )
+        timed_on = self._device_words if self._api.needs_device_to_build else ""
+        memory = self._device.total_memory()
+        self._open(stored_plan(self._api, request, timed_on, lambda phase, share: None, memory))
+        self._profile = profile
+
+    def _open(self, plan: StoredPlan) -> None:
+        self._context = self._engine = self._kernel_cache = None
+        self._plan = plan
+        self._engine = self._runtime.deserialize_cuda_engine(self._plan.path.read_bytes())
+        if self._engine is None:
+            raise RuntimeError(f"{self._api.title} cannot load its plan: {self._messages.reason()}")
+        stored = self._kernels_path()
+        compiled = stored.read_bytes() if stored.exists() else b""
+        settings = self._options.settings
+        self._context, self._kernel_cache = self._api.create_context(self._api.module, self._engine, settings, compiled)
+        if self._context is None:
+            raise MemoryError(f"{self._api.title}: no memory for this plan on the device ({self._messages.reason()})")
+        self.contract = {
+            **self.contract,
+            "plan_sha256": self._plan.sha256,
+            "timing_cache_sha256": self._plan.facts["timing_cache_sha256"],
+        }
+        if self._weights:
+            self._write_weights(self._weights)
+
+    def _kernels_path(self) -> Path:
+        assert self._plan is not None
+        device = hashlib.sha256(self._device_words.encode()).hexdigest()[:16]
+        return plan_folder() / f"{self._plan.key}-{device}.kernels"
+
+    def _capture(self) -> None:
+        """Runs once outside a capture: after a change of shape the library allocates and compiles in that run."""
+        self._device.forget_graph()
+        self._execute()
+        self._device.synchronize()
+        if compiled := self._api.stored_kernels(self._kernel_cache):
+            write_whole(self._kernels_path(), compiled)
+        if self._replays:
+            self._device.capture(self._execute)
+
+    def _execute(self) -> None:
+        if not self._context.execute_async_v3(self._device.stream):
+            raise RuntimeError(f"{self._api.title} does not run this plan: {self._messages.reason()}")
+
+    def _output_shape(self) -> tuple[int, ...]:
+        return tuple(self._context.get_tensor_shape(OUTPUT))
+
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        return np.dtype(self._api.module.nptype(self._engine.get_tensor_dtype(name)))
+
+    # Weights
+
+    def _refit(self, tensors: Mapping[str, np.ndarray]) -> None:
+        arrays = {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}
+        self._check_shapes(arrays)
+        self._weights.update(arrays)  # a plan that a later bind builds takes them too
+        if self._engine is not None:
+            self._write_weights(arrays)
+
+    def _check_shapes(self, arrays: Mapping[str, np.ndarray]) -> None:
+        import onnx
+
+        stored = {i.name: tuple(i.dims) for i in onnx.load(self.graph.onnx_path).graph.initializer}
+        for name, value in arrays.items():
+            if stored.get(name) != value.shape:
+                raise ValueError(f"{self.graph.onnx_path} has no initializer {name!r} of shape {value.shape}")
+
+    def _write_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        trt = self._api.module
+        refitter = trt.Refitter(self._engine, self._logger)
+        for name, value in arrays.items():
+            if not refitter.set_named_weights(name, trt.Weights(value)):
+                raise RuntimeError(f"{self._api.title} refuses new weights {name!r}: {self._messages.reason()}")
+        if not refitter.refit_cuda_engine():
+            raise RuntimeError(f"{self._api.title} cannot refit its plan: {self._messages.reason()}")
+
+    def _close(self) -> None:
+        self._device.forget_graph()
+        self._context = self._engine = self._kernel_cache = self._runtime = None
+        self._device.close()
+
+
+def _takes(sizes: Profile, size: tuple[int, int]) -> bool:
+    return all(low <= side <= high for low, side, high in zip(sizes.least, size, sizes.most, strict=True))
+
+
+def _host_array(address: int, like: np.ndarray) -> np.ndarray:
+    """Page-locked memory as an array of this shape and type."""
+    memory = np.ctypeslib.as_array((ctypes.c_uint8 * like.nbytes).from_address(address))
+    return memory.view(like.dtype).reshape(like.shape)

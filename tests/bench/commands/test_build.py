@@ -1,0 +1,142 @@
+"""`bench build`: what it refuses before the first slow step, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import engines
+from bench.commands.build import _remaining, _sizes
+from engines.sidecar import read_sidecar
+
+Command = Callable[..., Any]
+RTX = ["--engine", "tensorrt_rtx"]
+
+WORDS: list[tuple[list[str], list[str]]] = [
+    (["--engine", "onnxruntime", "--precision", "int9", "--output", "x.onnx"], ["int9", "fp32"]),
+    (["--engine", "onnxruntime", "--output", "x.plan"], ["x.plan", "FILE.onnx"]),
+    (["--engine", "onnxruntime", "--res", "720p", "--output", "x.onnx"], ["takes any size"]),
+    (["--engine", "torch_eager", "--output", "x"], ["torch_eager", "no plans"]),
+    (["--engine", "tensorrtx", "--output", "x"], ["tensorrtx", "Did you mean tensorrt"]),
+    (["--engine", "onnxruntime", "--statistics", "thumbnail", "--output", "x.onnx"], ["thumbnail", "image or frozen"]),
+    (["--engine", "onnxruntime", "--output", "absent/x.onnx"], ["absent/x.onnx", "existing folder"]),
+    (["--engine", "onnxruntime", "--set", "openvino.pinning=on", "--output", "x.onnx"], ["openvino"]),
+]
+WORDS_OF_RTX: list[tuple[list[str], list[str]]] = [
+    ([*RTX, "--output", "x"], ["for which size?", "--res"]),
+    ([*RTX, "--res", "1081p", "--output", "x"], ["1081p", "Did you mean"]),
+    ([*RTX, "--res", "720p", "--precision", "bf32", "--output", "x"], ["bf32", "fp32"]),
+    ([*RTX, "--res", "720p", "--set", "tensorrt_rtx.level=9", "--output", "x"], ["level=9", "0, 1, 2"]),
+]
+
+
+@pytest.fixture
+def rtx() -> None:
+    if reason := engines.get("tensorrt_rtx").missing():
+        pytest.skip(f"tensorrt_rtx: {reason}")
+
+
+def refuse(command: Command, words: list[str], named: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.chdir(folder)
+    outcome = command("build", "--model", "can24", *words)
+    outcome.assert_refused(*named)
+    assert "prepare" not in outcome.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("words", "named"), WORDS, ids=[" ".join(w) for w, _ in WORDS])
+def test_wrong_words_are_named_with_what_was_expected(
+    words: list[str], named: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(command, words, named, tmp_path, monkeypatch)
+
+
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize(("words", "named"), WORDS_OF_RTX, ids=[" ".join(w) for w, _ in WORDS_OF_RTX])
+def test_wrong_words_for_rtx_are_named_with_what_was_expected(
+    words: list[str], named: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(command, words, named, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
+def test_without_the_library_build_and_run_say_the_same_words(
+    name: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = "Python package `it` is not installed"
+    monkeypatch.setattr(type(engines.get(name).api), "missing", lambda self: missing)
+    install = engines.get(name).install
+    common = ("--model", "can24", "--res", "320p", "--engine", name)
+    command("build", *common, "--output", tmp_path / "x").assert_refused(f"engine `{name}`: {missing}", install)
+    command("run", *common).assert_refused(f"engine `{name}`: {missing}", install)
+    assert missing in " ".join(command("engines").out.split())
+
+
+def test_the_onnx_file_of_an_engine_that_reads_onnx_has_a_sidecar(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    outcome = command("build", "--model", "espcn_x2", "--engine", "onnxruntime", "--output", target)
+    assert outcome.code == 0, outcome.err
+    told = read_sidecar(target)
+    assert told["onnx"]["sha256"] == told["plan"]["sha256"] in outcome.out
+    assert (told["engine"]["name"], told["sizes"], told["picture"]["upscale"]) == ("onnxruntime", [], 2)
+    assert "untrained" in outcome.out
+
+
+def test_a_plan_for_two_resolutions_and_one_for_all(command: Command, tmp_path: Path, rtx: None) -> None:
+    target = tmp_path / "net.plan"
+    common = ("build", "--model", "espcn_x3", *RTX, "--output", target)
+    outcome = command(*common, "--res", "320p,100x61")
+    assert outcome.code == 0, outcome.err
+    told = read_sidecar(target)
+    # A third of the output, rounded up; (height, width).
+    assert [(size["resolution"], size["tuned"]) for size in told["sizes"]] == [
+        ("320p", [107, 190]),
+        ("100x61", [21, 34]),
+    ]
+    assert all(size["least"] == size["most"] == size["tuned"] for size in told["sizes"])
+    assert told["precision"] == "fp32"
+    assert told["versions"]["torch"]
+    assert "built in" in outcome.out
+    outcome = command(
+        *common, "--res", "320p,100x200", "--dynamic", "--precision", "tf32", "--set", "tensorrt_rtx.target=89"
+    )
+    assert outcome.code == 0, outcome.err
+    told = read_sidecar(target)
+    assert told["sizes"] == [{"resolution": "320p", "least": [1, 1], "tuned": [107, 190], "most": [107, 190]}]
+    assert (told["precision"], told["engine"]["settings"]["target"]) == ("tf32", "89")
+    assert "inputs of 1x1 to 190x107, tuned for 190x107" in outcome.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.plan", "net.plan.json"]
+
+
+def test_a_size_that_does_not_fit_is_refused_and_leaves_nothing(command: Command, tmp_path: Path, rtx: None) -> None:
+    target = tmp_path / "net.plan"
+    outcome = command("build", "--model", "espcn_x3", *RTX, "--res", "32768x32768", "--output", target)
+    assert outcome.code == 2
+    assert "elements" in outcome.err
+    assert "largest input of this shape that fits is" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_is_estimated_once_a_tenth_is_done() -> None:
+    event = {"phase": "tactics", "share": 0.25, "seconds": 10.0}
+    assert _remaining(event) == "tactics, about 30 s left"
+    assert _remaining({**event, "share": 0.05}) == "tactics"
+    assert _remaining({"event": "phase"}) == ""
+
+
+def test_a_dynamic_profile_reaches_from_the_smallest_input_to_the_largest_asked_for() -> None:
+    spec = SimpleNamespace(tensor_size=lambda width, height: (8, 8))
+    cases: list[Any] = [
+        SimpleNamespace(spec=spec, resolution="a", input_shape=(1, 3, 64, 200)),
+        SimpleNamespace(spec=spec, resolution="b", input_shape=(1, 3, 128, 96)),
+    ]
+    assert json.loads(json.dumps(_sizes(cases, True, "tensorrt"))) == [
+        {"resolution": "a", "least": [8, 8], "tuned": [64, 200], "most": [128, 200]}
+    ]
+    assert len(_sizes(cases, False, "tensorrt")) == 2
+    assert _sizes(cases, False, "openvino") == []

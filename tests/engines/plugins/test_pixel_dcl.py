@@ -1,0 +1,63 @@
+"""The interleaving kernel through Triton's interpreter, and its reference against the layers' own interleaving."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engines.plugins.pixel_dcl import PixelInterleave
+from engines.plugins.ptx import triton_missing
+
+ROOT = Path(__file__).resolve().parents[3]
+INTERPRET = """
+import itertools, torch
+from engines.plugins.pixel_dcl import MAPS, PixelInterleave
+from engines.plugins.ptx import launch
+
+words = {torch.float32: "fp32", torch.float16: "fp16"}
+torch.manual_seed(0)
+for n, dtype, (slope, height, width) in itertools.product(
+    (1, 4), words, ((1.0, 3, 7), (0.0, 1, 1), (0.25, 1, 70), (1.0, 2, 64))
+):
+    maps = [torch.randn(n, 3, height, width).to(dtype) for _ in MAPS]
+    tail = PixelInterleave(slope)
+    wanted = tail.reference(*maps)
+    y = torch.full_like(wanted, 77)
+    grid = (n * 3 * height, -(-width // 32))
+    launch(tail.variant(words[dtype], 32), grid, dict(zip(MAPS, maps), width=width, y=y))
+    assert torch.equal(y, wanted), (n, dtype, slope, height, width)
+print("all equal")
+"""
+
+
+def test_the_interpreted_kernel_equals_the_reference():
+    if reason := triton_missing():
+        pytest.skip(reason)
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRET], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["all", "equal"]
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 2)])
+def test_the_reference_puts_every_map_at_its_parity(size):
+    import torch
+
+    from reference_models.networks.pixel_dcn import interleave
+
+    maps = [torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    y = PixelInterleave().reference(*maps)
+    for number, found in enumerate(maps):
+        assert torch.equal(y[:, :, number // 2 :: 2, number % 2 :: 2], found)
+    assert torch.equal(y, interleave(*maps))  # what the layers do
+    assert torch.equal(PixelInterleave(0.0).reference(*maps), y.clamp(min=0))
+
+
+def test_the_shape_rule():
+    assert PixelInterleave().output_shape((2, 3, 5, 7)) == (2, 3, 10, 14)

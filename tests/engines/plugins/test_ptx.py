@@ -1,0 +1,104 @@
+"""PTX of every kernel for every target, as the CUDA 13.0 assembler takes it, with exactly the declared parameters."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from engines.plugins.pixel_dcl import PixelInterleave
+from engines.plugins.pixel_shuffle import PixelShuffleTail
+from engines.plugins.ptx import CAPABILITIES, compile_ptx, entry_parameters, triton_missing, without_scratch
+
+PTX = """
+.version 8.0
+.target sm_80
+.visible .entry kernel(
+	.param .u64 .ptr .global .align 16 kernel_param_0,
+	.param .u32 kernel_param_1,
+	.param .u64 .ptr .global .align 1 kernel_param_2,
+	.param .u64 .ptr .global .align 1 kernel_param_3
+)
+{
+	ld.param.u64 %rd1, [kernel_param_0];
+	ld.param.u32 %r1, [kernel_param_1];
+	ret;
+}
+"""
+VARIANTS = {
+    "shuffle fp32": PixelShuffleTail(2).variant("fp32", "fp32"),
+    "shuffle fp16": PixelShuffleTail(3).variant("fp16", "fp16"),
+    "tail fp16": PixelShuffleTail(
+        2, bias=True, activation="leaky_relu", slope=0.2, low=0, high=1
+    ).variant("fp16", "fp16"),
+    "picture of int8": PixelShuffleTail(
+        4, 0.01, bias=True, activation="tanh", picture=True
+    ).variant("i8", "u8"),
+    "interleave fp32": PixelInterleave().variant("fp32"),
+    "interleave fp16": PixelInterleave(0.0).variant("fp16"),
+}  # fmt: skip
+ORDINARY = {("tail fp16", 75), ("shuffle fp16", 90), ("picture of int8", 120), ("interleave fp16", 100)}
+"""The rest of the product, half a minute of it, is slow."""
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Nothing of an earlier run may answer for this one."""
+    if reason := triton_missing():
+        pytest.skip(reason)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def combinations():
+    for name in VARIANTS:
+        for capability in CAPABILITIES:
+            marks = [] if (name, capability) in ORDINARY else [pytest.mark.slow]
+            yield pytest.param(name, capability, marks=marks, id=f"{name} sm_{capability}")
+
+
+@pytest.mark.parametrize(("name", "capability"), list(combinations()))
+def test_the_assembler_takes_it_with_the_declared_parameters(name, capability, cache):
+    variant = VARIANTS[name]
+    kernel = compile_ptx(variant, capability)
+    kinds = ["u64" if parameter in variant.pointers else "u32" for parameter in variant.parameters]
+    assert [kind for kind, _ in entry_parameters(kernel.ptx)] == kinds
+    assert re.search(r"\.target (\w+)", kernel.ptx)[1] == f"sm_{capability}"
+    version = float(re.search(r"\.version (\d+\.\d+)", kernel.ptx)[1])
+    assert version <= 9.0  # a CUDA 13.0 driver's compiler takes no newer
+    assert kernel.threads == 128
+    if not shutil.which("ptxas"):
+        pytest.skip("no ptxas on the PATH")
+    source = cache / "kernel.ptx"
+    source.write_text(kernel.ptx)
+    command = ["ptxas", "-v", f"-arch=sm_{capability}", str(source), "-o", str(cache / "kernel.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    spilled = re.findall(r"(\d+) bytes spill stores", done.stderr)
+    assert set(spilled) <= {"0"}
+
+
+def test_parameters_that_nobody_reads_go():
+    assert entry_parameters(PTX) == [(k, f"kernel_param_{i}") for i, k in enumerate(("u64", "u32", "u64", "u64"))]
+    stripped = without_scratch(PTX, 2)
+    assert entry_parameters(stripped) == [("u64", "kernel_param_0"), ("u32", "kernel_param_1")]
+    assert "kernel_param_2" not in stripped
+    assert without_scratch(PTX, 4) == PTX
+
+
+def test_a_parameter_that_is_read_may_not_go():
+    with pytest.raises(RuntimeError, match="the PTX reads kernel_param_1"):
+        without_scratch(PTX, 1)
+
+
+def test_what_is_no_ptx_is_said_so():
+    with pytest.raises(ValueError, match=r"no \.entry"):
+        entry_parameters("nothing")
+
+
+def test_the_order_of_parameters_is_tensorrt_s():
+    """Input pointers, scalars, output pointers."""
+    variant = PixelShuffleTail(2, bias=True).variant("fp16", "fp16")
+    assert variant.parameters == ("x", "bias", "channels", "height", "width", "y")

@@ -1,0 +1,47 @@
+"""Layer times and facts; the library is a double."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import pytest
+
+from engines.trt.layers import layer_facts, layer_times_ms
+
+
+def test_times_of_one_layer_are_summed_and_the_profiler_makes_no_enqueue_wait():
+    trt = types.SimpleNamespace(IProfiler=type("IProfiler", (), {"__init__": lambda self: None}))
+    order = []
+
+    class Context:
+        profiler = None
+        enqueue_emits_profile = True
+
+        def execute_async_v3(self, stream):
+            assert stream == 7
+            assert self.profiler is not None
+            assert not self.enqueue_emits_profile
+            order.append("execute")
+
+        def report_to_profiler(self):
+            order.append("report")
+            for name, ms in (("b", 1.0), ("a", 2.0), ("b", 0.5)):
+                self.profiler.report_layer_time(name, ms)
+
+    device = types.SimpleNamespace(stream=7, synchronize=lambda: order.append("synchronize"))
+    assert list(layer_times_ms(trt, Context(), device).items()) == [("b", 1.5), ("a", 2.0)]
+    assert order == ["execute", "synchronize", "report"]
+
+
+@pytest.mark.parametrize(
+    ("told", "facts"),
+    [
+        ({"Layers": ["a", {"Name": "b", "LayerType": "conv"}]}, [{"Name": "a"}, {"Name": "b", "LayerType": "conv"}]),
+        ({}, []),
+    ],
+)
+def test_a_plan_with_names_only_tells_names(told, facts):
+    trt = types.SimpleNamespace(LayerInformationFormat=types.SimpleNamespace(JSON="json"))
+    inspector = types.SimpleNamespace(get_engine_information=lambda form: json.dumps(told) if form == "json" else "")
+    assert layer_facts(trt, types.SimpleNamespace(create_engine_inspector=lambda: inspector)) == facts
