@@ -76,6 +76,15 @@ def add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
     add_network(parser, many)
     parser.add_argument("--tile", default="off", metavar="T", help="off: this version runs whole pictures only")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
+    add_settings(parser)
+
+
+def _beside(many: bool) -> str:
+    return ", with torch_eager beside it" if many else ""
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Settings of engines."""
     parser.add_argument(
         "--set",
         action="append",
@@ -84,10 +93,6 @@ def add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
         dest="settings",
         help="one setting of an engine; `bench engines --settings` lists them; may be repeated",
     )
-
-
-def _beside(many: bool) -> str:
-    return ", with torch_eager beside it" if many else ""
 
 
 def add_model(parser: argparse.ArgumentParser, many: bool = False) -> None:

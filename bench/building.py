@@ -45,8 +45,8 @@ def job_build(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, An
     """Builds, or finds what was built before.
 
     Args:
-        job: engine, precision, settings, network (JSON), size_multiple, device (index, or None without one), and
-            profiles: [[least, tuned, most], ...], each a (height, width) of the input.
+        job: engine, precision, settings, network (JSON), size_multiple, and profiles: [[least, tuned, most], ...],
+            each a (height, width) of the input.
 
     Returns:
         path and facts of the plan, `cached`, and versions of the libraries that took part.

@@ -14,7 +14,6 @@ import reference_models
 from engines.installed import cuda_device_count, cuda_missing
 from reference_models.choices import parse_options
 from reference_models.errors import UserError, unknown
-from reference_models.own_factory import FAMILY
 from reference_models.spec import ModelSpec
 
 RESOLUTIONS = {
@@ -54,6 +53,11 @@ class Case:
     def model(self) -> str:
         """The name, and the options that were chosen."""
         return self.spec.title
+
+    @property
+    def trained(self) -> bool:
+        """Whether its weights mean anything: those of a network of one's own are taken to."""
+        return self.weights is not None or self.spec.is_own
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -335,7 +339,7 @@ def _weights(spec: ModelSpec, word: str | None) -> tuple[str | None, str]:
             )
         return spec.onnx, Path(spec.onnx).name
     if word is None:
-        return None, "its own" if spec.family == FAMILY else "untrained"
+        return None, "its own" if spec.is_own else "untrained"
     return str(resolve_weights(spec, word)), word
 
 

@@ -46,6 +46,31 @@ def told(failure: Any) -> Exception:
     return error
 
 
+def refuse_thumbnail(statistics: str | None) -> None:
+    """
+    Raises:
+        UserError: `thumbnail`, asked of a command that writes one file.
+    """
+    if statistics == "thumbnail":
+        raise UserError(
+            "`--statistics thumbnail`: the host folds new weights for every picture, which one file cannot hold",
+            "image or frozen",
+            "Use `bench apply --statistics thumbnail` to run it",
+        )
+
+
+def fastest_engine(device: str, precision: str) -> str:
+    """The engine that a command takes where none is named.
+
+    Raises:
+        UserError: no such device, or no engine for this precision on it.
+    """
+    import engines
+    from bench.case import resolve_device
+
+    return engines.fastest(resolve_device(device), precision)
+
+
 def only_one(cases: Sequence[Case], left_out: Sequence[object]) -> None:
     """
     Raises:

@@ -17,7 +17,6 @@ from bench import machine, metrics, stats
 from bench.case import Case
 from export.cache import code_sha256
 from export.network import Network, file_sha256
-from reference_models.own_factory import FAMILY
 from reference_models.spec import ModelSpec
 
 Run = dict[str, Any]
@@ -50,7 +49,7 @@ def new_run(case: Case, shared: Run) -> Run:
     Whether a network of one's own is trained is not ours to say: without `--weights` it comes with "its own" ones,
     counts as trained, and `weights_known` is False.
     """
-    known = not (case.spec.onnx or (_is_own(case.spec) and case.weights is None))
+    known = not case.spec.is_own or (case.weights is not None and case.spec.onnx is None)
     return {
         "id": uuid.uuid4().hex,
         **shared,
@@ -61,7 +60,7 @@ def new_run(case: Case, shared: Run) -> Run:
             "weights": Path(case.weights_name).name if known else "its own",
             "weights_sha256": file_sha256(case.weights) if case.weights else None,
             "weights_known": known,
-            "trained": case.weights is not None or not known,
+            "trained": case.trained,
             "resolution": case.resolution,
             "input_picture": list(case.input_size),
             "input_shape": list(case.input_shape),
@@ -96,15 +95,11 @@ def new_run(case: Case, shared: Run) -> Run:
     }
 
 
-def _is_own(spec: ModelSpec) -> bool:
-    return spec.family == FAMILY or spec.onnx is not None
-
-
 def _network_sha256(spec: ModelSpec) -> str:
     """Of the network's definition, wherever its file lies: the spec, whose source holds digests of a network of one's
     own, and of networks that ship our code."""
     text = dataclasses.replace(spec, onnx=spec.onnx and "onnx").to_json()
-    return hashlib.sha256((text + ("" if _is_own(spec) else code_sha256())).encode()).hexdigest()
+    return hashlib.sha256((text + ("" if spec.is_own else code_sha256())).encode()).hexdigest()
 
 
 def describe_network(run: Run, case: Case, network: Network) -> None:

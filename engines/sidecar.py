@@ -21,7 +21,7 @@ class Deployment:
 
     spec: ModelSpec
     weights: str | None
-    """File of trained weights; None: untrained."""
+    """File of weights; None: the published initialisation, or those that a network of one's own comes with."""
     engine: str
     engine_version: str
     precision: str
@@ -58,7 +58,7 @@ def sidecar(plan: Path, network: Network, deployed: Deployment) -> dict[str, Any
             "licence": spec.licence,
             "weights": Path(deployed.weights).name if deployed.weights else None,
             "weights_sha256": file_sha256(deployed.weights) if deployed.weights else None,
-            "trained": deployed.weights is not None,
+            "trained": deployed.weights is not None or spec.is_own,
             "statistics": network.statistics,
             "spec": json.loads(spec.to_json()),
         },

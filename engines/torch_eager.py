@@ -11,8 +11,7 @@ from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
 from export.network import Graph
-from reference_models.choices import OUR_PACKAGES, callable_from_path
-from reference_models.own_factory import model_from_factory
+from reference_models import module_from_factory
 
 SETTINGS = (
     Setting(
@@ -57,20 +56,12 @@ class TorchEager(Engine):
 
 
 def module_from_graph(graph: Graph) -> Any:
-    """The torch.nn.Module of a graph in eval mode, with the graph's parameters.
-
-    What a network of one's own draws outside of its parameters is drawn as it was when it was exported.
-    """
+    """The torch.nn.Module of a graph in eval mode, with the graph's parameters."""
     from safetensors.torch import load_file
 
     from reference_models.networks.statistics import ThumbnailAffines
 
-    ours = graph.factory.partition(":")[0].partition(".")[0] in OUR_PACKAGES
-    module: Any
-    if ours:
-        module = callable_from_path(graph.factory)(**graph.options)
-    else:
-        module = model_from_factory(graph.factory, graph.options)
+    module: Any = module_from_factory(graph.factory, graph.options)
     if graph.role == "folded":
         module = module.folded()
     elif graph.role == "thumbnail_affines":

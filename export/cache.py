@@ -7,13 +7,16 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.network import file_sha256
+from export.network import Graph, Network, file_sha256
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,6 +56,43 @@ def forget_leftovers(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
+
+
+def made_once(cache: Path, key: str, write: Callable[[Path], Network]) -> Network:
+    """The network that `write` makes in a folder, made once per key.
+
+    The folder appears whole or not at all; where two processes make the same, the files of one of them stay.
+    """
+    folder = cache / "networks" / key
+    done = folder / "network.json"
+    if not done.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        forget_leftovers(folder.parent)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
+        try:
+            start = time.perf_counter()
+            network = replace(write(scratch), export_s=time.perf_counter() - start)
+            (scratch / "network.json").write_text(_with_folder(network, Path()).to_json())
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what somebody left of it
+            with contextlib.suppress(OSError):  # another process was quicker: its files are as good
+                os.rename(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return _with_folder(Network.from_json(done.read_text()), folder.resolve())
+
+
+def _with_folder(network: Network, folder: Path) -> Network:
+    """The same network with its files in `folder`: the cache stores names only, so that it can be moved."""
+
+    def moved(graph: Graph) -> Graph:
+        onnx_path, state_path = (
+            str(folder / Path(path).name) if path else "" for path in (graph.onnx_path, graph.state_path)
+        )
+        return replace(graph, onnx_path=onnx_path, state_path=state_path)
+
+    thumbnail = moved(network.thumbnail) if network.thumbnail else None
+    return replace(network, main=moved(network.main), thumbnail=thumbnail)
 
 
 def content_key(request: ExportRequest) -> str:

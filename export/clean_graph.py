@@ -6,14 +6,13 @@ Checks what the graph declares of its ends; whether the result runs, and compute
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.network import INPUT, OUTPUT
-from export.onnx_file import all_nodes, default_opset, fixed_shape, onnxruntime_errors, refused
+from export.onnx_file import all_nodes, default_opset, fixed_shape, folded, onnxruntime_errors, refused
 from export.pixel_shuffle import fuse_pixel_shuffle
 from export.to_onnx import OPSET
 from reference_models.spec import ModelSpec
@@ -108,7 +107,7 @@ def size_bound(clean: CleanGraph) -> str:
 
     errors: tuple[type[Exception], ...] = (*onnxruntime_errors(), onnx.shape_inference.InferenceError)
     try:
-        model = _folded(clean.model)
+        model = folded(clean.model)
         known = copy.deepcopy(model)
         set_sides(known.graph, [side or name for side, name in zip(clean.own_size, ("h", "w"), strict=True)])
         inferred = onnx.shape_inference.infer_shapes(known, data_prop=True).graph
@@ -118,20 +117,6 @@ def size_bound(clean: CleanGraph) -> str:
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     bound = {n.op_type for n in model.graph.node if not _is_local(n, constants, shapes, clean.own_size)}
     return ", ".join(sorted(bound))
-
-
-def _folded(model: Any) -> Any:
-    """The same graph, of dynamic size still, with the arithmetic on its constants done."""
-    import onnx
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
 
 
 def _is_local(

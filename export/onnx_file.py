@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,21 @@ def one_line(error: object, longest: int = 240) -> str:
         text = text.split("Status Message: ", 1)[1]
     text = text.rstrip(".")
     return text if len(text) <= longest else f"…{text[-longest:]}"
+
+
+def folded(model: Any) -> Any:
+    """The same graph with the arithmetic on its constants and known shapes done, which onnx does not follow through
+    every operator."""
+    import onnx
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
 
 
 def all_nodes(graph: Any) -> Iterator[Any]:

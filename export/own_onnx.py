@@ -5,20 +5,16 @@ Nothing in the file is executed but by ONNX Runtime. No torch here.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from export.cache import code_sha256, forget_leftovers
+from export.cache import code_sha256, made_once
 from export.clean_graph import CleanGraph, clean_graph, set_sides, size_bound, state_shapes
 from export.network import INPUT, OUTPUT, Graph, Network, file_sha256
 from export.onnx_file import (
@@ -96,25 +92,7 @@ def network_from_onnx(spec: ModelSpec, cache: Path) -> Network:
     """
     path = Path(spec.onnx or "")
     model = read_onnx(path)
-    folder = cache / "networks" / _key(model, spec)
-    done = folder / "network.json"
-    if not done.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        forget_leftovers(folder.parent)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
-        try:
-            start = time.perf_counter()
-            network = replace(_write(model, spec, scratch), export_s=time.perf_counter() - start)
-            (scratch / "network.json").write_text(network.to_json())
-            if not done.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # what somebody left of it
-            with contextlib.suppress(OSError):  # another process was quicker: its files are as good
-                os.rename(scratch, folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    network = Network.from_json(done.read_text())
-    onnx_path = str(folder.resolve() / network.main.onnx_path)
-    return replace(network, main=replace(network.main, onnx_path=onnx_path))
+    return made_once(cache, _key(model, spec), lambda folder: _write(model, spec, folder))
 
 
 def _explored(model: Any, path: Path) -> tuple[CleanGraph, Geometry, str | None]:

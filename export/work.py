@@ -7,14 +7,12 @@ Not counted: recurrent layers, Attention, and inside of branches products whose 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
-from export.onnx_file import all_nodes, all_tensors, onnxruntime_errors
+from export.onnx_file import all_nodes, all_tensors, folded, onnxruntime_errors
 
 _OPERANDS = {
     **dict.fromkeys(("Conv", "ConvInteger", "ConvTranspose", "DeformConv", "MatMul", "MatMulInteger", "Gemm"), (0, 1)),
@@ -57,7 +55,7 @@ def count_work(onnx_path: str, input_shape: tuple[int, ...]) -> Work:
     # Branches see the tensors around them, and onnx keeps what it inferred of their own inside.
     if any(_unknown(node, shapes) for node in all_nodes(inferred.graph) if node.op_type in _WEIGHTED):
         with contextlib.suppress(*onnxruntime_errors()):  # then the node is named below
-            inferred = onnx.shape_inference.infer_shapes(_with_constant_shapes(model), data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(folded(model), data_prop=True)
             shapes = _shapes(inferred)
     macs = sum(_macs(node, shapes) for node in inferred.graph.node)
     weights = sum(_bytes(t.data_type, t.dims) for t in all_tensors(inferred.graph))
@@ -73,20 +71,6 @@ def _bytes(kind: int, shape: Sequence[int]) -> int:
     if kind in {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}:
         return -(-prod(shape) // 2)
     return prod(shape) * helper.tensor_dtype_to_np_dtype(kind).itemsize
-
-
-def _with_constant_shapes(model: Any) -> Any:
-    """The graph with its arithmetic on shapes computed, which onnx does not follow through every operator."""
-    import onnx
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
 
 
 def _unknown(node: Any, shapes: dict[str, tuple[int, ...]]) -> list[str]:

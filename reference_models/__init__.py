@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-from reference_models.choices import callable_from_path, configured
+from reference_models.choices import OUR_PACKAGES, callable_from_path, configured
 from reference_models.errors import unknown
 from reference_models.spec import ModelSpec
 
@@ -57,14 +57,23 @@ def model_from_spec(spec: ModelSpec, weights: str | None = None) -> torch.nn.Mod
     Raises:
         UserError: weights that do not belong to it.
     """
-    from reference_models.own_factory import FAMILY, model_from_factory
     from reference_models.weights import load_weights
 
-    own = spec.family == FAMILY  # draws random numbers as it likes, and gets the same ones every time
-    model = model_from_factory(spec.factory, spec.options) if own else callable_from_path(spec.factory)(**spec.options)
+    model = module_from_factory(spec.factory, spec.options)
     if weights is not None:
         load_weights(model, spec, weights)
     return model.eval()
+
+
+def module_from_factory(factory: str, options: Mapping[str, object]) -> torch.nn.Module:
+    """What `package.module:Callable` makes of these options; one that is not ours gets the same random numbers in every
+    process, since it may draw what no state holds."""
+    if factory.partition(":")[0].partition(".")[0] in OUR_PACKAGES:
+        ours: torch.nn.Module = callable_from_path(factory)(**options)
+        return ours
+    from reference_models.own_factory import model_from_factory
+
+    return model_from_factory(factory, options)
 
 
 def create_model(name: str, weights: str | None = None, **options: int | float | str) -> torch.nn.Module:

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reference_models.choices import OUR_PACKAGES, here_first
 from reference_models.errors import UserError, nearest
-from reference_models.spec import Evaluation, ModelSpec
+from reference_models.spec import OWN_FAMILY, Evaluation, ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
-FAMILY = "own network"
 MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """Tried in this order as what height and width must be a multiple of."""
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
@@ -228,7 +227,7 @@ def own_spec(name: str, source: str, description: str, geometry: Geometry) -> Mo
         )
     return ModelSpec(
         name=name,
-        family=FAMILY,
+        family=OWN_FAMILY,
         factory="",
         source=source,
         licence="yours",

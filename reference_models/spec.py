@@ -13,6 +13,10 @@ Task = Literal[
 ]
 
 
+OWN_FAMILY = "own network"
+"""The family of every network that is not of this project: a factory or an ONNX file of the user's own."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One choice that a network offers, as `--option NAME=VALUE` and as a keyword of `create_model`."""
@@ -119,6 +123,11 @@ class ModelSpec:
     """`package.module:function` from released tensors and `options` to this network's state; None: there is none."""
     onnx: str | None = None
     """A graph of the user's own; there is no torch module then."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a network of the user's own: what its weights are worth is not ours to say."""
+        return self.family == OWN_FAMILY
 
     @property
     def halo_px(self) -> int | None:

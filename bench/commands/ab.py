@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.arguments import add_choices, request_from_arguments
+from bench.arguments import add_choices
 from bench.commands.gate import CODES, add_outputs, add_rules, check_outputs, show
+from bench.preparing import fastest_engine
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
 
@@ -143,16 +144,14 @@ def _plan(arguments: argparse.Namespace, side: Side, path: Path) -> Plan:
         UserError: wrong use.
     """
     from bench.ab import LOOKS
-    from bench.case import expand
     from bench.commands.run import checked_plan
 
     words = vars(arguments) | dict(side.choices) | ({"engine": side.engine} if side.engine else {})
     own = argparse.Namespace(**(words | {"processes": LOOKS[-1]}))
-    cases, left_out = expand(request_from_arguments(own, [own.res]))
-    case = _only(cases, left_out, side)
     if not own.engine:  # two would be measured: the fastest, and the yardstick beside it
-        own.engine = case.variant
+        own.engine = fastest_engine(own.device, own.precision)
     plan = checked_plan(own)
+    case = _only(plan.cases, plan.left_out, side)
     # A process gets its share of what 20 pairs would take; most end earlier, when their median is known well enough.
     slice_s = arguments.budget / 40
     return replace(plan, cases=[case], left_out=[], store_path=path, budget_s=slice_s * LOOKS[-1])

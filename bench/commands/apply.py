@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_choices, request_from_arguments
 from bench.exit_codes import COULD_NOT_MEASURE, OK
-from bench.preparing import exported, only_one, told
+from bench.preparing import exported, fastest_engine, only_one, told
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
-from reference_models.own_factory import FAMILY
 
 if TYPE_CHECKING:
     from bench.case import Case
@@ -41,7 +40,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     from bench.places import check_calibration, picture_pairs
 
     if not arguments.engine:
-        arguments.engine = _fastest(arguments.device, arguments.precision)
+        arguments.engine = fastest_engine(arguments.device, arguments.precision)
     cases, left_out = expand(request_from_arguments(arguments, ["320p"]))
     only_one(cases, left_out)
     pairs = picture_pairs(Path(arguments.input), Path(arguments.output))
@@ -56,11 +55,10 @@ def _apply(arguments: argparse.Namespace) -> int:
         print(f"bench: {source}: {reason}", file=sys.stderr)
     done = len(pairs) - len(failed)
     case = cases[0]
-    untrained = "" if case.weights or case.spec.family == FAMILY else "untrained"
-    words = [case.model, untrained, case.variant, case.precision, case.statistics or ""]
+    words = [case.model, "" if case.trained else "untrained", case.variant, case.precision, case.statistics or ""]
     print(f"{done} of {len(pairs)} pictures → {arguments.output} ({' '.join(filter(None, words))})")
-    if untrained:
-        print(f"bench: {cases[0].model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
+    if not case.trained:
+        print(f"bench: {case.model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
     return COULD_NOT_MEASURE if failed else OK
 
 
@@ -105,10 +103,3 @@ def _engine_environment(case: Case) -> dict[str, str]:
     import engines
 
     return engines.get(case.engine).environment(case.settings)
-
-
-def _fastest(device: str, precision: str) -> str:
-    import engines
-    from bench.case import resolve_device
-
-    return engines.fastest(resolve_device(device), precision)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.arguments import add_model, add_network, option_words, split_words
+from bench.arguments import add_model, add_network, add_settings, option_words, split_words
 from bench.exit_codes import OK
-from bench.preparing import exported, only_one, told
+from bench.preparing import exported, only_one, refuse_thumbnail, told
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
 
@@ -43,14 +43,7 @@ def add(commands: Any) -> None:
         help="one profile from the smallest input to the largest --res, tuned for the first",
     )
     add_network(parser, many=False)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="ENGINE.NAME=VALUE",
-        dest="settings",
-        help="one setting of the engine; `bench engines --settings` lists them; may be repeated",
-    )
+    add_settings(parser)
     parser.add_argument("--output", required=True, metavar="FILE")
     parser.set_defaults(command=_build)
 
@@ -99,12 +92,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, 
 
     engine = engines.get(arguments.engine)
     check_can_build(engine.name)
-    if arguments.statistics == "thumbnail":
-        raise UserError(
-            "`--statistics thumbnail`: the host folds new weights for every picture, which one plan cannot hold",
-            "image or frozen",
-            "Use `bench apply --statistics thumbnail` to run it",
-        )
+    refuse_thumbnail(arguments.statistics)
     precisions = ("fp32",) if engine.name in ONNX_ENGINES else engine.precisions["cuda"]
     if arguments.precision not in precisions:
         raise UserError(
@@ -185,7 +173,7 @@ def _write_sidecar(
 
 def _summary(target: Path, beside: Path, content: Mapping[str, Any]) -> list[str]:
     model, engine, build = content["model"], content["engine"], content["build"]
-    weights = model["weights"] or "untrained"
+    weights = model["weights"] or ("its own" if model["trained"] else "untrained")
     found = "found in the cache" if build.get("cached") else f"built in {build.get('seconds', 0):.1f} s"
     lines = [
         f"{target}: {model['title']} for {engine['name']} ({engine['version']}), {content['precision']}, weights "

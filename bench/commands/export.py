@@ -10,7 +10,7 @@ from typing import Any
 from bench.arguments import add_model, add_network, option_words, split_words
 from bench.commands.models import ends_in_words
 from bench.exit_codes import OK
-from bench.preparing import exported, only_one
+from bench.preparing import exported, only_one, refuse_thumbnail
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
 
@@ -32,12 +32,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if arguments.precision != "fp32":
         raise UserError(f"`--precision {arguments.precision}`: not a precision of ONNX export", "fp32", "Use fp32")
-    if arguments.statistics == "thumbnail":
-        raise UserError(
-            "`--statistics thumbnail`: the host folds new weights for every picture, which one ONNX file cannot hold",
-            "image or frozen",
-            "Use `bench apply --statistics thumbnail` to run it",
-        )
+    refuse_thumbnail(arguments.statistics)
     target = Path(arguments.output)
     if target.suffix != ".onnx":
         raise UserError(f"`--output {target}`: not an ONNX file's name", "FILE.onnx", "Change the ending")
