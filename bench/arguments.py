@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
                 continue
             if option not in self._option_string_actions:
                 known = [w for w in self._option_string_actions if w.startswith("--")]
-                guess = nearest(option, known)
+                guess = nearest_option(option, known)
                 raise UserError(
                     f"`{self.prog} {option}`: not an option of this command",
                     ", ".join(known),
@@ -62,6 +62,14 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"`{self.prog}`: {message.replace(chr(10), ' ')}", "complete options", self._help_shows())
 
 
+def nearest_option(word: str, known: Sequence[str]) -> str | None:
+    """The option that `word` was most likely meant to be: one that begins it or that it begins, else the most alike."""
+    least = len("--res")  # shorter beginnings, such as that of `--a`, say nothing
+    begins = [option for option in known if len(option) >= least and word.startswith(option)]
+    begun = [option for option in known if len(word) >= least and option.startswith(word)]
+    return max(begins, key=len, default=None) or min(begun, key=len, default=None) or nearest(word, known)
+
+
 def add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
     """The choices that every command shares; `many`: comma-separated lists."""
     each = "[,...]" if many else ""
@@ -71,9 +79,10 @@ def add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
         metavar=f"E{each}",
         help="or E:NAME=VALUE for a setting; default: the fastest usable one" + _beside(many),
     )
-    parser.add_argument("--precision", default="fp32", metavar=f"P{each}", help="fp32 (default), tf32, bf16")
+    parser.add_argument("--precision", default="fp32", metavar=f"P{each}", help=PRECISION_HELP)
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda:0")
     add_network(parser, many)
+    add_lowering(parser)
     parser.add_argument("--tile", default="off", metavar="T", help="off: this version runs whole pictures only")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     add_settings(parser)
@@ -129,7 +138,69 @@ def add_network(parser: argparse.ArgumentParser, many: bool) -> None:
         "weights), thumbnail (of the picture reduced four times, folded per picture)",
     )
     parser.add_argument("--weights", metavar="NAME|FILE", help="trained weights (default: untrained, and marked so)")
-    parser.add_argument("--calibration", metavar="FILE|DIR", help="pictures for frozen statistics (default: shipped)")
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE|DIR",
+        help="pictures for frozen statistics and quantisation, never those that are judged (default: shipped)",
+    )
+
+
+PRECISION_HELP = (
+    "fp32 (default), tf32, bf16, fp16, int8, int8+fp16, fp8, or auto: int8 where --floor allows it; `bench engines` "
+    "says which engine has which"
+)
+
+
+def add_lowering(parser: argparse.ArgumentParser) -> None:
+    """How a graph is brought to int8, int8+fp16, fp8 or auto."""
+    group = parser.add_argument_group("quantised precisions (docs/precision.md)")
+    group.add_argument(
+        "--recovery",
+        default="fast",
+        metavar="HOW",
+        help="what is done against the loss: none, fast (default: rounding that cancels errors, seconds to a minute), "
+        "learned (besides, learned from the FP32 network, minutes); made once, then cached",
+    )
+    group.add_argument(
+        "--clipping",
+        default="mse",
+        metavar="HOW",
+        help="how activations' ranges are found on calibration pictures: mse (default), minmax, percentile, entropy",
+    )
+    group.add_argument(
+        "--floor", metavar="DB", help="auto: PSNR against FP32 to keep on held-back pictures, such as 42dB"
+    )
+    group.add_argument(
+        "--layers", metavar="FILE.json", help="layers and their precisions, as --precision auto writes them"
+    )
+
+
+def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line asks of recipes.
+
+    Raises:
+        UserError: an unknown word, a floor that is no number, or a file that does not say layers.
+    """
+    from export.recipe import CLIPPING, RECOVERY
+
+    for option, known in (("recovery", RECOVERY), ("clipping", CLIPPING)):
+        if getattr(arguments, option) not in known:
+            raise unknown(f"--{option}", getattr(arguments, option), "way", known, "Give one of these")
+    asked: dict[str, Any] = {"recovery": arguments.recovery, "clipping": arguments.clipping}
+    if arguments.floor is not None:
+        asked["floor_db"] = _decibels(arguments.floor)
+    if arguments.layers is not None:
+        from bench.layers import kept_layers
+
+        asked["kept"] = kept_layers(arguments.layers)
+    return asked
+
+
+def _decibels(word: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:dB)?", word, re.IGNORECASE)
+    if not match or not 10 <= float(match[1]) <= 120:
+        raise UserError(f"`--floor {word}`: not a PSNR", "10dB to 120dB", "Try --floor 42dB")
+    return float(match[1])
 
 
 def split_words(text: str | None) -> list[str]:
@@ -152,4 +223,5 @@ def request_from_arguments(arguments: argparse.Namespace, resolutions: Sequence[
         threads=arguments.threads,
         settings=arguments.settings,
         options=option_words(arguments),
+        lowering=lowering_from_arguments(arguments),
     )

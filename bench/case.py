@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import engines
 import reference_models
 from engines.installed import cuda_device_count, cuda_missing
+from export.recipe import HALF, QUANTISED, Recipe
 from reference_models.choices import parse_options
 from reference_models.errors import UserError, unknown
 from reference_models.spec import ModelSpec
@@ -25,7 +27,7 @@ RESOLUTIONS = {
     "4k": (3840, 2160),
 }
 """Width and height of the picture that comes out of the network."""
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "fp8")
+PRECISIONS = ("fp32", "tf32", *HALF, *QUANTISED, "auto")
 STATISTICS = ("image", "frozen", "thumbnail")
 MAX_SIDE = 1 << 15
 
@@ -48,6 +50,8 @@ class Case:
     """What the user called them; `untrained` without weights."""
     threads: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    """How its graph is made, where the precision stands in the graph."""
 
     @property
     def model(self) -> str:
@@ -89,12 +93,21 @@ class Case:
         parts = [self.model, self.resolution, self.variant, self.precision, self.statistics or ""]
         return " ".join(p for p in parts if p)
 
+    @property
+    def network_key(self) -> str:
+        """What its graph is known by among those of the model: statistics, and recipe where there is one."""
+        recipe = json.dumps(self.recipe.to_dict(), sort_keys=True) if self.recipe else ""
+        # The search measures on its engine, so that its result is that engine's alone.
+        engine = self.variant if self.precision == "auto" else ""
+        return " ".join(filter(None, (str(self.statistics), engine, recipe)))
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "spec": self.spec.to_json(), "settings": dict(self.settings)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Case:
-        return Case(**{**data, "spec": ModelSpec.from_json(data["spec"])})
+        recipe = Recipe.from_dict(data["recipe"]) if data["recipe"] else None
+        return Case(**{**data, "spec": ModelSpec.from_json(data["spec"]), "recipe": recipe})
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,8 @@ class Request:
     """ENGINE.NAME=VALUE."""
     options: Sequence[str] = ()
     """NAME=VALUE, among those that every one of the models offers."""
+    lowering: Mapping[str, Any] = field(default_factory=dict)
+    """What is asked of the recipes of quantised precisions: clipping, recovery, kept, floor_db."""
 
 
 def spec_from_word(word: str, options: Mapping[str, int | float | str]) -> ModelSpec:
@@ -181,6 +196,7 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     """
     device = resolve_device(request.device)
     _check_words(request.precisions, "--precision", "precision", PRECISIONS)
+    check_lowering(request.precisions, request.lowering)
     _check_words(request.statistics, "--statistics", "way to obtain statistics", STATISTICS)
     options = parse_options(request.options)
     words = _unique(name for word in request.models for name in (reference_models.names() if word == "all" else [word]))
@@ -216,6 +232,7 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
                 weights_name=weights[spec.title][1],
                 threads=threads,
                 settings=complete,
+                recipe=recipe_for(engine, device, precision, request.lowering),
             )
             reason = _cannot_run(engine, case)
             if reason:
@@ -228,6 +245,32 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
             "nothing to measure: " + "; ".join(reasons), "an engine with this precision", "`bench engines` lists them"
         )
     return cases, left_out
+
+
+def recipe_for(engine: engines.Engine, device: str, precision: str, asked: Mapping[str, Any]) -> Recipe | None:
+    """The engine's recipe for a precision, with what the user asked for; None where it takes the FP32 graph."""
+    recipe = engine.recipe(device, precision)
+    if recipe is None or not recipe.calibrated:
+        return recipe
+    searched = precision == "auto"
+    floor, kept = (asked.get("floor_db"), ()) if searched else (None, asked.get("kept", ()))
+    return replace(recipe, **{**asked, "floor_db": floor, "kept": kept})
+
+
+def check_lowering(precisions: Sequence[str], asked: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        UserError: `auto` without a floor, or a floor or layers without a precision that they could be of.
+    """
+    words = set(precisions)
+    if "auto" in words and asked.get("floor_db") is None:
+        raise UserError("`--precision auto`: which quality has to be kept?", "`--floor 42dB` or another", "Add --floor")
+    if "auto" not in words and asked.get("floor_db") is not None:
+        raise UserError("`--floor`: only `--precision auto` searches", "--precision auto", "Add it, or drop --floor")
+    if "kept" in asked and not words & set(QUANTISED):
+        raise UserError(
+            f"`--layers` with precision {', '.join(sorted(words))}", " or ".join(QUANTISED), "Choose one of these"
+        )
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -318,6 +361,8 @@ def _cannot_run(engine: engines.Engine, case: Case) -> str | None:
     reason = engine.precision_missing(case.device, case.precision)
     if case.statistics not in {None, *case.spec.statistics}:
         return f"model `{case.model}`: no {case.statistics} statistics, only {', '.join(case.spec.statistics)}"
+    if not reason and case.recipe and case.statistics == "thumbnail":
+        return f"precision `{case.precision}`: with thumbnail statistics new weights are folded for every picture"
     if not reason and case.spec.onnx and engine.runs_modules:
         reason = f"runs PyTorch modules, and `{case.spec.name}` is an ONNX file"
     return f"engine `{engine.name}`: {reason}" if reason else None

@@ -24,7 +24,7 @@ examples:
   bench run --model can32 --res 1080p --statistics image,frozen,thumbnail
   bench apply --model can24 --weights l0.safetensors --input photos/ --output smoothed/
   bench export --model can32 --output can32.onnx
-  bench sweep --model all --res 320p,720p --output out/   resumable; then: bench report out/runs.json --output report/
+  bench sweep --model all --res 320p,720p --output out/   resumable; then: bench report out/ --output report/
   bench gate --baseline main.json --candidate branch.json --max latency:5%
   bench build --model can32 --engine tensorrt_rtx --res 1080p --output can32.plan
   bench weights import --model can24 --from model.ckpt --output l0.safetensors
@@ -42,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `timeout`, a cancelled CI job: as Ctrl-C, so that workers end and what was measured is kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        arguments = _parser().parse_args(argv)
+        parser = _parser()
+        if not argv:
+            parser.epilog = None
+            print(parser.format_help(), file=sys.stderr)
+            raise UserError("no command", "one of these", "`bench COMMAND --help` describes it")
+        arguments = parser.parse_args(argv)
         arguments.argv = argv
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)

@@ -211,7 +211,8 @@ def value(run: Mapping[str, Any], key: str) -> float | None:
 
 
 def text(run: Mapping[str, Any], metric: Metric) -> str:
-    """The figure as it is shown: "∞" dB where pictures are equal, "NaN" where an output is broken, "" for none."""
+    """The figure as it is shown: "∞" dB where pictures are equal, "NaN" where an output is broken, "" for none;
+    ">0.9999" for an SSIM that only rounding would make 1."""
     if metric.key.startswith("quality."):
         _, owner, name = metric.key.split(".")
         quality = run["quality"][owner]
@@ -224,9 +225,10 @@ def text(run: Mapping[str, Any], metric: Metric) -> str:
         return ""
     if metric.share:
         return f"{number:.{metric.digits}%}"
-    if metric.key.endswith(".ssim") and number < 1:
-        number = min(number, 1 - 10 ** -(metric.digits or 0))  # 1.0000 is kept for pictures that are equal
-    return _significant(number) if metric.digits is None else f"{number:.{metric.digits}f}"
+    shown = _significant(number) if metric.digits is None else f"{number:.{metric.digits}f}"
+    if metric.key.endswith(".ssim") and number < 1 and float(shown) == 1:
+        return f">{1 - 10 ** -(metric.digits or 0):.{metric.digits}f}"  # 1.0000 is kept for pictures that are equal
+    return shown
 
 
 def _significant(number: float) -> str:

@@ -12,6 +12,9 @@ from export.cache import picture_sha256
 from reference_models.errors import UserError
 from reference_models.pictures import list_pictures, read_picture, writable_format
 
+RUNS_NAME = "runs.json"
+"""Of the runs file in the folder that `--output` names."""
+
 
 def check_writable(folder: Path, option: str, named: Path | None = None) -> None:
     """Makes the folder where it is missing, and writes into it: root passes every permission check, /proc refuses all.
@@ -86,13 +89,48 @@ def _refuse_replacing(pairs: Sequence[tuple[str, str]]) -> None:
             )
 
 
-def check_calibration(path: str | None) -> list[str]:
+def check_calibration(path: str | None, quantised: bool = False) -> list[str]:
     """Reads every calibration picture once, so that a bad one is found before the first slow step.
+
+    Args:
+        quantised: whether ranges of activations are to be found on them.
 
     Returns:
         SHA-256 of each; nothing where the pictures are those that ship.
+
+    Raises:
+        UserError: no pictures, one that cannot be read, or none from which a range can be told.
     """
-    return [] if path is None else [picture_sha256(read_picture(picture)) for picture in list_pictures(path)]
+    if path is None:
+        return []
+    digests, plain = [], True
+    for source in list_pictures(path):
+        picture = read_picture(source)
+        digests.append(picture_sha256(picture))
+        plain = plain and bool((picture == picture[0, 0]).all())
+    if quantised and plain:
+        raise UserError(
+            f"`--calibration {path}`: {len(digests)} pictures, each of one colour",
+            "pictures with the values that the network will see",
+            "Give photographs",
+        )
+    return digests
+
+
+def runs_file(word: str) -> str:
+    """The runs file that a word names: itself, or runs.json in the folder that `--output` was given.
+
+    Raises:
+        UserError: a folder without one.
+    """
+    if not os.path.isdir(word):
+        return word
+    path = os.path.join(word, RUNS_NAME)
+    if not os.path.isfile(path):
+        found = sorted(p.name for p in Path(word).glob("*.json"))
+        todo = f"Did you mean {os.path.join(word, found[0])}?" if found else "Name the file, or another folder"
+        raise UserError(f"{word}: a folder without {RUNS_NAME}", "a runs file, or the --output of a run", todo)
+    return path
 
 
 def run_places(json: str | None, output: str | None) -> tuple[Path, Path | None]:
@@ -104,7 +142,7 @@ def run_places(json: str | None, output: str | None) -> tuple[Path, Path | None]
     if json:
         return Path(json), folder
     if output:
-        return Path(output) / "runs.json", folder
+        return Path(output) / RUNS_NAME, folder
     from export.cache import cache_folder
 
     return cache_folder() / "runs" / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json", None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.exit_codes import COULD_NOT_MEASURE
-from reference_models.errors import UserError
+from reference_models.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.case import Case
@@ -29,12 +31,46 @@ def exported(case: Case, calibration: str | None, reporter: Any, style: str | No
         "style": style,
         "threads": case.threads,
         "inputs": {},
+        "lowerings": lowerings([case]),
     }
     with reporter.stage(f"prepare {case.model}") as show:
         try:
-            return run_job(job, None, lambda event: show(0, event.get("name", "")))["networks"][str(case.statistics)]
+            made = run_job(job, None, lambda event: show(0, event.get("name", "")))
         except JobFailed as failure:
             raise told(failure) from None
+    if refusal := made["refused"].get(case.network_key):
+        raise refused(refusal)
+    return str(made["networks"][case.network_key])
+
+
+def lowerings(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """What the job `prepare` has to make of its networks for these cases of one model, each once."""
+    found = {}
+    for case in cases:
+        if case.recipe and case.statistics != "thumbnail":
+            found[case.network_key] = {
+                "key": case.network_key,
+                "statistics": case.statistics,
+                "recipe": case.recipe.to_dict(),
+                "engine": case.engine,
+                "options": {key: getattr(case, key) for key in ("device", "precision", "threads", "settings")},
+            }
+    return list(found.values())
+
+
+def is_calibrated(case: Case) -> bool:
+    """Whether ranges of its activations are found on calibration pictures."""
+    return case.recipe is not None and case.recipe.calibrated
+
+
+def refused(refusal: Mapping[str, Any]) -> UserError:
+    """The error behind a network that the job `prepare` could not make in one precision: of the user, or exit code 5
+    where it is of the program."""
+    if refusal["parts"]:
+        return UserError(*refusal["parts"])
+    error = UserError(refusal["reason"], "a network that can be brought to this precision", "Choose another precision")
+    error.exit_code = COULD_NOT_MEASURE  # type: ignore[attr-defined]
+    return error
 
 
 def told(failure: Any) -> Exception:
@@ -44,6 +80,34 @@ def told(failure: Any) -> Exception:
     error = UserError(failure.reason, "a worker that ends with a result", "What it printed last:\n" + failure.log)
     error.exit_code = COULD_NOT_MEASURE  # type: ignore[attr-defined]
     return error
+
+
+def for_engine(case: Case, arguments: argparse.Namespace) -> Case:
+    """The case, as the graph of `--precision` for the engine that will run it wherever it runs.
+
+    Raises:
+        UserError: an engine or precision that does not exist, or that have nothing to do with each other.
+    """
+    import engines
+    from bench.arguments import lowering_from_arguments
+    from bench.case import PRECISIONS, check_lowering, recipe_for
+
+    engine, precision = engines.get(arguments.engine), arguments.precision
+    if precision not in PRECISIONS:
+        raise unknown("--precision", precision, "precision", PRECISIONS, "Give one of these")
+    asked = lowering_from_arguments(arguments)
+    check_lowering((precision,), asked)
+    device = "cpu" if "cpu" in engine.precisions and precision in engine.precisions["cpu"] else "cuda:0"
+    if precision not in engine.precisions.get(device.partition(":")[0], ()):
+        known = sorted({word for words in engine.precisions.values() for word in words})
+        raise UserError(
+            f"`--precision {precision}`: engine `{engine.name}` has none", ", ".join(known), "Choose one of these"
+        )
+    settings = case.settings if engine.name == case.engine else engine.complete_settings({})
+    return replace(
+        case, engine=engine.name, device=device, precision=precision, settings=settings,
+        recipe=recipe_for(engine, device, precision, asked),
+    )  # fmt: skip
 
 
 def refuse_thumbnail(statistics: str | None) -> None:

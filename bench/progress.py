@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 REFRESHES_PER_S = 2
 """The display runs while cases are measured, and may not take a share of a core that shows."""
+
+
+TIME_WIDTH, BAR_WIDTH, DOING_WIDTH = len("⠋ title 0:00:00") - len("title"), 24, 30
+"""Columns of a line: spinner and time, which always show, bar, and what is being done."""
 
 
 class TerminalReporter:
@@ -20,11 +25,6 @@ class TerminalReporter:
         self._live = console.is_terminal
         self._console = console
         self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[doing]}", style="dim", markup=False),
             console=console,
             transient=True,
             refresh_per_second=REFRESHES_PER_S,
@@ -43,7 +43,9 @@ class TerminalReporter:
         """One stage; without a total its bar only says that something goes on."""
         if not self._live:
             self._console.print(title, markup=False, emoji=False)
-        task = self._progress.add_task(title, total=total, doing="")
+        room = self._console.width - TIME_WIDTH - cell_len(title)
+        self._progress.columns = _columns(room)
+        task = self._progress.add_task(set_cell_size(title, cell_len(title) + min(room, 0)), total=total, doing="")
 
         def show(done: float, doing: str) -> None:
             self._progress.update(task, completed=min(done, total) if total else 0, doing=doing)
@@ -52,3 +54,10 @@ class TerminalReporter:
             yield show
         finally:
             self._progress.remove_task(task)
+
+
+def _columns(room: int) -> tuple[ProgressColumn, ...]:
+    """Of a line that has room for so many characters beside its title and its time: rich would drop the time first."""
+    bar = [BarColumn(bar_width=BAR_WIDTH)] if room >= BAR_WIDTH + DOING_WIDTH + 2 else []
+    doing = [TextColumn("{task.fields[doing]}", style="dim", markup=False)] if room >= DOING_WIDTH + 1 else []
+    return (SpinnerColumn(), TextColumn("{task.description}", markup=False), *bar, TimeElapsedColumn(), *doing)

@@ -74,6 +74,7 @@ def new_run(case: Case, shared: Run) -> Run:
             "tile": "off",
             "threads": case.threads,
             "settings": dict(case.settings),
+            "recipe": case.recipe.to_dict() if case.recipe else None,
         },
         "status": "skipped",
         "reason": "not measured yet",
@@ -105,6 +106,8 @@ def _network_sha256(spec: ModelSpec) -> str:
 def describe_network(run: Run, case: Case, network: Network) -> None:
     """Adds what follows from the network's files: work, weights, build time.
 
+    `build_s` stays None where the engine runs the torch module: what is exported for others is no part of its start.
+
     Raises:
         ValueError: the graph's work cannot be counted.
     """
@@ -113,11 +116,13 @@ def describe_network(run: Run, case: Case, network: Network) -> None:
     work = count_work(network.main.onnx_path, case.input_shape)
     if network.thumbnail:
         work += count_work(network.thumbnail.onnx_path, case.input_shape)
+    run["lowering"] = network.lowering
     run["work"] = {"gmac": work.macs / 1e9, "min_bytes": work.min_bytes, "onnx_sha256": network.main.sha256}
     weights = network.main.state_path or network.main.onnx_path
     run["work"]["state_sha256"] = file_sha256(weights)
     run["memory"]["weights_mib"] = Path(weights).stat().st_size / 2**20
-    run["cold_start"]["build_s"] = network.export_s
+    if not engines.get(case.engine).runs_modules:
+        run["cold_start"]["build_s"] = network.export_s
 
 
 def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[float], peaks: Mapping[str, Any]) -> None:
@@ -156,6 +161,7 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
             (r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None
         ),
     }
+    run["layer_types"] = results[0].get("layer_types")
     if "quality" in results[0]:
         run["quality"] |= results[0]["quality"]
         run["picture_failed"] = results[0]["picture_failed"]

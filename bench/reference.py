@@ -9,7 +9,8 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from engines.engine import Options
 from engines.thumbnail import load_network
 from export.cache import cache_folder, code_sha256, forget_leftovers
 from export.network import Network
+from export.precision import LoweringRequest, calibration_inputs, lowered_network
+from export.recipe import QUANTISED, Recipe
 from export.to_onnx import ExportRequest, export_network
+from reference_models.errors import UserError
 from reference_models.pictures import calibration_pictures, list_pictures, read_picture
 from reference_models.spec import ModelSpec
 
@@ -35,15 +39,21 @@ def prepare(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any]
 
     Args:
         job: spec (JSON), weights (file or None), statistics (list), calibration and style (path or None),
-            inputs ({key: .npy path}), threads. Without inputs only the networks are made.
+            inputs ({key: .npy path}), threads. Without inputs only the networks are made. lowerings: graphs of other
+            precisions, each with key, statistics, recipe, engine and options.
 
     Returns:
-        {"networks": {statistics: JSON}, "references": {statistics: {key: .npy path}}}; the references of the
-        published statistics are the network as published.
+        {"networks": {key: JSON}, "references": {statistics: {key: .npy path}}, "refused": {key: {"reason":
+        one sentence, "parts": of a UserError, or None}}}; the references of the published statistics are the network as
+        published.
     """
     spec = ModelSpec.from_json(job["spec"])
     published = spec.statistics[0] if spec.statistics else None
     pictures = _calibration(job["calibration"]) if "frozen" in job["statistics"] else []
+    lowerings = job.get("lowerings", [])
+    if not pictures and any(lowering["recipe"]["precision"] in {*QUANTISED, "auto"} for lowering in lowerings):
+        pictures = _calibration(job["calibration"])
+        calibration_inputs(pictures, spec)
     style = read_picture(job["style"]) if job.get("style") else None
     networks: dict[Any, Network] = {}
     for statistics in dict.fromkeys([published, *job["statistics"]] if job["inputs"] else job["statistics"]):
@@ -54,7 +64,34 @@ def prepare(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any]
     for statistics, network in networks.items():
         found[str(statistics)] = _references(network, job["inputs"], job["threads"], emit)
     _forget_oldest(cache_folder() / "references")
-    return {"networks": {str(k): n.to_json() for k, n in networks.items()}, "references": found}
+    made = {str(key): network.to_json() for key, network in networks.items()}
+    refused: dict[str, dict[str, Any]] = {}
+    for lowering in lowerings:
+        try:
+            made[lowering["key"]] = _lowered(networks[lowering["statistics"]], spec, lowering, pictures, emit).to_json()
+        except UserError as error:  # one precision that does not fit one network does not end the others
+            refused[lowering["key"]] = {"reason": str(error), "parts": [error.what, error.expected, error.todo]}
+        except Exception as error:  # nor does what a library raises over it
+            traceback.print_exc()
+            refused[lowering["key"]] = {"reason": f"{type(error).__name__}: {error}"[:400], "parts": None}
+    return {"networks": made, "references": found, "refused": refused}
+
+
+def _lowered(
+    network: Network, spec: ModelSpec, lowering: Mapping[str, Any], pictures: Sequence[Any], emit: Callable[..., None]
+) -> Network:
+    recipe = Recipe.from_dict(lowering["recipe"])
+    words = " ".join(filter(None, (recipe.precision, spec.title, network.statistics or "")))
+
+    def report(what: str, share: float) -> None:
+        emit("phase", name=f"{words}: {what}", share=share)
+
+    request = LoweringRequest(network, spec, recipe, pictures)
+    if recipe.precision != "auto":
+        return lowered_network(request, cache_folder(), report)
+    from bench.search import searched_network
+
+    return searched_network(request, lowering["engine"], Options(**lowering["options"]), report)
 
 
 def _network(request: ExportRequest) -> Network:

@@ -63,4 +63,7 @@ def _ended_well(run: Run) -> bool:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    return {key: run.get(key) for key in ("case", "machine", "versions", "pictures_sha256", "calibration_sha256")}
+    case = {"recipe": None, **run["case"]}  # runs of earlier versions have none
+    return {"case": case} | {
+        key: run.get(key) for key in ("machine", "versions", "pictures_sha256", "calibration_sha256")
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import tempfile
 import time
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import engines
-from bench import record, stats, store
+from bench import forecast, record, stats, store
 from bench.case import Case
+from bench.preparing import lowerings
 from bench.record import Run
 from bench.spawn import Event, JobFailed, run_job
 from export.cache import picture_sha256
@@ -65,6 +67,8 @@ class Progress:
     run: Run
     results: list[dict[str, Any]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    """Wall time of each process, all told."""
     done: bool = False
 
 
@@ -132,11 +136,13 @@ class Execution:
 
     def run(self, under_way: list[Progress]) -> None:
         self.open(under_way)
+        start = time.perf_counter()
         before = self.peaks()
+        peaks_s = time.perf_counter() - start
         for _ in range(self.plan.processes or LIMIT_MAX):
-            for progress in under_way:
+            for number, progress in enumerate(under_way, 1):
                 if not progress.done:
-                    self.turn(progress, before)
+                    self.turn(progress, before, _place(number, under_way, self.plan, peaks_s))
             if all(progress.done for progress in under_way):
                 break
         close(under_way, before, self.peaks())
@@ -146,9 +152,15 @@ class Execution:
         self._inputs = self._write_inputs()
         self._prepared = self._prepare(under_way, self._inputs)
 
-    def turn(self, progress: Progress, peaks: Mapping[str, Any]) -> None:
-        """Measures one more process of a case, brings its run up to date and stores it."""
-        self._process(progress, self._prepared[progress.case.model], self._inputs, len(progress.results))
+    def turn(self, progress: Progress, peaks: Mapping[str, Any], place: str = "") -> None:
+        """Measures one more process of a case, brings its run up to date and stores it.
+
+        Args:
+            place: words that stand first in its line of progress.
+        """
+        start = time.perf_counter()
+        self._process(progress, self._prepared[progress.case.model], self._inputs, place)
+        progress.seconds.append(time.perf_counter() - start)
         _finish(progress, self.plan, peaks)
         with contextlib.suppress(UserError):  # execute() tries again, and says it
             store.put(self.plan.store_path, [progress.run])
@@ -190,6 +202,7 @@ class Execution:
                 "calibration": self.plan.calibration,
                 "threads": cases[0].threads,
                 "inputs": {path: path for key in {_input_key(c) for c in cases} for path in inputs[key]},
+                "lowerings": lowerings(cases),
             }
             environment = engines.get("torch_eager").environment(engines.get("torch_eager").complete_settings({}))
             try:
@@ -218,8 +231,8 @@ class Execution:
             except JobFailed as failure:
                 return {"failed": failure.reason}
 
-    def _process(self, progress: Progress, prepared: dict[str, Any], inputs: dict[str, list[str]], number: int) -> None:
-        case = progress.case
+    def _process(self, progress: Progress, prepared: dict[str, Any], inputs: dict[str, list[str]], place: str) -> None:
+        case, number = progress.case, len(progress.results)
         paths = inputs[_input_key(case)]
         published = str(case.spec.statistics[0] if case.spec.statistics else None)
         folder = self.plan.picture_folder
@@ -227,7 +240,7 @@ class Execution:
         job: dict[str, Any] = {
             "job": "case",
             "case": case.to_dict(),
-            "network": prepared["networks"][str(case.statistics)],
+            "network": prepared["networks"].get(case.network_key),
             "inputs": paths,
             "sources": [str(_source_path(Path(path))) for path in paths],
             "output_shape": case.output_shape,
@@ -237,6 +250,8 @@ class Execution:
             "parities": [prepared["references"][str(case.statistics)][p] for p in paths],
             "pictures": {kind: str(folder / name) for kind, name in picture_files(case).items()} if folder else {},
         }
+        if job["network"] is None:
+            return _fail(progress, prepared["refused"][case.network_key]["reason"], "")
         if folder:
             progress.run["picture_files"] = picture_files(case)
         if progress.run["work"] is None:
@@ -249,7 +264,8 @@ class Execution:
         progress.rates.append(_machine_rate())
         start = time.perf_counter()
         try:
-            with self.reporter.stage(f"{case.title} · process {number + 1}", total=slice_s) as show:
+            title = " · ".join(filter(None, (place, case.title, f"process {number + 1}")))
+            with self.reporter.stage(title, total=slice_s) as show:
                 progress.results.append(run_job(job, environment, lambda e: _show(e, show, start)))
         except JobFailed as failure:
             return _fail(progress, failure.reason, failure.log)
@@ -261,6 +277,31 @@ def close(under_way: list[Progress], before: Mapping[str, Any], after: Mapping[s
     """Places every case under the roof that the machine's peaks, measured before and after, make."""
     for progress in under_way:
         record.place_under_roof(progress.run, record.better_peaks(before, after))
+
+
+def _place(number: int, under_way: Sequence[Progress], plan: Plan, peaks_s: float) -> str:
+    """`case 3 of 12, 4 to 9 min left`: the forecast once every case has run once; nothing of either for a lone case
+    that has not."""
+    place = f"case {number} of {len(under_way)}" if len(under_way) > 1 else ""
+    if not all(progress.results or progress.done for progress in under_way):
+        return place
+    paces = [_pace(progress, plan) for progress in under_way if not progress.done]
+    return ", ".join(filter(None, (place, forecast.in_words(*forecast.seconds_left(paces, peaks_s)))))
+
+
+def _pace(progress: Progress, plan: Plan) -> forecast.Pace:
+    done = len(progress.results)
+    if plan.processes:
+        left = (plan.processes - done,) * 2
+    else:
+        spent_s = _spent_s(progress.results)
+        left = forecast.processes_left(done, spent_s, plan.budget_s, (LIMIT_MIN, LIMIT_MAX))
+    return forecast.Pace(tuple(progress.seconds), *left)
+
+
+def _spent_s(results: Sequence[Mapping[str, Any]]) -> float:
+    """What these processes used of the budget: warm-up and samples."""
+    return float(sum(sum(r["series"]["samples"]) + sum(r["series"]["warmup"]) for r in results) / 1e3)
 
 
 def _phases(show: Callable[[float, str], None]) -> Callable[[Event], None]:
@@ -280,9 +321,8 @@ def _finish(progress: Progress, plan: Plan, peaks: Mapping[str, Any]) -> None:
         return
     run, results = progress.run, progress.results
     record.update(run, progress.case, results, progress.rates, peaks)
-    spent_s = sum(sum(r["series"]["samples"]) + sum(r["series"]["warmup"]) for r in results) / 1e3
     share = stats.half_width_share(run["latency_ms"]["ci95"], run["latency_ms"]["p50"])
-    enough = len(results) >= LIMIT_MIN and (share < MARGIN or spent_s >= plan.budget_s)
+    enough = len(results) >= LIMIT_MIN and (share < MARGIN or _spent_s(results) >= plan.budget_s)
     progress.done = len(results) >= plan.processes if plan.processes else enough or len(results) >= LIMIT_MAX
 
 
@@ -329,6 +369,17 @@ def _input_key(case: Case) -> str:
     return "{} {}x{}".format(case.model, *case.input_size)
 
 
+def _recipe_words(case: Case) -> str:
+    """What was asked of the recipe beyond what the engine takes by itself, short: it only tells files apart."""
+    own = engines.get(case.engine).recipe(case.device, case.precision)
+    if case.recipe is None or own is None or case.recipe == own:
+        return ""
+    asked = {k: v for k, v in case.recipe.to_dict().items() if v != own.to_dict()[k]}
+    kept = asked.pop("kept", None)
+    words = [f"{value:g}dB" if name == "floor_db" else str(value) for name, value in asked.items()]
+    return "-".join([*words, hashlib.sha256(repr(kept).encode()).hexdigest()[:8]] if kept else words)
+
+
 def picture_files(case: Case) -> dict[str, str]:
     """Names of the first picture that goes in, of what FP32 makes of it, and of what the case makes of it.
 
@@ -336,6 +387,6 @@ def picture_files(case: Case) -> dict[str, str]:
     """
     weights = Path(case.weights_name).stem if case.weights and not case.spec.onnx else ""
     subject = [case.model, weights, case.resolution]
-    engine = [case.variant, case.precision, case.statistics or ""]
+    engine = [case.variant, case.precision, case.statistics or "", _recipe_words(case)]
     parts = {"input": [*subject, "input"], "reference": [*subject, "reference"], "output": [*subject, *engine]}
     return {kind: re.sub(r"[^\w.=+-]", "-", "-".join(filter(None, words))) + ".png" for kind, words in parts.items()}

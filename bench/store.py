@@ -6,6 +6,8 @@ The file is never half-written: at every moment it is the old one or the new one
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -15,7 +17,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from reference_models.errors import UserError
 
@@ -73,7 +75,7 @@ def prepare(path: str | Path) -> None:
         _existing(path)
         put(path, [])
         return
-    with _explained(path), _locked(path), _temporary(path) as temporary:
+    with _explained(path), _locked(path), _lock_removed(path), _temporary(path) as temporary:
         _write(temporary, _text([]))
         temporary.unlink()  # not only on leaving: an interrupt that comes right here still meets the one that cleans up
 
@@ -91,7 +93,7 @@ def put(path: str | Path, runs: Sequence[Run]) -> None:
     path = _target(path)
     for run in runs:
         _check_run(run)
-    with _explained(path), _locked(path):
+    with _explained(path), _locked(path), _lock_removed(path):
         _refuse_non_file(path)
         _remove_leftovers(path)
         merged = {run["id"]: run for run in [*_existing(path), *runs]}
@@ -256,18 +258,49 @@ def _locked(path: Path) -> AbstractContextManager[object]:
     """Waits for `<path>.lock` and holds it alone among all threads and processes until left.
 
     What it returns is the plain open file: closing it cannot be interrupted half-way, as a generator's end could, and
-    an interrupted program that stores its last runs would wait for itself. The lock file stays: were it removed, one
-    process could hold the removed file while another makes and holds a new one.
+    an interrupted program that stores its last runs would wait for itself.
+
+    Who leaves removes the lock file while he still holds it (`_lock_removed`). Who waited for it then holds a file that
+    has no name any more, while another may hold a new one: so a lock counts only when the name still leads to it, and
+    nobody removes a name whose lock he does not hold.
     """
     if fcntl is None:
         return nullcontext()
-    file = open(path.with_name(path.name + ".lock"), "ab")  # noqa: SIM115
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except BaseException:
+    while True:
+        file = open(_lock_path(path), "ab")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _leads_to(_lock_path(path), file):
+                return file
+        except BaseException as error:
+            file.close()
+            if not (isinstance(error, OSError) and error.errno == errno.ESTALE):  # removed on a file server meanwhile
+                raise
         file.close()
-        raise
-    return file
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _leads_to(path: Path, file: IO[bytes]) -> bool:
+    """Whether the name is that of the open file. It is opened for that: a file server's names may be remembered."""
+    try:
+        with open(path, "rb") as named:
+            return os.path.sameopenfile(named.fileno(), file.fileno())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _lock_removed(path: Path) -> Iterator[None]:
+    """Removes the lock file at the end; entered only by who holds it, and left before it is let go."""
+    try:
+        yield
+    finally:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # it stays: the next one takes it
+                _lock_path(path).unlink()
 
 
 # The path

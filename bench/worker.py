@@ -107,6 +107,10 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         emit("phase", name="judge")
         result["quality"], result["picture_failed"] = _judge(job, session, x)
     session.close()
+    if job["judge"]:
+        from bench.proof import prove_types
+
+        result["layer_types"] = prove_types(engine, Network.from_json(job["network"]), options)
     return result
 
 
@@ -220,12 +224,20 @@ def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return job_build(job, emit)
 
 
+def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """How far a network in other precisions is from FP32, without any engine's kernels."""
+    from bench.evaluate import evaluate
+
+    return evaluate(job, emit)
+
+
 JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "peaks": job_peaks,
     "prepare": job_prepare,
     "case": job_case,
     "apply": job_apply,
     "build": job_build,
+    "evaluate": job_evaluate,
 }
 
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from export.network import INPUT, OUTPUT, Graph
+from export.recipe import Recipe
 from reference_models.errors import UserError, nearest
 
 
@@ -81,6 +82,15 @@ class Engine(ABC):
         if precision in known:
             return None
         return f"no {precision} on {kind}, only {', '.join(known)}" if known else f"does not run on {kind}"
+
+    def recipe(self, device: str, precision: str) -> Recipe | None:
+        """How the graph has to be made for this precision; None where the engine takes the FP32 graph."""
+        return None
+
+    def layer_types(self, graph: Graph, options: Options) -> dict[str, str] | None:
+        """Weighted layer, by the library's own name → the type in which it is computed, as the library itself says of
+        what it built; None where it does not say. Builds once more: not for the timed process's memory figures."""
+        return None
 
     def complete_settings(self, given: Mapping[str, str]) -> dict[str, str]:
         """Every setting with its value.

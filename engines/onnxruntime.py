@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +13,13 @@ from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
 from export.network import INPUT, OUTPUT, Graph
+from export.recipe import Recipe
 
+_KERNELS = {
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat"), "int8"),
+    **dict.fromkeys(("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"), "fp32"),
+}
+"""Operators of an optimised graph → what they compute in."""
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
 
 
@@ -19,7 +27,10 @@ class OnnxRuntimeEngine(Engine):
     name = "onnxruntime"
     title = "ONNX Runtime, CPU or CUDA provider"
     install = "pip install onnxruntime-gpu (Linux x86-64) or onnxruntime (elsewhere)"
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cpu": ("fp32", "int8", "auto"),
+        "cuda": ("fp32", "tf32", "fp16"),
+    }
     rank: ClassVar[Mapping[str, int]] = {"cpu": 0, "cuda": 1}
     settings = (
         ALLOCATOR,
@@ -54,6 +65,27 @@ class OnnxRuntimeEngine(Engine):
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         return allocator_environment(settings)
 
+    def recipe(self, device: str, precision: str) -> Recipe | None:
+        if precision in {"int8", "auto"}:
+            return Recipe(precision, placement="integer", shifted=True)
+        return Recipe(precision) if precision == "fp16" else None
+
+    def layer_types(self, graph: Graph, options: Options) -> dict[str, str] | None:
+        """From the optimised graph, as the session writes it: integer kernels have names of their own."""
+        import onnx
+        import onnxruntime as ort
+
+        if options.device != "cpu":
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = ort.SessionOptions()
+            chosen.log_severity_level = 3
+            chosen.graph_optimization_level = _level(options)
+            chosen.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+            ort.InferenceSession(graph.onnx_path, chosen, providers=["CPUExecutionProvider"])
+            nodes = onnx.load(chosen.optimized_model_filepath).graph.node
+        return {node.name: _KERNELS[node.op_type] for node in nodes if node.op_type in _KERNELS}
+
     def _load(self, graph: Graph, options: Options) -> Session:
         return OnnxRuntimeSession(graph, options)
 
@@ -85,13 +117,7 @@ class OnnxRuntimeSession(Session):
         o.intra_op_num_threads = self._options.threads
         o.inter_op_num_threads = 1
         o.log_severity_level = 3
-        levels = ort.GraphOptimizationLevel
-        o.graph_optimization_level = {
-            "all": levels.ORT_ENABLE_ALL,
-            "extended": levels.ORT_ENABLE_EXTENDED,
-            "basic": levels.ORT_ENABLE_BASIC,
-            "off": levels.ORT_DISABLE_ALL,
-        }[s["graph"]]
+        o.graph_optimization_level = _level(self._options)
         o.add_session_config_entry("session.set_denormal_as_zero", "1" if s["denormals"] == "zero" else "0")
         o.add_session_config_entry("session.intra_op.allow_spinning", "1" if s["spin"] == "on" else "0")
         model = self._model.SerializeToString() if self._model else self.graph.onnx_path
@@ -165,6 +191,18 @@ class OnnxRuntimeSession(Session):
 
     def _close(self) -> None:
         self._binding = self._session = self._x = self._y = None
+
+
+def _level(options: Options) -> Any:
+    import onnxruntime as ort
+
+    levels = ort.GraphOptimizationLevel
+    return {
+        "all": levels.ORT_ENABLE_ALL,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "off": levels.ORT_DISABLE_ALL,
+    }[options.settings["graph"]]
 
 
 ENGINE = OnnxRuntimeEngine()

@@ -11,15 +11,19 @@ from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, Engine, Options, Session, Setting
 from engines.installed import package_missing, package_version
 from export.network import INPUT, OUTPUT, Graph
+from export.recipe import Recipe
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "auto": "f32"}
+"""Of what the graph leaves open; integers stand in it."""
+_WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+_TYPES = {"f32": "fp32", "f16": "fp16", "i8": "int8", "u8": "int8"}
 
 
 class OpenVinoEngine(Engine):
     name = "openvino"
     title = "OpenVINO, CPU plugin"
     install = "pip install openvino"
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32", "bf16")}
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32", "bf16", "int8", "auto")}
     rank: ClassVar[Mapping[str, int]] = {"cpu": 1}
     settings = (
         ALLOCATOR,
@@ -48,6 +52,28 @@ class OpenVinoEngine(Engine):
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         return allocator_environment(settings)
 
+    def recipe(self, device: str, precision: str) -> Recipe | None:
+        return Recipe(precision, shifted=True) if precision in {"int8", "auto"} else None
+
+    def layer_types(self, graph: Graph, options: Options) -> dict[str, str] | None:
+        """From the compiled model, whose layers name the type that goes in. What makes the graph's output is called
+        after it there, and by its node here."""
+        import onnx
+        import openvino
+
+        content = onnx.load(graph.onnx_path, load_external_data=False).graph
+        makers = {output: node.name for node in content.node for output in node.output}
+        ends = {f"{value.name}{word}": makers[value.name] for value in content.output for word in ("", "_original")}
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(graph.onnx_path), "CPU", _config(options))
+        found = {}
+        for layer in compiled.get_runtime_model().get_ops():
+            facts = {name: value.astype(str) for name, value in layer.get_rt_info().items()}
+            if facts["layerType"] in _WEIGHTED:
+                kind = facts["runtimePrecision"].lower()
+                found[ends.get(layer.friendly_name, layer.friendly_name)] = _TYPES.get(kind, kind)
+        return found
+
     def _load(self, graph: Graph, options: Options) -> Session:
         return OpenVinoSession(graph, options)
 
@@ -67,15 +93,7 @@ class OpenVinoSession(Session):
         self._core = openvino.Core()
         self._model = self._core.read_model(graph.onnx_path)
         self._constants = _constants(self._model, options.refittable)
-        self._config = {
-            "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
-            "EXECUTION_MODE_HINT": "PERFORMANCE",
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(options.threads),
-            "ENABLE_CPU_PINNING": "YES" if options.settings["pinning"] == "on" else "NO",
-            "CPU_DENORMALS_OPTIMIZATION": "YES" if options.settings["denormals"] == "zero" else "NO",
-        }
+        self._config = _config(options)
         self._request: Any = None
         self._x: np.ndarray | None = None
         self.contract = {**CPU_CONTRACT, "threads": options.threads}
@@ -123,6 +141,18 @@ class OpenVinoSession(Session):
 
     def _close(self) -> None:
         self._request = self._x = None
+
+
+def _config(options: Options) -> dict[str, str]:
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+        "EXECUTION_MODE_HINT": "PERFORMANCE",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(options.threads),
+        "ENABLE_CPU_PINNING": "YES" if options.settings["pinning"] == "on" else "NO",
+        "CPU_DENORMALS_OPTIMIZATION": "YES" if options.settings["denormals"] == "zero" else "NO",
+    }
 
 
 def _constants(model: Any, names: tuple[str, ...]) -> dict[str, Any]:

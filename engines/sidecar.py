@@ -50,6 +50,7 @@ def sidecar(plan: Path, network: Network, deployed: Deployment) -> dict[str, Any
         "schema": SCHEMA,
         "plan": {"file": plan.name, "sha256": file_sha256(plan), "bytes": plan.stat().st_size},
         "engine": {"name": deployed.engine, "version": deployed.engine_version, "settings": dict(deployed.settings)},
+        "lowering": network.lowering,
         "precision": deployed.precision,
         "model": {
             "name": spec.name,

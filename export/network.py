@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 INPUT, OUTPUT = "x", "y"
 
@@ -48,6 +49,10 @@ class Network:
     opset: int
     export_s: float = 0.0
     """Seconds that making these files took, when they were made; they are cached."""
+    precision: str = "fp32"
+    """Of the main graph's interior; its input and output are FP32 in any case."""
+    lowering: Mapping[str, Any] | None = None
+    """How a precision other than fp32 came to be: recipe, layers, what was tried and what it gave."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

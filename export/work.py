@@ -45,6 +45,32 @@ def count_work(onnx_path: str, input_shape: tuple[int, ...]) -> Work:
     import onnx
 
     model = onnx.load(onnx_path)
+    inferred, shapes = _sized(model, input_shape)
+    macs = sum(_macs(node, shapes) for node in inferred.graph.node)
+    weights = sum(_bytes(t.data_type, t.dims) for t in all_tensors(inferred.graph))
+    ends = [inferred.graph.input[0], *inferred.graph.output]
+    moved = sum(_bytes(v.type.tensor_type.elem_type, shapes.get(v.name, ())) for v in ends)
+    return Work(macs, weights + moved)
+
+
+def layer_macs(model: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
+    """Multiply-accumulates of every weighted node, by its name.
+
+    Raises:
+        ValueError: a weighted node whose shapes cannot be inferred.
+    """
+    import onnx
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    inferred, shapes = _sized(copied, input_shape)
+    return {node.name: _macs(node, shapes) for node in inferred.graph.node if node.op_type in _WEIGHTED}
+
+
+def _sized(model: Any, input_shape: tuple[int, ...]) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The model for an input of this shape, and the shapes in it; `model` itself is changed."""
+    import onnx
+
     for dimension, size in zip(model.graph.input[0].type.tensor_type.shape.dim, input_shape, strict=True):
         dimension.dim_value = size
     del model.graph.value_info[:]
@@ -57,11 +83,7 @@ def count_work(onnx_path: str, input_shape: tuple[int, ...]) -> Work:
         with contextlib.suppress(*onnxruntime_errors()):  # then the node is named below
             inferred = onnx.shape_inference.infer_shapes(folded(model), data_prop=True)
             shapes = _shapes(inferred)
-    macs = sum(_macs(node, shapes) for node in inferred.graph.node)
-    weights = sum(_bytes(t.data_type, t.dims) for t in all_tensors(inferred.graph))
-    ends = [inferred.graph.input[0], *inferred.graph.output]
-    moved = sum(_bytes(v.type.tensor_type.elem_type, shapes.get(v.name, ())) for v in ends)
-    return Work(macs, weights + moved)
+    return inferred, shapes
 
 
 def _bytes(kind: int, shape: Sequence[int]) -> int:

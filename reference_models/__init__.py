@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
 from reference_models.choices import OUR_PACKAGES, callable_from_path, configured
-from reference_models.errors import unknown
+from reference_models.errors import UserError, nearest, unknown
 from reference_models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -47,8 +48,23 @@ def get(name: str, options: Mapping[str, int | float | str] | None = None) -> Mo
 
         return spec_from_factory(name, options or {})
     if name not in _registry():
+        _refuse_file(name)
         raise unknown("--model", name, "model", names(), "`bench models` lists them with their sources")
     return configured(_registry()[name], options or {})
+
+
+def _refuse_file(name: str) -> None:
+    """
+    Raises:
+        UserError: the name is that of a file whose ending is nearly `.onnx`.
+    """
+    stem, ending = os.path.splitext(name)
+    if ending.lower().startswith(".o") and nearest(ending, [".onnx"]):
+        raise UserError(
+            f"`--model {name}`: `{ending}` is no ending of a network's file",
+            "FILE.onnx, package.module:Factory or a network that `bench models` lists",
+            f"Did you mean {stem}.onnx?",
+        )
 
 
 def model_from_spec(spec: ModelSpec, weights: str | None = None) -> torch.nn.Module:

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
-import os
 import random
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from reference_models.choices import OUR_PACKAGES, here_first
-from reference_models.errors import UserError, nearest
+from reference_models.errors import UserError
+from reference_models.own_module import check_options, factory_from_word, source_sha256, user_code
 from reference_models.spec import OWN_FAMILY, Evaluation, ModelSpec
 
 if TYPE_CHECKING:
@@ -30,8 +25,6 @@ MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56,
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
 _LEAST_SIDE = 64
 """Multiples are tried at sides from here on, so that a least size is not taken for a multiple."""
-
-T = TypeVar("T")
 
 
 class RefusedError(Exception):
@@ -89,8 +82,9 @@ def model_from_factory(word: str, options: Mapping[str, object]) -> torch.nn.Mod
     given = {name: _with_tuples(value) for name, value in options.items()}
     with _seeded():  # modules may draw numbers as they are imported
         factory = factory_from_word(word)
+    check_options(word, factory, given)
     with _seeded():
-        model = _user_code(f"`--model {word}`: making it", lambda: factory(**given))
+        model = user_code(f"`--model {word}`: making it", lambda: factory(**given))
     if not isinstance(model, torch.nn.Module):
         raise UserError(
             f"`--model {word}`: returned a {type(model).__name__}",
@@ -105,61 +99,6 @@ def model_from_factory(word: str, options: Mapping[str, object]) -> torch.nn.Mod
                 "Return the network without .half(), .cuda() and the like",
             )
     return model.eval()
-
-
-def factory_from_word(word: str) -> Callable[..., Any]:
-    """The class or function that `package.module:Factory` names. Imports the module, the current directory first.
-
-    Raises:
-        UserError: another form, no such module, an error in it, or no such class or function.
-    """
-    import torch
-
-    package, _, attribute = word.partition(":")
-    if not all(part.isidentifier() for part in (*package.split("."), attribute)):
-        raise UserError(f"`--model {word}`: not of the form", "package.module:Factory", "Write it as in `import`")
-    with here_first():
-        module = _imported(word, package)
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        guess = nearest(attribute, known)
-        raise UserError(
-            f"`--model {word}`: {module.__file__ or package} has no `{attribute}`",
-            "a class or function that makes a torch.nn.Module",
-            f"Did you mean {package}:{guess}?" if guess else "Check the name",
-        )
-    if isinstance(factory, torch.nn.Module) or not callable(factory):
-        raise UserError(
-            f"`--model {word}`: is a {type(factory).__name__}, made when the module was imported",
-            "a class or function that makes a torch.nn.Module",
-            f"Add `def make(): return {attribute}` there and give `{package}:make`",
-        )
-    return factory
-
-
-def source_sha256(word: str) -> str:
-    """SHA-256 over the user's sources that are loaded for this factory, in hexadecimal: caches must not outlive them.
-
-    Those are the factory's module and the modules from the same folder, and below it; not what pip installed there.
-    """
-    package = word.partition(":")[0]
-    file = getattr(sys.modules[package], "__file__", None)
-    if file is None:
-        return hashlib.sha256(word.encode()).hexdigest()
-    folder = Path(file).resolve().parents[package.count(".") + (Path(file).stem == "__init__")]
-    if _is_installed(folder, Path()):
-        folder /= package.partition(".")[0]
-    ours = [Path(__file__).resolve().parent.parent / name for name in OUR_PACKAGES]
-    found = {Path(file).resolve()}
-    for module in list(sys.modules.values()):
-        path = Path(getattr(module, "__file__", None) or os.devnull).resolve()  # torch has modules of invented files
-        if path.suffix == ".py" and path.is_file() and path.is_relative_to(folder) and not _is_installed(path, folder):
-            found.update([path] if not any(path.is_relative_to(own) for own in ours) else [])
-    digest = hashlib.sha256()
-    for path in sorted(found):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def state_sha256(model: torch.nn.Module) -> str:
@@ -304,7 +243,7 @@ def _runner(model: torch.nn.Module, word: str) -> Callable[[tuple[int, ...]], Se
         x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         try:
             with torch.inference_mode(), _seeded():
-                y = _user_code("", lambda: model(x))
+                y = user_code("", lambda: model(x))
         except UserError as error:
             raise RefusedError(error.what) from None
         if not isinstance(y, torch.Tensor) or y.ndim != 4 or y.dtype != torch.float32:
@@ -365,35 +304,3 @@ def _seeded() -> Iterator[None]:
     finally:
         random.setstate(kept[0])
         np.random.set_state(kept[1])
-
-
-def _imported(word: str, package: str) -> Any:
-    try:
-        return _user_code(f"`--model {word}`: importing {package}", lambda: importlib.import_module(package))
-    except UserError as error:
-        missing = error.__cause__
-        if not isinstance(missing, ModuleNotFoundError) or not f"{package}.".startswith(f"{missing.name}."):
-            raise
-        raise UserError(
-            f"`--model {word}`: there is no module `{missing.name}` in {os.getcwd()} or on Python's path",
-            "package.module:Factory",
-            "Start where the module lies, or set PYTHONPATH",
-        ) from None
-
-
-def _user_code(doing: str, call: Callable[[], T]) -> T:
-    """The call's result; what it raises becomes a UserError that quotes it."""
-    try:
-        return call()
-    except (Exception, SystemExit) as error:  # the user's own code may raise anything; a script may end itself
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-        own = [f for f in frames if not _is_installed(Path(f.filename), Path()) and not f.filename.startswith("<")]
-        place = "".join(f" ({Path(f.filename).name}, line {f.lineno})" for f in (own or frames)[-1:])
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        what = f"{doing} failed: {text}{place}" if doing else f"{text}{place}"
-        raise UserError(what, "code that runs", "Correct it there") from error
-
-
-def _is_installed(path: Path, folder: Path) -> bool:
-    below = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return bool({"site-packages", "dist-packages"} & set(below.parts)) or path.is_relative_to(Path(os.__file__).parent)

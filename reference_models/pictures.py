@@ -67,6 +67,11 @@ _CALIBRATION_FILES = (
     "rocket.jpg",  # SpaceX, public domain
 )
 
+_HELD_BACK_FILES = (
+    "motorcycle_left.png",  # CC0, Middlebury stereo data of 2014, D. Scharstein et al.
+    "hubble_deep_field.jpg",  # NASA, public domain
+)
+
 
 def read_picture(path: str | os.PathLike[str]) -> Picture:
     """The first frame of a picture file as uint8 (H, W, 3) RGB in 0..255, turned upright as its EXIF tag says.
@@ -222,6 +227,17 @@ def calibration_pictures() -> list[tuple[str, Picture]]:
         UserError: this installation of scikit-image lacks one of the files.
     """
     return [(f"scikit-image {name}", _shipped_picture(name)) for name in _CALIBRATION_FILES]
+
+
+def held_back_pictures() -> list[tuple[str, Picture]]:
+    """Names and pictures, uint8 (H, W, 3) RGB, to judge a calibration on that has not seen them.
+
+    Two photographs from scikit-image's wheel, neither for calibration nor the default picture.
+
+    Raises:
+        UserError: this installation of scikit-image lacks one of the files.
+    """
+    return [(f"scikit-image {name}", _shipped_picture(name)) for name in _HELD_BACK_FILES]
 
 
 def check_picture(picture: Picture) -> None:

@@ -55,6 +55,12 @@ class Answer:
         return [*since, *(["unstable"] if self.best.unstable else []), *single]
 
     @property
+    def too_coarse(self) -> list[Row]:
+        """Rows faster than the best that were judged and do not keep the floor: what the floor costs. Fastest first."""
+        before = self.rows[: self.rows.index(self.best)] if self.best else ()
+        return [row for row in before if row.psnr_db is not None and not (row.broken or row.absurd)]
+
+    @property
     def nearest(self) -> Row | None:
         """The row of the highest quality, where none keeps the floor."""
         judged = [row for row in self.rows if row.psnr_db is not None]

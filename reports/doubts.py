@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.answer import FLOOR_DB, answers
+from reports.answer import FLOOR_DB, Answer, answers
 from reports.figures import rows_of
 from reports.row import MACHINE_FACTS, Row
 
@@ -35,7 +35,8 @@ def doubts(rows: Sequence[Row], floor_db: float = FLOOR_DB) -> list[Doubt]:
         floor_db: PSNR that an answer keeps: an unstable row that is an answer is a severe doubt.
     """
     found = [doubt for make in _MAKERS for doubt in make(rows)]
-    found += [*_unstable(rows, floor_db), *_outdated(rows, floor_db)]
+    chosen = answers(rows, floor_db)
+    found += [*_unstable(rows, chosen), *_outdated(chosen)]
     return sorted(found, key=lambda doubt: not doubt.severe)
 
 
@@ -67,9 +68,9 @@ def _absurd(rows: Sequence[Row]) -> Iterable[Doubt]:
         yield Doubt("absurd", True, text, by_reason((row, row.absurd) for row in chosen))
 
 
-def _unstable(rows: Sequence[Row], floor_db: float) -> Iterable[Doubt]:
+def _unstable(rows: Sequence[Row], found: Sequence[Answer]) -> Iterable[Doubt]:
     if chosen := [row for row in rows if row.ok and row.unstable]:
-        best = {answer.best.id for answer in answers(rows, floor_db) if answer.best}
+        best = {answer.best.id for answer in found if answer.best}
         chosen.sort(key=lambda row: row.id not in best)
         hit = sum(row.id in best for row in chosen)
         text = _count(chosen, rows, "unstable: a difference between them may be the machine's.")
@@ -77,8 +78,7 @@ def _unstable(rows: Sequence[Row], floor_db: float) -> Iterable[Doubt]:
         yield Doubt("unstable", hit > 0, text, [f"{row.title}: {'; '.join(row.unstable)}" for row in chosen])
 
 
-def _outdated(rows: Sequence[Row], floor_db: float) -> Iterable[Doubt]:
-    found = answers(rows, floor_db)
+def _outdated(found: Sequence[Answer]) -> Iterable[Doubt]:
     if chosen := [a.best for a in found if a.best and a.best.id in a.failed_since]:
         text = f"{len(chosen)} of {len(found)} answers from an older run: the newest run of the case failed."
         yield Doubt("outdated", True, text, [row.title for row in chosen])

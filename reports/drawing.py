@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any, Literal
 
 from matplotlib import rc_context
@@ -24,14 +25,26 @@ from reports.svg import INK
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES: dict[str, Any] = {
-    "fp32": "-", "bf16": "--", "fp16": "-.", "int8": ":", "tf32": (0, (8, 2)), "fp8": (0, (4, 1, 1, 1, 1, 1)),
+    "fp32": "-", "tf32": (0, (8, 2)), "bf16": "--", "fp16": "-.", "int8+fp16": (0, (4, 1.5, 1, 1.5, 1, 1.5)),
+    "int8": ":", "fp8": (0, (1, 4)), "auto": (0, (6, 1.5, 2, 1.5)),
 }  # fmt: skip
-LEGEND_IN = 0.75
-"""Height of the legend below the panels, in inches."""
-FILLS = ("full", "none", "left", "bottom", "right", "top")
+"""Line of each precision, from the finest to the coarsest; others follow by name."""
+TITLE_IN = 0.3
+"""Height of the title of a panel, in inches."""
+LINE_IN, LETTER_IN, HANDLE_IN = 0.19, 0.066, 0.62
+"""Of a legend, in inches: height of a line, width of a letter, width of a handle with the room about it."""
+FILLS = (
+    *product(("full", "none", "left", "bottom", "right", "top"), ("large",)),
+    *product(("full", "none", "left", "bottom", "right", "top"), ("small",)),
+)
+"""Filling and size of a mark: seven precisions are more than there are fillings."""
+SMALL = 0.55
+"""Of the size of a large mark."""
 SHORT = 34
 """Characters of a label; longer ones are cut."""
 Point = dict[str, Any]
+CHOICE = ("engine", "device", "precision", "statistics", "tile")
+"""What must be equal for points to be of one line."""
 
 
 @contextmanager
@@ -68,25 +81,30 @@ class Look:
         self.filled = filled
         self.points = {named(p): p for p in points}
         self.engines = sorted(self.points)
-        self.precisions = sorted({p["precision"] for p in points}, key=lambda name: (name not in LINES, name))
+        self.precisions = sorted({p["precision"] for p in points}, key=fineness)
         self.statistics = sorted({p["statistics"] for p in points}, key=lambda name: (name != "image", name))
 
-    def of(self, point: Point) -> dict[str, Any]:
+    def of(self, point: Point, size: float = 5.5) -> dict[str, Any]:
+        """Arguments of `plot` for a point.
+
+        Args:
+            size: of a large mark, in points.
+        """
         place = self.engines.index(named(point))
-        colour = COLOURS[place % len(COLOURS)]
         kinds = self.statistics if self.filled == "statistics" else self.precisions
-        fill = FILLS[kinds.index(point[self.filled]) % len(FILLS)]
+        fill, large = FILLS[kinds.index(point[self.filled]) % len(FILLS)]
         others = [name for name in self.precisions if name not in LINES]
         line = LINES.get(point["precision"]) or (0, (1 + others.index(point["precision"]), 1, 4, 1))
         return {
-            "color": colour,
+            "color": COLOURS[place % len(COLOURS)],
             "marker": MARKERS[place % len(MARKERS)],
             "linestyle": line,
             "fillstyle": fill,
+            "markersize": size if large == "large" else size * SMALL,
         }
 
-    def legend(self, canvas: Canvas, lines: bool = True, more: Iterable[Line2D] = ()) -> None:
-        """Below all panels: what colour, line and filling mean; a choice that nobody varied is left out."""
+    def key(self, lines: bool = True, more: Iterable[Line2D] = ()) -> list[Line2D]:
+        """What colour, line and filling mean, for a legend; a choice that nobody varied is left out."""
         common = {"precision": self.precisions[0], "statistics": self.statistics[0]}
         base = self.points[self.engines[0]] | common
         handles = [
@@ -100,13 +118,22 @@ class Look:
         kinds = self.statistics if self.filled == "statistics" else self.precisions
         if len(kinds) > 1:
             for name in kinds:
-                fill = self.of(base | {self.filled: name})["fillstyle"]
-                drawn = {"color": INK, "marker": "o", "linestyle": "none", "fillstyle": fill}
+                look = {**self.of(base | {self.filled: name}), "color": INK, "marker": "o", "linestyle": "none"}
                 word = f"statistics {name or 'none'}" if self.filled == "statistics" else name
-                handles.append(Line2D([], [], **drawn, label=short(word)))
-        handles += more
-        columns = max(5, math.ceil(len(handles) / 4))
-        canvas.legend(handles=handles, loc="lower center", ncols=min(columns, len(handles)), fontsize=8.5)
+                handles.append(Line2D([], [], **look, label=short(word)))
+        return [*handles, *more]
+
+
+def fineness(precision: str) -> tuple[int, str]:
+    """Sorts precisions as LINES lists them, unknown ones after them by name."""
+    order = list(LINES)
+    return (order.index(precision) if precision in order else len(order)), precision
+
+
+def hint(point: Point, *figures: str) -> str:
+    """What stands on a mark when one points at it: the case and its figures, in one line."""
+    words = (point["model"], point["resolution"], named(point), point["precision"], point["statistics"])
+    return f"{' '.join(word for word in words if word)}: {', '.join(figures)}"
 
 
 def short(text: str, most: int = SHORT) -> str:
@@ -128,32 +155,52 @@ Parts = list[tuple[Axes, list[Point]]]
 
 
 def panels(
-    points: Sequence[Point], height: float = 3.1, left: float = 0.8, legend: float = LEGEND_IN
+    points: Sequence[Point],
+    key: Sequence[Line2D] = (),
+    *,
+    height: float = 3.1,
+    left: float = 0.8,
+    columns: int | None = None,
+    foot: float = 0.62,
 ) -> tuple[Canvas, Parts]:
-    """A canvas with an axes per panel, two side by side, or three where there are more than four.
+    """A canvas with an axes per panel: two side by side or, where there are more than four, three; the key below.
 
     Args:
         height: of a panel with its labels, in inches.
         left: room for the labels of the y axis, in inches. A fixed one: to have matplotlib find it takes as long as
             drawing everything.
-        legend: height below all panels, in inches.
+        columns: panels side by side, where it must be fewer; on a canvas as wide.
+        foot: height of the labels of the x axis; 0.62 holds two lines at the ticks and the name of the axis.
     """
     groups = grouped(points, "panel")
-    columns = 3 if len(groups) > 4 else min(2, len(groups))
-    lines = math.ceil(len(groups) / columns)
-    wide, high = (13.2 if columns == 3 else 9.2), height * lines + legend
+    most = 3 if len(groups) > 4 else min(2, len(groups))
+    wide, columns = (13.2 if most == 3 else 9.2), min(most, columns or most)
+    lines, across = math.ceil(len(groups) / columns), _across(key, wide)
+    legend = LINE_IN * math.ceil(len(key) / across) + 0.12 if key else 0.0
+    high = height * lines + legend
     canvas = Canvas(figsize=(wide, high))
     side = (wide - columns * left - 0.15) / columns
     canvas.subplots_adjust(
-        left=left / wide, right=1 - 0.15 / wide, top=1 - 0.35 / high, bottom=(legend + 0.65) / high,
-        wspace=left / side, hspace=0.95 / (height - 0.95),
+        left=left / wide, right=1 - 0.15 / wide, top=1 - TITLE_IN / high, bottom=(legend + foot) / high,
+        wspace=left / side, hspace=(TITLE_IN + foot) / (height - TITLE_IN - foot),
     )  # fmt: skip
     axes = [canvas.add_subplot(lines, columns, place + 1) for place in range(len(groups))]
     for each, (title,) in zip(axes, groups, strict=True):
-        each.set_title(short(title, 60 if columns == 2 else 90 if columns == 1 else 56))
+        each.set_title(short(title, round(11.5 * side)))
         each.grid(visible=True)
         each.set_axisbelow(True)
+    if key:
+        canvas.legend(handles=list(key), loc="lower center", ncols=across, fontsize=8.5, borderaxespad=0.1)
     return canvas, list(zip(axes, groups.values(), strict=True))
+
+
+def _across(key: Sequence[Line2D], wide: float) -> int:
+    """Entries of a legend that fit side by side into so many inches; lines of the same number of them."""
+    if not key:
+        return 1
+    widest = max(len(str(handle.get_label())) for handle in key) * LETTER_IN + HANDLE_IN
+    fitting = max(1, min(len(key), int(wide / widest)))
+    return math.ceil(len(key) / math.ceil(len(key) / fitting))
 
 
 def plain(value: float, _: Any = None) -> str:

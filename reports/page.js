@@ -1,5 +1,5 @@
 "use strict";
-// Sorts, filters and copies tables, moves the sliders, saves the runs. Builds no markup from text.
+// Sorts, filters, copies and saves tables, moves the sliders, saves the runs, readies the print. Builds no markup from text.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 function valueOf(row, column, kind) {
@@ -69,7 +69,15 @@ async function copy(text, button) {
   setTimeout(() => (button.textContent = before), 1500);
 }
 
-async function save(button) {
+function offer(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+async function save() {
   const packed = Uint8Array.from(atob(document.getElementById("raw-runs").textContent), (c) => c.charCodeAt(0));
   let blob = new Blob([packed], { type: "application/gzip" });
   let name = "runs.json.gz"; // a browser that cannot unpack saves what is there
@@ -78,11 +86,7 @@ async function save(button) {
     blob = new Blob([await new Response(stream).arrayBuffer()], { type: "application/json" });
     name = "runs.json";
   }
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  offer(blob, name);
 }
 
 all(".sortable").forEach((box) => {
@@ -91,6 +95,9 @@ all(".sortable").forEach((box) => {
   box.querySelector(".filter").addEventListener("input", () => filter(box));
   all("[data-table]", box).forEach((b) =>
     b.addEventListener("click", () => copy((b.dataset.table === "csv" ? csv : markdown)(cellsOf(table)), b)),
+  );
+  all("[data-save]", box).forEach((b) =>
+    b.addEventListener("click", () => offer(new Blob([csv(cellsOf(table))], { type: "text/csv" }), b.dataset.save)),
   );
 });
 all("[data-csv]").forEach((b) =>
@@ -103,17 +110,49 @@ all(".slider").forEach((box) => {
   const above = box.querySelector(".above");
   box.querySelector("input").addEventListener("input", (e) => (above.style.clipPath = `inset(0 ${100 - e.target.value}% 0 0)`));
 });
+// A figure of many panels on one sheet would be too small to read: while it prints, two rows of panels go on each.
+function unfold(svg) {
+  const tops = svg.dataset.rows.split(" ").map(Number);
+  const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
+  svg.closest("figure").classList.toggle("unfolded", tops.length > 2);
+  let before = svg;
+  for (let row = 2; row < tops.length; row += 2) {
+    const strip = svg.cloneNode(false);
+    const drawing = document.createElementNS("http://www.w3.org/2000/svg", "use");
+    drawing.setAttribute("href", `#${svg.id}-figure_1`);
+    ["id", "role", "aria-label", "data-rows"].forEach((name) => strip.removeAttribute(name));
+    strip.setAttribute("viewBox", `0 ${tops[row]} ${width} ${(tops[row + 2] ?? height) - tops[row]}`);
+    strip.setAttribute("aria-hidden", "true");
+    strip.classList.add("strip");
+    strip.append(drawing);
+    before.after(strip);
+    before = strip;
+  }
+  if (tops.length > 2) {
+    svg.dataset.whole = svg.getAttribute("viewBox");
+    svg.setAttribute("viewBox", `0 0 ${width} ${tops[2]}`);
+  }
+}
+
+function fold(svg) {
+  svg.setAttribute("viewBox", svg.dataset.whole);
+  delete svg.dataset.whole;
+}
+
 // On paper nothing opens on a click: all is open while it prints, then as it was.
-window.addEventListener("beforeprint", () =>
+window.addEventListener("beforeprint", () => {
   all("details:not([open])").forEach((box) => {
     box.open = true;
     box.dataset.opened = "";
-  }),
-);
-window.addEventListener("afterprint", () =>
+  });
+  all("svg[data-rows]:not([data-whole])").forEach(unfold);
+});
+window.addEventListener("afterprint", () => {
   all("details[data-opened]").forEach((box) => {
     box.open = false;
     delete box.dataset.opened;
-  }),
-);
-document.getElementById("save-runs")?.addEventListener("click", (e) => save(e.target));
+  });
+  all("svg.strip").forEach((strip) => strip.remove());
+  all("svg[data-whole]").forEach(fold);
+});
+document.getElementById("save-runs")?.addEventListener("click", save);

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from importlib import resources
+from types import ModuleType
 
 from reports import ordered_sections
-from reports.doubts import doubts
 from reports.markup import Html, tag
-from reports.report import Report
+from reports.report import MOST_BYTES, Report
+
+FIXED_BYTES = 10_000_000
+"""Of the sections that leave nothing out by themselves; the rest is for the raw runs and the pictures."""
+SKELETON_BYTES = 60_000
+"""Head, header and contents, at most: their words are cut to a length."""
 
 
 def page(report: Report) -> str:
     """The whole page. A section that has nothing to show is left out."""
     style, script = (resources.files("reports").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
-    filled = [(_name(module.__name__), module.TITLE, Html(module.render(report))) for module in ordered_sections()]
-    shown = [each for each in filled if each[2]]
+    texts = _texts(report, MOST_BYTES - len(style) - len(script) - SKELETON_BYTES)
+    shown = [(_name(module.__name__), module.TITLE, text) for module, text in texts.items() if text]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -34,6 +40,31 @@ def page(report: Report) -> str:
     parts = [tag("section", tag("h2", title), body, id=name) for name, title, body in shown]
     body = tag("body", _header(report), contents, tag("main", *parts), Html(f"<script>{script}</script>"))
     return "<!DOCTYPE html>\n" + tag("html", head, body, lang="en") + "\n"
+
+
+def _texts(report: Report, most: int) -> dict[ModuleType, Html]:
+    """The sections' texts, together at most so many bytes.
+
+    Sections with a TURN are asked last, in that order, and told what room is left. Of the others the longest are
+    replaced by a sentence while all together have more than FIXED_BYTES.
+    """
+    modules = ordered_sections()
+    texts = {module: Html(module.render(report)) for module in modules if not hasattr(module, "TURN")}
+    sizes = {module: len(text.encode()) for module, text in texts.items()}
+    for module in sorted(sizes, key=lambda each: -sizes[each]):
+        if sum(sizes.values()) > FIXED_BYTES:
+            texts[module] = _too_long(sizes[module])
+            sizes[module] = len(texts[module].encode())
+    room = most - sum(sizes.values())
+    for module in sorted((each for each in modules if each not in texts), key=lambda each: int(each.TURN)):
+        texts[module] = Html(module.render(replace(report, room=room)))
+        room -= len(texts[module].encode())
+    return {module: texts[module] for module in modules}
+
+
+def _too_long(size: int) -> Html:
+    text = f"Left out: {size / 1e6:.0f} MB, and the page holds {MOST_BYTES / 1e6:.0f} MB at most."
+    return tag("p", text + " The figures stand in the folder figures beside it, the numbers in the runs files.")
 
 
 def policy(style: str, script: str) -> str:
@@ -67,7 +98,7 @@ def _header(report: Report) -> Html:
         if times
         else ""
     )
-    severe = sum(doubt.severe for doubt in doubts(rows, report.floor_db))
+    severe = sum(doubt.severe for doubt in report.doubts)
     warned = tag("a", f"{severe} serious {'warning' if severe == 1 else 'warnings'}", href="#caution", class_="alarm")
     engines = _some({row.variant for row in rows}, "engines")
     said = f"{len(rows)} runs, {ok} with a result{when}. " + (f"Engines: {engines}." if rows else "")

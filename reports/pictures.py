@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bench.metrics import K1, K2, SIGMA_PX
 from reports.answer import keeps
@@ -240,8 +240,11 @@ def _read(path: Path, size: tuple[int, int]) -> Pixels:
                 found = "x".join(map(str, image.size))
                 raise _UnusableError(f"{path.name} is {found}, not {size[0]}x{size[1]}: of another run")
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:  # its words hold the whole path, which is nobody's business
+        raise _UnusableError(f"{path.name} cannot be read: no PNG picture") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _UnusableError(f"{path.name} cannot be read: {error}") from error
+        said = getattr(error, "strerror", None) or str(error)
+        raise _UnusableError(f"{path.name} cannot be read: {said}") from error
 
 
 def enlarged(pixels: Pixels, size: tuple[int, int]) -> Pixels:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from reports.answer import FLOOR_DB
+from reports.answer import FLOOR_DB, Answer, answers
 from reports.comparison import Comparison
+from reports.doubts import Doubt, doubts
 from reports.markup import Html, data_block, region, tag
 from reports.pictures import Gallery
 from reports.plots import Figure
 from reports.row import Row
+
+MOST_BYTES = 15_000_000
+"""Of a page."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,16 @@ class Report:
     comparison: Comparison | None = None
     gallery: Gallery = field(default_factory=Gallery)
     floor_db: float = FLOOR_DB
+    room: int = MOST_BYTES
+    """Bytes that the page has left for what a section can leave out."""
+
+    @cached_property
+    def answers(self) -> Sequence[Answer]:
+        return answers(self.rows, self.floor_db)
+
+    @cached_property
+    def doubts(self) -> Sequence[Doubt]:
+        return doubts(self.rows, self.floor_db)
 
     def figure(self, name: str, text: str) -> str:
         """The figure with what one must know to read it, and its numbers; empty where there is nothing to draw."""

@@ -6,7 +6,7 @@ What is left out to keep a figure readable is said in its note. Nothing is drawn
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,26 +64,31 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         key = subject_key(row)
         groups.setdefault((*key[:3], *key[6:]), []).append(row)
-    return _labelled(groups.values())
+    found = _labelled(groups.values(), lambda row: row.network)
+    return dict(sorted(found.items(), key=lambda item: natural(item[0])))
 
 
-def _labelled(groups: Iterable[list[Row]]) -> dict[str, list[Row]]:
-    """Title of a panel → its rows; what is needed to tell panels apart is added, and a number where that fails."""
+def _labelled(groups: Iterable[list[Row]], name: Callable[[Row], str]) -> dict[str, list[Row]]:
+    """Title of a panel → its rows; what is needed to tell panels apart is added, and a number where that fails.
+
+    Args:
+        name: what the title begins with, for the first row of a group.
+    """
     groups = list(groups)
     heads = [group[0] for group in groups]
-    names = [row.network for row in heads]
+    names = [name(row) for row in heads]
     if len({row.machine_key for row in heads}) > 1:
-        names = [f"{name}, {row.machine_name}" for name, row in zip(names, heads, strict=True)]
+        names = [f"{head}, {row.machine_name}" for head, row in zip(names, heads, strict=True)]
     if varied := distinctions(heads):
-        names = [f"{name}, {distinction(row, varied)}" for name, row in zip(names, heads, strict=True)]
+        names = [f"{head}, {distinction(row, varied)}" for head, row in zip(names, heads, strict=True)]
     found: dict[str, list[Row]] = {}
-    for name, group in zip(names, groups, strict=True):
+    for head, group in zip(names, groups, strict=True):
         number = 2
-        title = name
+        title = head
         while title in found:
-            title, number = f"{name} ({number})", number + 1
+            title, number = f"{head} ({number})", number + 1
         found[title] = group
-    return dict(sorted(found.items(), key=lambda item: natural(item[0])))
+    return found
 
 
 def _most(panels: dict[str, list[Row]], what: str) -> tuple[dict[str, list[Row]], str]:
@@ -229,12 +234,12 @@ def history(rows: Sequence[Row]) -> Series:
     several.sort(key=lambda group: -abs(math.log((group[-1].latency_ms or 1) / (group[0].latency_ms or 1))))
     note = f"The {PANELS} of {len(several)} cases that changed most." if len(several) > PANELS else ""
     lines = []
-    for group in several[:PANELS]:
+    for title, group in _labelled(several[:PANELS], lambda row: row.title).items():
         before: Row | None = None
         for order, row in enumerate(group):
             step = "" if before is None else judged(before, row).verdict
             marked = step if step in ("faster", "slower") else ""
-            line = {**_latency_line(row, f"{row.title}"), "commit": row.commit, "time": row.time, "order": order}
+            line = {**_latency_line(row, title), "commit": row.commit, "time": row.time, "order": order}
             lines.append({**line, "step": marked})
             before = row
     return Series(_frame(lines), _both(note, absurd))
@@ -243,12 +248,10 @@ def history(rows: Sequence[Row]) -> Series:
 def layers(rows: Sequence[Row]) -> Series:
     """Milliseconds per layer, the longest first, where a run holds `profile`: [{"layer", "ms"}, ...]."""
     lines = []
-    for row in (row for row in latest(rows) if row.ok):
-        profile = row.run.get("profile")
-        found = [(_layer(entry), row) for entry in profile] if isinstance(profile, list) else []
-        for named, owner in found:
-            if named:
-                lines.append({**_base(owner, owner.title), "layer": named[0], "ms": named[1]})
+    profiled = [[row] for row in latest(rows) if row.ok and isinstance(row.run.get("profile"), list)]
+    for title, (row,) in _labelled(profiled, lambda row: row.title).items():
+        found = [layer for entry in row.run["profile"] if (layer := _layer(entry))]
+        lines += [{**_base(row, title), "layer": name, "ms": ms} for name, ms in found]
     frame = _frame(lines)
     shown = list(dict.fromkeys(line["panel"] for line in lines))[:PANELS]
     if not lines:

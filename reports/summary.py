@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.answer import Answer, answers, distinction, distinctions
+from reports.answer import Answer, distinction, distinctions
 from reports.comparison import Comparison, Pair
-from reports.doubts import Doubt, doubts
+from reports.doubts import Doubt
 from reports.figures import counted, figure, half_width, milliseconds, psnr, quality, ratio, ratio_interval, rows_of
 from reports.page import subject
 from reports.report import Report
@@ -25,13 +25,13 @@ _LINKS = re.compile(r"(?<=[@#])|(?=://)|(?<=\bGH)(?=-)|(?=\.(?=[^\W\d]))", re.IG
 def summary(report: Report) -> str:
     """The text; every word of a runs file is inert: no link, no mention, no markup."""
     lines = [verdict(report), ""]
-    found = doubts(report.rows, report.floor_db)
+    found = report.doubts
     lines += [_doubt(doubt) for doubt in found[:DOUBTS]]
     lines += [f"- and {len(found) - DOUBTS} more warnings in the report"] if len(found) > DOUBTS else []
     lines += [""] if found else []
     if report.comparison is not None:
         lines += _comparison(report.comparison)
-    lines += _answers(answers(report.rows, report.floor_db), report.floor_db)
+    lines += _answers(report.answers, report.floor_db)
     lines.append(f"{inert(subject(report), 200)}. Figures, contracts and raw runs are in `index.html`.")
     return "\n".join(lines[:MOST_LINES]) + "\n"
 
@@ -43,7 +43,7 @@ def verdict(report: Report) -> str:
     if report.comparison is not None:
         names = report.comparison.names
         return f"**{_judgement(report.comparison, report.floor_db)}**: {inert(names[1])} against {inert(names[0])}."
-    found = answers(report.rows, report.floor_db)
+    found = report.answers
     able = [answer for answer in found if answer.best]
     failed = sum(row.status == "failed" for row in report.rows)
     tail = f" {_count(failed, 'row')} failed." if failed else ""

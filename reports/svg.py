@@ -7,6 +7,7 @@ ink must be the text's own colour, so that dark, light and print need no second 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 INK = "#010203"
@@ -16,13 +17,17 @@ _FONT = re.compile(r"(?:(?:normal|italic|oblique|small-caps|bold|\d+)\s+)*([\d.]
 _STANDALONE = "svg{color:#1b1b1b}@media(prefers-color-scheme:dark){svg{color:#e8e8e8}}"
 
 
-def inlined(source: str, name: str, label: str) -> str:
+def inlined(
+    source: str, name: str, label: str, hints: Mapping[str, Sequence[str]] | None = None, rows: Sequence[float] = ()
+) -> str:
     """The drawing as an element of a page.
 
     Args:
         source: a whole SVG document of matplotlib, text kept as text.
         name: goes before every id.
         label: what the figure shows, for those who do not see it.
+        hints: id of a group → what to show where one points at its marks, in the order drawn.
+        rows: where each row of panels begins, from above, in the drawing's own units: where it may be parted.
     """
     root = ElementTree.fromstring(source)
     for unwanted in ("metadata", "style", "defs"):
@@ -30,13 +35,26 @@ def inlined(source: str, name: str, label: str) -> str:
             for child in parent.findall(f"{_SVG}{unwanted}"):
                 if unwanted != "defs" or not len(child):
                     parent.remove(child)
-    for element in root.iter():
+    for element in list(root.iter()):
+        _add_titles(element, (hints or {}).get(element.get("id", ""), ()))
         _clean(element, name)
     for size in ("width", "height"):
         root.attrib.pop(size, None)
     root.attrib |= {"role": "img", "aria-label": label, "id": name, "font-family": "inherit", "fill": "currentColor"}
+    if rows:
+        root.attrib["data-rows"] = " ".join(f"{top:.1f}" for top in rows)
     root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_titles(group: ElementTree.Element, hints: Sequence[str]) -> None:
+    """Names the marks of a group, or the group itself where it is a text; a mark in two halves is drawn twice."""
+    marks = list(group.iter(f"{_SVG}use")) or [group]
+    if hints and len(marks) % len(hints) == 0:
+        for place, mark in enumerate(marks):
+            title = ElementTree.Element(f"{_SVG}title")
+            title.text = hints[place % len(hints)]
+            mark.insert(0, title)
 
 
 def standalone(inline: str) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.metrics import METRICS, Metric, text
+from reports.table_notes import notes
 
 Run = dict[str, Any]
 
@@ -31,7 +32,7 @@ def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
     least = sorted((m for m in METRICS if m.dispensable and m.column in columns), key=lambda m: -m.dispensable)
     dropped = [m.column for m in least if _width(columns) > width and columns.pop(m.column)]
     parts.append(_table(columns, set(figures)))
-    parts += [_marked(note) for note in _notes(runs)]
+    parts += [_marked(note) for note in notes(runs)]
     if dropped:
         parts.append(Text(f"{', '.join(dropped)} left out to fit {width} columns; the runs file has all", style="dim"))
     return Group(*parts)
@@ -110,68 +111,3 @@ def _interval(run: Run) -> str:
         return f"none{mark}"
     low, high = latency["ci95"]
     return f"{(high - low) / 2 / latency['p50']:.1%}{mark}"
-
-
-def _notes(runs: Sequence[Run]) -> list[str]:
-    ok = [run for run in runs if run["status"] == "ok"]
-    notes = [""]
-    for run in runs:
-        if run["status"] != "ok":
-            colour = "red" if run["status"] == "failed" else "yellow"
-            notes.append(f"[{colour}]{run['status']}[/]: {_label(run)}: {escape(run['reason'])}")
-        if run["unstable"]:
-            notes.append(f"[yellow]! unstable[/]: {_label(run)}: {escape('; '.join(run['unstable']))}")
-        if run.get("picture_failed"):
-            notes.append(f"[yellow]no picture[/]: {_label(run)}: {escape(run['picture_failed'])}")
-    if any(not run["case"]["trained"] for run in runs):
-        notes.append(
-            "[yellow]untrained[/]: weights as the network starts out; CAN's leave most planes zero, and a device that "
-            "saves power on zeros may look faster. PSNR and SSIM say only that engines agree. Measure with --weights."
-        )
-    if ok:
-        notes += _contract_notes(ok)
-    return notes
-
-
-def _gpus(run: Run) -> str:
-    gpus = run["machine"]["gpus"] if run["case"]["device"].startswith("cuda") else []
-    return ": " + escape(" / ".join(gpu["name"] for gpu in gpus)) if gpus else ""
-
-
-def _contract_notes(ok: Sequence[Run]) -> list[str]:
-    run = ok[0]
-    machine, peaks = run["machine"], run["work"]["peaks"]
-    counts = sorted({len(r["latency_ms"]["samples"]) for r in ok})
-    processes = "/".join(map(str, counts)) + (" process" if counts == [1] else " processes")
-    of = "of the samples of one process" if counts == [1] else "of that median over processes"
-    lines = [
-        "median ms: one picture, network only (no decoding, no colour conversion), "
-        f"{run['contract']['threads']} threads, {processes} a case; ±: 95 % interval {of}.",
-        f"PSNR, SSIM: against {_references(ok)} with the network's published statistics, same weights and picture, "
-        "planes in \\[0, 1], not clipped. MiB: peak of the whole process.",
-        f"device {escape(run['case']['device'])}{_gpus(run)}; machine: {escape(machine['cpu'])}, "
-        f"{machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",
-    ]
-    if peaks.get("fp32_gflop_s"):
-        bf16 = f", bf16 {peaks['bf16_gflop_s']:.0f}" if peaks.get("bf16_gflop_s") else ""
-        lines[-1] += (
-            f"; measured peaks: fp32 {peaks['fp32_gflop_s']:.0f}{bf16} GFLOP/s ({peaks['fp32_by']}), "
-            f"copy {peaks['copy_gb_s']:.0f} GB/s. of limit: share of what these allow."
-        )
-    return [f"[dim]{line}[/]" for line in lines]
-
-
-def _references(ok: Sequence[Run]) -> str:
-    return escape(" or ".join(dict.fromkeys(run["quality"].get("reference", "FP32 torch") for run in ok)))
-
-
-def _label(run: Run) -> str:
-    case = run["case"]
-    words = [
-        case["model"],
-        case["resolution"],
-        case.get("variant", case["engine"]),
-        case["precision"],
-        case["statistics"] or "",
-    ]
-    return escape(" ".join(word for word in words if word))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_choices, request_from_arguments
 from bench.exit_codes import COULD_NOT_MEASURE, OK
-from bench.preparing import exported, fastest_engine, only_one, told
+from bench.preparing import exported, fastest_engine, is_calibrated, only_one, told
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
 
@@ -44,7 +44,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     cases, left_out = expand(request_from_arguments(arguments, ["320p"]))
     only_one(cases, left_out)
     pairs = picture_pairs(Path(arguments.input), Path(arguments.output))
-    check_calibration(arguments.calibration)
+    check_calibration(arguments.calibration, is_calibrated(cases[0]))
     _check_style(cases[0], arguments.style)
     console = console_for(stderr=True)
     with progress_on(console) as reporter:

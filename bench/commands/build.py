@@ -8,10 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.arguments import add_model, add_network, add_settings, option_words, split_words
+from bench.arguments import (
+    PRECISION_HELP,
+    add_lowering,
+    add_model,
+    add_network,
+    add_settings,
+    option_words,
+    split_words,
+)
 from bench.exit_codes import OK
-from bench.preparing import exported, only_one, refuse_thumbnail, told
+from bench.layers import write_found_layers
+from bench.preparing import exported, for_engine, is_calibrated, only_one, refuse_thumbnail, told
 from bench.terminal import console_for, progress_on
+from export.lowering_words import lowering_in_words
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +41,7 @@ def add(commands: Any) -> None:
     )
     add_model(parser)
     parser.add_argument("--engine", required=True, metavar="E", help="tensorrt_rtx, tensorrt, onnxruntime or openvino")
-    parser.add_argument("--precision", default="fp32", metavar="P", help="fp32 (default) or tf32")
+    parser.add_argument("--precision", default="fp32", metavar="P", help=PRECISION_HELP)
     parser.add_argument(
         "--res",
         metavar="R[,...]",
@@ -43,6 +53,7 @@ def add(commands: Any) -> None:
         help="one profile from the smallest input to the largest --res, tuned for the first",
     )
     add_network(parser, many=False)
+    add_lowering(parser)
     add_settings(parser)
     parser.add_argument("--output", required=True, metavar="FILE")
     parser.set_defaults(command=_build)
@@ -52,6 +63,7 @@ def _build(arguments: argparse.Namespace) -> int:
     from bench.building import copy_whole
     from bench.spawn import JobFailed, run_job
     from engines.sidecar import sidecar_path
+    from export.network import Network
 
     cases, engine, settings = _checked(arguments)
     case, target = cases[0], Path(arguments.output)
@@ -76,6 +88,8 @@ def _build(arguments: argparse.Namespace) -> int:
     beside = _write_sidecar(target, network, case, (engine, arguments.precision, settings, sizes), built)
     for line in _summary(target, sidecar_path(target), beside):
         print(line)
+    if layers := write_found_layers(target, Network.from_json(network)):
+        print(f"  {layers}: its layers; `--layers` reads it")
     return OK
 
 
@@ -93,7 +107,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, 
     engine = engines.get(arguments.engine)
     check_can_build(engine.name)
     refuse_thumbnail(arguments.statistics)
-    precisions = ("fp32",) if engine.name in ONNX_ENGINES else engine.precisions["cuda"]
+    precisions = engine.precisions["cpu" if engine.name in ONNX_ENGINES else "cuda"]
     if arguments.precision not in precisions:
         raise UserError(
             f"`--precision {arguments.precision}`: not a precision of plans for {engine.name}",
@@ -115,9 +129,9 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, 
         statistics=split_words(arguments.statistics), device="cpu", weights=arguments.weights,
         options=option_words(arguments),
     )  # fmt: skip
-    cases = expand(request)[0]
+    cases = [for_engine(case, arguments) for case in expand(request)[0]]
     only_one(list({(case.model, case.statistics): case for case in cases}.values()), ())
-    check_calibration(arguments.calibration)
+    check_calibration(arguments.calibration, is_calibrated(cases[0]))
     return cases, engine.name, engine.complete_settings(given.get(engine.name, {}))
 
 
@@ -180,6 +194,7 @@ def _summary(target: Path, beside: Path, content: Mapping[str, Any]) -> list[str
         f"{weights}, statistics {model['statistics'] or 'none'}",
         f"  {content['plan']['bytes'] / 2**20:.1f} MiB, {found}; sha256 {content['plan']['sha256']}",
     ]
+    lines += [f"  {line}" for line in lowering_in_words(content["lowering"])]
     for size in content["sizes"]:
         least, tuned, most = (f"{size[key][1]}x{size[key][0]}" for key in ("least", "tuned", "most"))
         takes = tuned if least == most else f"{least} to {most}, tuned for {tuned}"

@@ -19,14 +19,16 @@ def add(commands: Any) -> None:
         description="Pairs like cases of A and B, and says of each whether B is faster, the same or slower, as far as "
         "the processes of both sides can tell. What differs in machine, versions, contract and commit stands first.",
     )
-    parser.add_argument("a", metavar="A.json", help="runs file: the ratio's denominator")
-    parser.add_argument("b", metavar="B.json", help="runs file")
+    parser.add_argument("a", metavar="A.json", help="runs file, or folder with one: the ratio's denominator")
+    parser.add_argument("b", metavar="B.json", help="runs file, or folder with one")
     add_judging(parser)
     parser.set_defaults(command=_compare)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from bench.places import runs_file
     from reports.command import compare
 
-    console_for().print(compare(arguments.a, arguments.b, arguments.margin, arguments.across_machines))
+    a, b = runs_file(arguments.a), runs_file(arguments.b)
+    console_for().print(compare(a, b, arguments.margin, arguments.across_machines))
     return OK

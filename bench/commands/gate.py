@@ -30,8 +30,12 @@ def add(commands: Any) -> None:
         + CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--baseline", required=True, metavar="FILE", help="runs file compared against")
-    parser.add_argument("--candidate", required=True, metavar="FILE", help="runs file being judged")
+    parser.add_argument(
+        "--baseline", required=True, metavar="FILE", help="runs file, or folder with one, compared against"
+    )
+    parser.add_argument(
+        "--candidate", required=True, metavar="FILE", help="runs file, or folder with one, being judged"
+    )
     parser.add_argument(
         "--normalise",
         action="store_true",
@@ -75,12 +79,13 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
 def _gate(arguments: argparse.Namespace) -> int:
     from bench import store
     from bench.gate import Terms, judge_runs
+    from bench.places import runs_file
     from bench.rules import parse_rules
 
     rules = parse_rules(arguments.max, arguments.min, arguments.config)
     check_outputs(arguments)
     names = (arguments.baseline, arguments.candidate)
-    baseline, candidate = (store.load(name) for name in names)
+    baseline, candidate = (store.load(runs_file(name)) for name in names)
     return show(judge_runs(baseline, candidate, rules, names, Terms(normalise=arguments.normalise)), arguments)
 
 

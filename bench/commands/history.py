@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("history", help="runs kept in a database: add, list, plot, baseline")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=Parser)
     adder = actions.add_parser("add", help="keep the runs of these files")
-    adder.add_argument("runs", nargs="+", metavar="RUNS", help="runs files")
+    adder.add_argument("runs", nargs="+", metavar="RUNS", help="runs files, or folders with a runs.json")
     lister = actions.add_parser("list", help="commits, and how many runs each has")
     plotter = actions.add_parser("plot", help="a figure over commits, with the steps it made, as SVG")
     plotter.add_argument("figure", metavar="FIGURE", help="latency, memory, device_memory, plan_size, psnr, ssim")
@@ -54,8 +54,9 @@ def _open(arguments: argparse.Namespace) -> History:
 def _add(arguments: argparse.Namespace) -> int:
     from bench import store
     from bench.pairing import check_runs
+    from bench.places import runs_file
 
-    runs = [run for path in arguments.runs for run in check_runs(store.load(path), path)]
+    runs = [run for path in arguments.runs for run in check_runs(store.load(runs_file(path)), path)]
     with _open(arguments) as history:
         new = history.add(runs)
     print(f"{new} new runs, {len(runs) - new} known")

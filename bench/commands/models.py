@@ -45,10 +45,12 @@ def _models(arguments: argparse.Namespace) -> int:
             for line in _options(spec):
                 console.print(f"[bold]{spec.name}[/]  {line}", highlight=False)
     else:
-        console.print(_table(specs))
+        head, *lines = table_lines(specs, console.width)
+        console.print(head, style="bold", soft_wrap=True)
+        console.print("\n".join(lines), markup=False, soft_wrap=True)
         console.print(
-            "[dim]bench models NAME: all that is declared of one; next: bench run --model NAME --res 1440p[/]",
-            highlight=False,
+            "[dim]bench models NAME: all that is declared of one, such as its weights and halo\n"
+            "next: bench run --model NAME --res 1440p[/]"
         )
     return OK
 
@@ -70,22 +72,13 @@ def work_table(specs: Sequence[ModelSpec]) -> list[str]:
     return lines
 
 
-def _table(specs: Sequence[ModelSpec]) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
-    for name in ("model", "task", "network", "scale", "halo px", "weights"):
-        table.add_column(name, overflow="fold")
-    for spec in specs:
-        table.add_row(
-            spec.name,
-            spec.task,
-            spec.description,
-            f"×{spec.enlarges}" if spec.enlarges > 1 else "",
-            "–" if spec.halo_px is None or spec.whole_picture else str(spec.halo_px),
-            ", ".join(spec.weights) or "untrained",
-        )
-    return table
+def table_lines(specs: Sequence[ModelSpec], width: int) -> list[str]:
+    """A head and one line a network, of at most `width` characters: what does not fit is cut from the description."""
+    rows = [("model", "task", "scale", "network")]
+    rows += [(s.name, s.task, f"×{s.enlarges}" if s.enlarges > 1 else "", s.description) for s in specs]
+    sides = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join([*map(str.ljust, row, sides), row[3]]) for row in rows]
+    return [line if len(line) <= width else line[: width - 1].rstrip() + "…" for line in lines]
 
 
 def _described(spec: ModelSpec) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import html
 from typing import Any
 
 from bench.exit_codes import OK
@@ -17,11 +18,10 @@ def add(commands: Any) -> None:
         help="runs files → one HTML page, a summary and figures",
         description="Writes DIR/index.html (one file, needs no network), DIR/summary.md (for a pull request) and "
         "DIR/figures. The answer comes first: per model and resolution the fastest row that keeps the floor.",
-        epilog="example:\n  bench run --model can24 --res 720p --output out/\n"
-        "  bench report out/runs.json --output report/",
+        epilog="example:\n  bench run --model can24 --res 720p --output out/\n  bench report out/ --output report/",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUNS", help="runs files, as `--json` and `--output` write them")
+    parser.add_argument("runs", nargs="+", metavar="RUNS", help="runs files, or folders with a runs.json")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the report")
     parser.add_argument(
         "--floor", type=float, default=45.0, metavar="DB", help="PSNR that an answer must keep (default 45 dB)"
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--pictures", metavar="DIR", help="where the runs' pictures are (default: beside each runs file)"
     )
-    parser.add_argument("--baseline", metavar="RUNS", help="a runs file that the others are compared with")
+    parser.add_argument("--baseline", metavar="RUNS", help="a runs file or folder that the others are compared with")
     add_judging(parser)
     parser.set_defaults(command=_report)
 
@@ -43,18 +43,24 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from bench.places import runs_file
     from reports.command import write_report
 
     with progress_on(console_for(stderr=True)) as reporter, reporter.stage("report"):
         found = write_report(
-            arguments.runs,
+            [runs_file(path) for path in arguments.runs],
             arguments.output,
             floor_db=arguments.floor,
-            baseline=arguments.baseline,
+            baseline=arguments.baseline and runs_file(arguments.baseline),
             margin=arguments.margin,
             across_machines=arguments.across_machines,
             picture_folder=arguments.pictures,
         )
-    print(found.verdict)
+    print(plain(found.verdict))
     print(f"{found.index}: {found.runs} runs, {found.size_bytes / 1e6:.1f} MB; beside it summary.md and figures/")
     return OK
+
+
+def plain(markdown: str) -> str:
+    """A line of summary.md as a terminal shows it: no emphasis, no character references, no spaces without width."""
+    return html.unescape(markdown.replace("**", "")).replace("\u200b", "")

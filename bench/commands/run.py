@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_choices, request_from_arguments, split_words
 from bench.exit_codes import COULD_NOT_MEASURE, INTERRUPTED, OK
+from bench.preparing import is_calibrated
 from bench.terminal import console_for, drop_output, progress_on
 from reference_models.errors import UserError
 
@@ -53,7 +54,9 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=45,
         metavar="SECONDS",
-        help="measuring time of one case, without preparation and start-up (default 45)",
+        help="warm-up and samples of one case, all its processes together; exporting, loading and the first inference "
+        "come on top. Default 45: three processes of up to 15 s each, then more (up to ten) while the interval is wide "
+        "and budget is left; more seconds, narrower intervals",
     )
     parser.add_argument(
         "--processes",
@@ -98,7 +101,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
         store_path=Path(),
         picture_folder=None,
         calibration=arguments.calibration,
-        calibration_sha256=check_calibration(arguments.calibration),
+        calibration_sha256=check_calibration(arguments.calibration, any(map(is_calibrated, cases))),
         budget_s=arguments.budget,
         processes=arguments.processes,
         argv=arguments.argv,
@@ -140,10 +143,24 @@ def print_runs(runs: Sequence[dict[str, Any]], path: Path | None, folder: Path |
 
     console = console_for()
     console.print(table_from_runs(runs, console.width))
-    places = {"runs": path, "pictures": folder}
+    places = {"runs": path, "pictures": folder, "layers": _layers(runs, path, folder)}
     console.print(
         "; ".join(f"{name}: {place}" for name, place in places.items() if place), soft_wrap=True, markup=False
     )
+
+
+def _layers(runs: Sequence[dict[str, Any]], path: Path | None, folder: Path | None) -> str:
+    """Where the files lie that say which layers `--precision auto` chose; written here. Beside the pictures' folder,
+    or else beside the runs file."""
+    from bench.layers import write_layers
+
+    try:
+        if folder:
+            return ", ".join(map(str, write_layers(runs, folder.parent)))
+        return ", ".join(map(str, write_layers(runs, path.parent, f"{path.stem}-"))) if path else ""
+    except OSError as error:  # the table is worth more; the runs file has the layers too
+        print(f"bench: file of layers: {error}", file=sys.stderr)
+        return ""
 
 
 def _pictures(images: str | None) -> list[tuple[str, Any]]:

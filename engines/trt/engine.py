@@ -11,6 +11,7 @@ from engines.installed import cuda_device_count, cuda_missing, package_missing
 from engines.trt.api import Api
 from engines.trt.builder import SETTINGS as BUILD_SETTINGS
 from export.network import Graph
+from export.recipe import LOWERED, Recipe
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ RUN_SETTINGS = (
 class TrtEngine(Engine):
     """Builds plans, and runs them where there is a device for it."""
 
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cuda": ("fp32", "tf32")}
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cuda": ("fp32", "tf32", "bf16", "fp16", "int8", "int8+fp16", "fp8", "auto")
+    }
     api: ClassVar[Api]
 
     def missing(self) -> str | None:
@@ -46,6 +49,9 @@ class TrtEngine(Engine):
         if reason is None and self.api.needs_device_to_build and not cuda_device_count():
             reason = "it times kernels on the GPU while it builds, and the driver shows no CUDA device here"
         return reason
+
+    def recipe(self, device: str, precision: str) -> Recipe | None:
+        return Recipe(precision) if precision in LOWERED else None
 
     def device_missing(self, device: str) -> str | None:
         kind, _, index = device.partition(":")

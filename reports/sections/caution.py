@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.doubts import Doubt, doubts
+from reports.doubts import Doubt
 from reports.markup import Html, tag
 from reports.report import Report
 
@@ -14,7 +14,7 @@ MOST = 200
 
 
 def render(report: Report) -> str:
-    found = doubts(report.rows, report.floor_db)
+    found = report.doubts
     if not report.rows:
         return tag("p", "The files hold no runs.", class_="bad")
     if not found:

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from reports.figures import milliseconds, psnr
 from reports.markup import Html, joined, tag
 from reports.pictures import CROP_PX, PictureSet, Shown
-from reports.report import Report
+from reports.report import MOST_BYTES, Report
 
 TITLE = "Pictures"
 ORDER = 110
+TURN = 2
+"""After the raw runs when the rest of the page is given away."""
 LEFT_OUT = 30
+LIST_BYTES = 200_000
+"""Of the list of cases without pictures, at most: their words are cut to a length."""
 
 
 def render(report: Report) -> str:
     gallery = report.gallery
     if not gallery.sets and not gallery.left_out:
         return ""
-    return joined((*(_set(each) for each in gallery.sets), _left_out(gallery.left_out)))
+    shown, beyond = _fitting(gallery.sets, report.room - LIST_BYTES)
+    return joined((*shown, _left_out([*beyond, *gallery.left_out])))
+
+
+def _fitting(sets: Iterable[PictureSet], room: int) -> tuple[list[Html], list[tuple[str, str]]]:
+    """The sets that fit into so many bytes, and the titles of those that do not, with the reason."""
+    shown: list[Html] = []
+    beyond: list[tuple[str, str]] = []
+    for each in sets:
+        text = _set(each)
+        size = len(text.encode())
+        if size <= room:
+            shown.append(text)
+            room -= size
+        else:
+            beyond.append((each.row.title, f"the page holds {MOST_BYTES / 1e6:.0f} MB at most"))
+    return shown, beyond
 
 
 def _set(found: PictureSet) -> Html:
@@ -53,12 +75,11 @@ def _slider(reference: Shown, output: Shown, title: str) -> Html:
     return tag("div", tag("div", below, above, class_="stack"), control, captions, class_="slider")
 
 
-def _left_out(cases: object) -> Html:
-    listed = list(cases)  # type: ignore[call-overload]
+def _left_out(listed: Sequence[tuple[str, str]]) -> Html:
     if not listed:
         return Html("")
     lines = [tag("li", f"{title}: {reason}") for title, reason in listed[:LEFT_OUT]]
     if len(listed) > LEFT_OUT:
         lines.append(tag("li", f"and {len(listed) - LEFT_OUT} more"))
-    head = tag("summary", f"{len(listed)} cases without pictures")
+    head = tag("summary", f"{len(listed)} {'case' if len(listed) == 1 else 'cases'} without pictures")
     return tag("details", head, tag("ul", *lines))

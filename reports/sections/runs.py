@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.metrics import METRICS, Metric, text
 from reports.figures import figure, half_width
@@ -14,7 +14,11 @@ from reports.sections.verdict import mark, network
 
 TITLE = "All runs"
 ORDER = 105
-CHOICES = ("network", "size", "engine", "precision", "statistics", "device", "status")
+CHOICES = ("network", "size", "engine", "precision", "statistics", "device", "tile", "status")
+ALWAYS = 3
+"""So many of CHOICES are shown even where all rows have the same."""
+MOST_BYTES = 3_500_000
+"""Of the rows; those beyond it are in the runs files and in the raw runs."""
 
 
 def render(report: Report) -> str:
@@ -24,10 +28,46 @@ def render(report: Report) -> str:
     files = len({row.source for row in rows}) > 1
     metrics = [m for m in METRICS if any(row.ok and text(row.run, m) for row in rows)]
     heads = [*((name, "text") for name in CHOICES), *_figure_heads(metrics), *([("file", "text")] if files else [])]
-    head = tag("tr", *(_head(*each) for each in heads), tag("th", "contract", scope="col"))
-    body = tag("tbody", *(_row(row, metrics, files) for row in rows))
-    table = tag("table", tag("thead", head), body, class_="runs")
-    return tag("div", _controls(len(rows)), region("Table of all runs", table, tall=True), class_="sortable")
+    same = _same(rows)
+    head = tag("tr", *(_head(*each, each[0] in same) for each in heads), tag("th", "contract", scope="col"))
+    body = _fitting(_row(row, metrics, files, same) for row in rows)
+    table = tag("table", tag("thead", head), tag("tbody", *body), class_="runs")
+    said = [tag("p", text) for text in (_beyond(len(body), len(rows)), _shared(same)) if text]
+    return tag("div", *said, _controls(len(body)), region("Table of all runs", table, tall=True), class_="sortable")
+
+
+def _same(rows: Sequence[Row]) -> dict[str, str]:
+    """Choices that are the same in all rows, with their value: their columns are hidden, but copied."""
+    if len(rows) < 2:
+        return {}
+    columns = dict(zip(CHOICES, zip(*(_choices(row) for row in rows), strict=True), strict=True))
+    return {name: columns[name][0] for name in CHOICES[ALWAYS:] if len(set(columns[name])) == 1}
+
+
+def _shared(same: Mapping[str, str]) -> str:
+    said = ", ".join(f"{name} {given}" for name, given in same.items() if given != "–")
+    return f"The same in all rows, and therefore not shown: {said}. It is copied with the table." if said else ""
+
+
+def _fitting(rows: Iterable[Html]) -> list[Html]:
+    found, room = [], MOST_BYTES
+    for row in rows:
+        room -= len(row.encode())
+        if room < 0:
+            break
+        found.append(row)
+    return found
+
+
+def _beyond(shown: int, count: int) -> str:
+    return "" if shown == count else f"The first {shown} of {count} runs; the runs files have the rest."
+
+
+def _choices(row: Row) -> list[str]:
+    """Texts of the columns CHOICES."""
+    status = "unstable" if row.ok and row.unstable else row.status
+    words = (row.variant, row.precision, row.statistics, row.device, "" if row.tile == "off" else row.tile)
+    return [row.network, f"{row.resolution} {row.size}", *(word or "–" for word in words), status]
 
 
 def _figure_heads(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
@@ -37,8 +77,9 @@ def _figure_heads(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
     return [first, ("95 %", "number"), *others]
 
 
-def _head(name: str, kind: str) -> Html:
-    return tag("th", tag("button", name, type="button"), scope="col", data_kind=kind, data_name=name, aria_sort="none")
+def _head(name: str, kind: str, hidden: bool) -> Html:
+    button = tag("button", name, type="button")
+    return tag("th", button, scope="col", data_kind=kind, data_name=name, aria_sort="none", hidden=hidden)
 
 
 def _controls(count: int) -> Html:
@@ -47,18 +88,16 @@ def _controls(count: int) -> Html:
         tag("button", f"Copy as {name}", type="button", class_="copy", data_table=kind)
         for name, kind in (("Markdown", "markdown"), ("CSV", "csv"))
     ]
+    buttons.append(tag("button", "Save runs.csv", type="button", class_="copy", data_save="runs.csv"))
     said = tag("span", f"{count} of {count} rows", class_="count", role="status")
     return tag("p", label, " ", said, " ", *buttons, class_="controls")
 
 
-def _row(row: Row, metrics: Sequence[Metric], files: bool) -> Html:
-    status = mark("unstable" if row.ok and row.unstable else row.status)
+def _row(row: Row, metrics: Sequence[Metric], files: bool, same: Mapping[str, str]) -> Html:
+    _, _, *words, status = zip(CHOICES, _choices(row), strict=True)
     size = tag("td", row.resolution, " ", tag("span", row.size, class_="size"), data_v=row.megapixels)
-    cells = [
-        tag("td", network(row)), size,
-        *(tag("td", word or "–") for word in (row.variant, row.precision, row.statistics, row.device)),
-        tag("td", status),
-    ]  # fmt: skip
+    cells = [tag("td", network(row)), size, *(tag("td", word, hidden=name in same) for name, word in words)]
+    cells.append(tag("td", mark(status[1]), hidden="status" in same))
     for place, metric in enumerate(metrics):
         cells.append(_figure(row, metric))
         if place == 0:

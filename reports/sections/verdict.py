@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.answer import Answer, answers, distinction, distinctions
+from reports.answer import Answer, distinction, distinctions
 from reports.figures import figure, half_width, milliseconds, psnr
 from reports.markup import Html, simple_table, tag
 from reports.report import Report
@@ -13,9 +13,8 @@ from reports.row import Row
 TITLE = "The answer"
 ORDER = 10
 HEAD = (
-    "network",
+    "network and size",
     "median",
-    "size",
     "fastest that keeps it",
     "95 %",
     "fps",
@@ -23,18 +22,20 @@ HEAD = (
     "PSNR",
     "against torch",
     "not told apart",
+    "faster, but below",
 )
 
 
 def render(report: Report) -> str:
-    found = answers(report.rows, report.floor_db)
+    found = report.answers
     if not found:
         return tag("p", "No row has a result: there is nothing to choose from.", class_="bad")
     machines = len({answer.first.machine_key for answer in found}) > 1
     text = (
         f"Per network and size the fastest row that keeps {report.floor_db:g} dB PSNR against the FP32 reference "
         "with the same weights. Rows that the comparison's rule does not call slower are named: these runs do not tell "
-        "them apart. Torch is eager torch in fp32 on the same device."
+        "them apart. Torch is eager torch in fp32 on the same device. Named last is what was faster and does not keep "
+        "it."
     )
     head = (*HEAD, "machine") if machines else HEAD
     varied = distinctions([answer.first for answer in found])
@@ -47,8 +48,8 @@ def _line(answer: Answer, floor_db: float, machines: bool, varied: Sequence[str]
     size = first.size if first.resolution == first.size else f"{first.resolution} ({first.size})"
     apart = distinction(first, varied)
     median, *rest = _figures(answer, floor_db)
-    name = Html(network(first) + tag("div", apart, class_="size")) if apart else network(first)
-    cells = [name, median, tag("span", size), *rest]
+    below = [tag("div", text, class_="size") for text in (size, apart) if text]
+    cells = [Html(network(first) + "".join(below)), median, *rest]
     return [*cells, first.machine_name] if machines else cells
 
 
@@ -59,7 +60,7 @@ def _figures(answer: Answer, floor_db: float) -> list[object]:
         said = f"none keeps {floor_db:g} dB" + (
             f"; the best is {near.how} with {psnr(near)}" if near else "; none was judged"
         )
-        return ["–", tag("span", said, class_="bad"), *["–"] * 6]
+        return ["–", tag("span", said, class_="bad"), *["–"] * 7]
     speed = f"{answer.speed_up:.2f}×" if answer.speed_up and best is not answer.yardstick else "–"
     name = Html(tag("strong", best.how) + "".join(" " + mark(word) for word in answer.cautions))
     close = ", ".join(row.how for row in answer.close[:4]) + (" …" if len(answer.close) > 4 else "")
@@ -72,8 +73,15 @@ def _figures(answer: Answer, floor_db: float) -> list[object]:
         mib,
         psnr(best),
         speed,
-        close or "–",
+        tag("div", close or "–", class_="words"),
+        _coarse(answer.too_coarse),
     ]
+
+
+def _coarse(rows: Sequence[Row]) -> object:
+    """The fastest rows of too low a quality, each with what it has."""
+    said = ", ".join(f"{row.how} ({milliseconds(row)}, {psnr(row)})" for row in rows[:2])
+    return tag("div", (said or "–") + (" …" if len(rows) > 2 else ""), class_="words")
 
 
 def network(row: Row) -> Html:

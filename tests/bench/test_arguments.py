@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ from bench.arguments import (
     Parser,
     add_choices,
     add_model,
+    lowering_from_arguments,
+    nearest_option,
     option_words,
     request_from_arguments,
     split_words,
@@ -46,6 +50,7 @@ def test_right_words_are_parsed(parser: Parser) -> None:
     ("words", "what", "todo"),
     [
         (["--szie", "3"], "`bench do --szie`: not an option of this command", "Did you mean --size?"),
+        (["--size-of-it", "3"], "`bench do --size-of-it`: not an option of this command", "Did you mean --size?"),
         (["--zzzzz=3"], "`bench do --zzzzz`: not an option of this command", "`bench do --help` shows them"),
         (["--siz", "3"], "`bench do --siz`: not an option of this command", "Did you mean --size?"),
         (["--size", "3", "-x"], "`bench do`: `-x` is one word too many", "`bench do --help` shows them"),
@@ -80,6 +85,26 @@ def test_an_unknown_command_is_answered_with_the_nearest() -> None:
     )  # fmt: skip
     assert "--modle" in refused(lambda: parser.parse_args(["export", "--modle", "x"])).what
     assert "COMMAND" in refused(lambda: parser.parse_args([])).what
+
+
+@pytest.mark.parametrize(
+    ("word", "guess"),
+    [
+        ("--resolution", "--res"),
+        ("--resolutoin", "--res"),
+        ("--options", "--option"),
+        ("--out", "--output"),
+        ("--stat", "--statistics"),
+        ("--modle", "--model"),
+        ("--engin", "--engine"),
+        ("--r", "--res"),
+        ("--h", "--help"),
+        ("--zzzz", None),
+    ],
+)
+def test_an_option_is_known_by_its_beginning_before_its_likeness(word: str, guess: str | None) -> None:
+    known = ["--help", "--a", "--model", "--option", "--engine", "--statistics", "--res", "--output"]
+    assert nearest_option(word, known) == guess
 
 
 # Shared options
@@ -155,3 +180,49 @@ def test_several_models_are_a_list_and_a_path_stays_whole() -> None:
 def test_tiles_are_refused_and_not_ignored(word: str) -> None:
     error = refused(lambda: request_from_arguments(parsed("--tile", word), ["320p"]))
     assert (error.what, error.expected) == (f"`--tile {word}`: this version runs whole pictures only", "off")
+
+
+# How a graph is quantised
+
+
+def test_what_is_asked_of_recipes_by_default() -> None:
+    assert lowering_from_arguments(parsed()) == {"recovery": "fast", "clipping": "mse"}
+    assert request_from_arguments(parsed(), []).lowering == {"recovery": "fast", "clipping": "mse"}
+
+
+@pytest.mark.parametrize(
+    ("word", "floor"), [("42dB", 42.0), ("42", 42.0), ("42.5 db", 42.5), ("10DB", 10.0), ("120dB", 120.0)]
+)
+def test_a_floor_is_in_decibels(word: str, floor: float) -> None:
+    assert lowering_from_arguments(parsed("--floor", word))["floor_db"] == floor
+
+
+@pytest.mark.parametrize("word", ["abc", "42dBm", "-42dB", "9.9dB", "121dB", "nan", "inf", "4 2"])
+def test_a_floor_that_is_no_psnr_is_refused(word: str) -> None:
+    error = refused(lambda: lowering_from_arguments(parsed(f"--floor={word}")))
+    assert error.what == f"`--floor {word}`: not a PSNR"
+    assert error.expected == "10dB to 120dB"
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "todo"),
+    [
+        (["--recovery", "fats"], "`--recovery fats`: not a known way", "Did you mean fast?"),
+        (["--recovery", "zzz"], "`--recovery zzz`: not a known way", "Give one of these"),
+        (["--clipping", "min-max"], "`--clipping min-max`: not a known way", "Did you mean minmax?"),
+    ],
+)
+def test_an_unknown_way_is_answered_with_those_there_are(words: list[str], what: str, todo: str) -> None:
+    error = refused(lambda: lowering_from_arguments(parsed(*words)))
+    assert (error.what, error.todo) == (what, todo)
+    assert ("none, fast, learned" if "recovery" in what else "mse, minmax, percentile, entropy") == error.expected
+
+
+def test_every_choice_reaches_the_request(tmp_path: Path) -> None:
+    path = tmp_path / "layers.json"
+    path.write_text(json.dumps({"format": "fullres layers 1", "layers": {"a": "int8", "b": "fp32"}}))
+    found = parsed("--recovery", "learned", "--clipping", "entropy", "--floor", "40dB", "--layers", str(path))
+    expected = {"recovery": "learned", "clipping": "entropy", "floor_db": 40.0, "kept": ("b",)}
+    assert request_from_arguments(found, []).lowering == expected
+    with pytest.raises(UserError, match="--layers"):
+        request_from_arguments(parsed("--layers", str(tmp_path / "absent.json")), [])

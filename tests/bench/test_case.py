@@ -15,8 +15,19 @@ import pytest
 import engines
 import reference_models
 from bench import case as cases_module
-from bench.case import RESOLUTIONS, Case, Request, expand, parse_settings, resolution_size, resolve_device
+from bench.case import (
+    RESOLUTIONS,
+    Case,
+    Request,
+    check_lowering,
+    expand,
+    parse_settings,
+    recipe_for,
+    resolution_size,
+    resolve_device,
+)
 from engines import installed
+from export.recipe import Recipe
 from reference_models.errors import UserError
 
 
@@ -238,7 +249,7 @@ def test_a_precision_that_an_engine_lacks_is_left_out_with_the_reason() -> None:
     assert [(c.engine, c.precision) for c in found] == [("null", "fp32"), ("onnxruntime", "fp32")]
     assert [(c.engine, c.precision, reason) for c, reason in left_out] == [
         ("null", "bf16", "engine `null`: no bf16 on cpu, only fp32"),
-        ("onnxruntime", "bf16", "engine `onnxruntime`: no bf16 on cpu, only fp32"),
+        ("onnxruntime", "bf16", "engine `onnxruntime`: no bf16 on cpu, only fp32, int8, auto"),
     ]
 
 
@@ -513,3 +524,101 @@ def test_statistics_asked_of_networks_without_any_are_refused() -> None:
         expand(Request(["espcn_x2", "vdsr"], ["64x48"], ["null"], statistics=["frozen"], device="cpu"))
     cases, _ = expand(Request(["can24", "vdsr"], ["64x48"], ["null"], statistics=["frozen"], device="cpu"))
     assert [case.statistics for case in cases] == ["frozen", None]
+
+
+# Recipes of precisions that stand in the graph
+
+
+def test_fp32_needs_no_recipe_and_int8_that_of_its_engine() -> None:
+    found, _ = expand(ask(engines=["onnxruntime", "openvino"], precisions=["fp32", "int8"]))
+    assert [case.recipe for case in found] == [
+        None,
+        Recipe("int8", placement="integer", shifted=True),
+        None,
+        Recipe("int8", placement="inputs", shifted=True),
+    ]
+
+
+def test_what_was_asked_for_is_in_the_recipe() -> None:
+    asked = {"clipping": "entropy", "recovery": "none", "kept": ("last",)}
+    case = only(ask(engines=["onnxruntime"], precisions=["int8"], lowering=asked))
+    assert case.recipe == Recipe("int8", "integer", True, "entropy", "none", ("last",))
+    assert case.recipe.floor_db is None
+
+
+def test_a_floor_is_of_the_search_and_layers_are_of_the_others() -> None:
+    asked = {"floor_db": 42.0, "kept": ("last",)}
+    found, _ = expand(ask(engines=["onnxruntime"], precisions=["int8", "auto", "fp32"], lowering=asked))
+    recipes = [(case.precision, case.recipe and (case.recipe.floor_db, case.recipe.kept)) for case in found]
+    assert recipes == [("int8", (None, ("last",))), ("auto", (42.0, ())), ("fp32", None)]
+
+
+def test_halves_have_nothing_to_choose() -> None:
+    engine = engines.get("tensorrt")
+    assert recipe_for(engine, "cuda:0", "fp16", {"clipping": "minmax"}) == Recipe("fp16")
+    assert recipe_for(engine, "cuda:0", "tf32", {}) is None
+    assert recipe_for(engine, "cuda:0", "int8+fp16", {"clipping": "minmax"}) == Recipe("int8+fp16", clipping="minmax")
+
+
+@pytest.mark.parametrize(
+    ("precisions", "asked", "what"),
+    [
+        (["auto"], {}, "which quality"),
+        (["int8", "auto"], {"clipping": "mse"}, "which quality"),
+        (["int8"], {"floor_db": 42.0}, "`--floor`: only `--precision auto` searches"),
+        (["fp32"], {"kept": ("last",)}, "`--layers` with precision fp32"),
+        (["fp16"], {"kept": ()}, "`--layers` with precision fp16"),
+        (["auto"], {"floor_db": 42.0, "kept": ("last",)}, "`--layers` with precision auto"),
+    ],
+)
+def test_a_choice_without_the_precision_that_it_is_of_is_refused(
+    precisions: list[str], asked: dict[str, Any], what: str
+) -> None:
+    error = refused(lambda: expand(ask(engines=["onnxruntime"], precisions=precisions, lowering=asked)))
+    assert what in error.what
+    assert error.todo
+
+
+def test_choices_that_fit_are_not_refused() -> None:
+    check_lowering(["fp32"], {"clipping": "mse", "recovery": "fast"})
+    check_lowering(["auto", "fp32"], {"floor_db": 42.0})
+    check_lowering(["int8+fp16", "auto"], {"floor_db": 42.0, "kept": ("a",)})
+
+
+def test_thumbnails_cannot_be_quantised_and_say_why() -> None:
+    asked = ask(engines=["onnxruntime"], precisions=["fp32", "int8"], statistics=["frozen", "thumbnail"])
+    found, left_out = expand(asked)
+    assert [(c.statistics, c.precision) for c in found] == [
+        ("frozen", "fp32"), ("frozen", "int8"), ("thumbnail", "fp32"),
+    ]  # fmt: skip
+    ((case, reason),) = left_out
+    assert (case.statistics, case.precision) == ("thumbnail", "int8")
+    assert "`int8`: with thumbnail statistics new weights are folded for every picture" in reason
+
+
+def test_a_quantised_precision_that_an_engine_lacks_is_left_out() -> None:
+    found, left_out = expand(ask(engines=["onnxruntime", "openvino"], precisions=["int8", "int8+fp16"]))
+    assert [(c.engine, c.precision) for c in found] == [("onnxruntime", "int8"), ("openvino", "int8")]
+    assert [reason for _, reason in left_out] == [
+        "engine `onnxruntime`: no int8+fp16 on cpu, only fp32, int8, auto",
+        "engine `openvino`: no int8+fp16 on cpu, only fp32, bf16, int8, auto",
+    ]
+
+
+def test_a_case_with_a_recipe_comes_back_from_json() -> None:
+    case = only(ask(engines=["onnxruntime"], precisions=["int8"], lowering={"kept": ("a", "b")}))
+    again = Case.from_dict(json.loads(json.dumps(case.to_dict())))
+    assert (again.recipe, again.title) == (case.recipe, case.title)
+    assert again.network_key == case.network_key
+
+
+def test_graphs_are_shared_where_recipes_are_equal_and_searches_never() -> None:
+    def keys(**more: Any) -> list[str]:
+        return [case.network_key for case in expand(ask(**more))[0]]
+
+    both = ["onnxruntime", "onnxruntime:spin=off"]
+    assert keys(engines=both) == ["image", "image"]
+    assert len(set(keys(engines=both, precisions=["fp32", "int8"]))) == 2
+    assert len(set(keys(engines=["onnxruntime", "openvino"], precisions=["int8"]))) == 2
+    assert len(set(keys(engines=both, precisions=["auto"], lowering={"floor_db": 42.0}))) == 2
+    assert len(set(keys(engines=["openvino"], precisions=["int8"], statistics=["image", "frozen"]))) == 2

@@ -60,7 +60,7 @@ def test_every_exit_code_of_the_help_is_one_of_ours() -> None:
 # Wrong words
 
 WORDS: list[tuple[list[str], list[str]]] = [
-    ([], ["COMMAND"]),
+    ([], ["no command", "bench COMMAND --help"]),
     (["rnu"], ["rnu", "Did you mean run?"]),
     (["model"], ["model", "Did you mean models?"]),
     (["zzzzz"], ["zzzzz", "apply, ", "export, ", "weights, ", "bench --help"]),
@@ -76,7 +76,16 @@ def test_wrong_words_are_named_with_what_was_expected(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_command_at_all_lists_them_on_standard_error(command: Command) -> None:
+    outcome = command()
+    assert (outcome.code, outcome.out) == (2, "")
+    listed = re.findall(r"^    (\w+) +\S", outcome.err.partition("commands:")[2], re.MULTILINE)
+    assert listed == [module.__name__.rpartition(".")[2] for module in cli._commands()]
+    assert "exit codes" not in outcome.err, "that is the long help"
+
+
 MISSPELT = [
+    (["run", "--model", "can24", "--resolution", "64x48"], "--resolution", "--res"),
     (["run", "--modle", "can24", "--res", "64x48"], "--modle", "--model"),
     ([*RUN, *SMALL, "--budgett", "3"], "--budgett", "--budget"),
     ([*RUN, *SMALL, "--engines=null"], "--engines", "--engine"),
@@ -139,6 +148,16 @@ QUICK = [
     ["apply", "--model", "can24", "--input", "absent.png", "--output", "b.png"],
     ["export", "--model", "can24", "--output", "x.txt"],
     ["models", "can42"],
+    [*RUN, *SMALL, "--precision", "int9"],
+    [*RUN, *SMALL, "--precision", "auto"],
+    [*RUN, *SMALL, "--precision", "int8", "--floor", "42dB"],
+    [*RUN, *SMALL, "--precision", "auto", "--floor", "abc"],
+    [*RUN, *SMALL, "--precision", "int8", "--recovery", "foo"],
+    [*RUN, *SMALL, "--precision", "int8", "--clipping", "foo"],
+    [*RUN, *SMALL, "--precision", "int8", "--layers", "absent.json"],
+    ["export", "--model", "can24", "--precision", "auto", "--output", "x.onnx"],
+    ["export", "--model", "can24", "--precision", "int8+fp16", "--engine", "openvino", "--output", "x.onnx"],
+    ["build", "--model", "can24", "--engine", "onnxruntime", "--precision", "fp8", "--output", "x.onnx"],
 ]
 
 

@@ -222,8 +222,8 @@ def run_with(key: str, number: float | None, **quality: object) -> dict[str, Any
     [
         ("median ms", 1234.5678, "1235"), ("median ms", 12.3456, "12.3"), ("median ms", 1.23456, "1.23"),
         ("median ms", 0.000123456, "0.000123"), ("median ms", None, ""), ("of limit", 0.634, "63%"),
-        ("MiB", 0.0, "0"), ("PSNR dB", 92.345, "92.3"), ("SSIM", 0.98769, "0.9877"), ("SSIM", 0.99999, "0.9999"),
-        ("SSIM", 1.0, "1.0000"),
+        ("MiB", 0.0, "0"), ("PSNR dB", 92.345, "92.3"), ("SSIM", 0.98769, "0.9877"), ("SSIM", 0.99994, "0.9999"),
+        ("SSIM", 0.99996, ">0.9999"), ("SSIM", 1 - 1e-13, ">0.9999"), ("SSIM", 1.0, "1.0000"), ("SSIM", 0.0, "0.0000"),
     ],
 )  # fmt: skip
 def test_a_figure_is_shown_with_the_digits_it_deserves(column: str, number: float | None, shown: str) -> None:

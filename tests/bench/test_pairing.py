@@ -27,7 +27,7 @@ def test_like_cases_pair_in_the_order_of_the_baseline(gate_run: Make) -> None:
     [
         {"model": "can32"}, {"options": {"depth": 7}}, {"trained": False}, {"resolution": "1080p"},
         {"output_shape": [1, 3, 1440, 2560]}, {"variant": "onnxruntime:graph=basic"}, {"device": "cuda:0"},
-        {"precision": "fp16"}, {"statistics": "frozen"}, {"tile": "512"},
+        {"precision": "fp16"}, {"statistics": "frozen"}, {"tile": "512"}, {"recipe": {"precision": "int8"}},
     ],
 )  # fmt: skip
 def test_another_case_is_missing_and_not_a_partner(gate_run: Make, change: dict[str, Any]) -> None:
@@ -47,6 +47,12 @@ def test_an_older_file_without_options_is_of_the_same_case(gate_run: Make) -> No
     old = gate_run("a")
     del old["case"]["options"]
     assert len(pair_runs([old], [gate_run("b")]).pairs) == 1
+
+
+def test_an_older_file_without_recipes_is_of_the_same_case(gate_run: Make) -> None:
+    new = gate_run("b", case={"recipe": None})
+    assert len(pair_runs([gate_run("a")], [new]).pairs) == 1
+    assert check_runs([gate_run("a"), new], "x")
 
 
 def test_the_last_run_by_time_counts_even_where_it_failed(gate_run: Make) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.places import check_output_file, check_writable, picture_pairs, run_places
+from bench.places import check_calibration, check_output_file, check_writable, picture_pairs, run_places, runs_file
 from reference_models.errors import UserError
 from reference_models.pictures import write_picture
 
@@ -59,6 +59,19 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
 
 
+def test_a_folder_stands_for_the_runs_file_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"^out/: a folder without runs\.json.*Name the file, or another folder"):
+        runs_file("out/")
+    (tmp_path / "out" / "mine.json").write_text("{}")
+    with pytest.raises(UserError, match=r"Did you mean out/mine\.json\?"):
+        runs_file("out")
+    (tmp_path / "out" / "runs.json").write_text("{}")
+    assert runs_file("out") == runs_file("out/") == "out/runs.json"
+    assert runs_file("none.json") == "none.json"  # whoever reads it says so
+
+
 def test_runs_go_where_they_are_told_else_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FULLRES_CACHE", str(tmp_path / "cache"))
     out = str(tmp_path / "out")
@@ -67,3 +80,26 @@ def test_runs_go_where_they_are_told_else_into_the_cache(tmp_path: Path, monkeyp
     assert run_places("runs.json", out) == (Path("runs.json"), tmp_path / "out" / "pictures")
     path, folder = run_places(None, None)
     assert (path.parent, folder) == (tmp_path / "cache" / "runs", None)
+
+
+def test_calibration_pictures_are_known_by_their_content(tmp_path: Path) -> None:
+    assert check_calibration(None) == check_calibration(None, quantised=True) == []
+    write_picture(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    write_picture(tmp_path / "b.png", np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    write_picture(tmp_path / "c.png", np.zeros((4, 4, 3), np.uint8))
+    first, second, third = check_calibration(str(tmp_path), quantised=True)
+    assert first == third != second
+
+
+@pytest.mark.parametrize("values", [(0, 0), (0, 255)])
+def test_pictures_of_one_colour_give_no_ranges(values: tuple[int, int], tmp_path: Path) -> None:
+    for number, value in enumerate(values):
+        write_picture(tmp_path / f"{number}.png", np.full((4, 4, 3), value, np.uint8))
+    assert len(check_calibration(str(tmp_path))) == 2  # statistics can be measured on them
+    with pytest.raises(UserError, match=r"2 pictures, each of one colour. Expected pictures with the values"):
+        check_calibration(str(tmp_path), quantised=True)
+
+
+def test_an_empty_folder_holds_no_calibration_pictures(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        check_calibration(str(tmp_path), quantised=True)

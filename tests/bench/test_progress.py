@@ -47,6 +47,40 @@ def test_a_terminal_shows_what_is_being_done() -> None:
     assert "12 samples after 3 warm-ups" in text
 
 
+def drawn(title: str, width: int) -> str:
+    """The last line that a terminal of this width gets."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=True, color_system=None, force_interactive=True)
+    with TerminalReporter(console) as reporter, reporter.stage(title, total=10.0) as show:
+        show(5.0, "12 samples after 3 warm-ups")
+        reporter._progress.refresh()
+        return file.getvalue().rpartition("\x1b[2K")[2]
+
+
+LONG = "case 3 of 8, 40 to 50 s left · can32 1440p onnxruntime fp32 image · process 3"
+
+
+@pytest.mark.parametrize(
+    ("title", "width", "bar", "doing"),
+    [("short", 80, True, True), (LONG, 150, True, True), (LONG, 125, False, True), (LONG, 90, False, False)],
+)
+def test_a_narrow_terminal_keeps_title_and_time_and_drops_the_rest(
+    title: str, width: int, bar: bool, doing: bool
+) -> None:
+    line = drawn(title, width)
+    assert title in line
+    assert "0:00:0" in line
+    assert ("━" in line, "12 samples after 3 warm-ups" in line) == (bar, doing)
+    assert len(line) <= width
+
+
+def test_a_title_that_does_not_fit_is_cut_at_its_end() -> None:
+    line = drawn(LONG, 60)
+    assert "case 3 of 8, 40 to 50 s left · can32" in line
+    assert "0:00:0" in line
+    assert len(line) <= 60
+
+
 def test_the_bar_never_passes_its_end_and_stands_still_without_a_total() -> None:
     console, _ = terminal()
     with TerminalReporter(console) as reporter:

@@ -12,6 +12,8 @@ import pytest
 
 from bench import record
 from bench.case import Case
+from export.network import Graph, Network
+from export.recipe import Recipe
 from reference_models import get
 from reference_models.own_factory import Geometry, own_spec
 
@@ -107,6 +109,24 @@ def test_a_process_that_never_settled_counts_unless_its_samples_can_show_a_drift
     assert record._disturbance(results, [1.0]).unsettled == 2
 
 
+@pytest.mark.parametrize(
+    ("engine", "build_s"), [("onnxruntime", 12.5), ("openvino", 12.5), ("torch_eager", None), ("torch_compile", None)]
+)
+def test_a_start_is_charged_with_the_export_only_where_the_engine_reads_what_was_exported(
+    engine: str, build_s: float | None, tmp_path: Path
+) -> None:
+    from onnx import TensorProto, helper, save
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in ("x", "y")]
+    path = tmp_path / "main.onnx"
+    save(helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])), path)
+    network = Network("can24", "image", Graph(str(path), "ab", "", "", {}, "onnx"), None, (), 20, export_s=12.5)
+    case = Case(get("can24"), "64x48", 64, 48, engine, "cpu", "fp32", "image", None, "untrained", 1)
+    run = record.new_run(case, {})
+    record.describe_network(run, case, network)
+    assert run["cold_start"]["build_s"] == build_s
+
+
 def test_a_run_names_weights_by_content_and_without_their_folder(tmp_path: Path) -> None:
     """Runs are published; the folders of their makers are not, and two files of one name are told apart."""
     path = tmp_path / "w.npz"
@@ -164,3 +184,46 @@ def test_shapes_of_a_run_are_those_of_the_tensors_and_of_what_is_kept() -> None:
     run = record.new_run(case, {})
     assert run["case"]["input_shape"] == [1, 1, 16, 24]  # 22x16 pixels, padded to eights
     assert run["case"]["output_shape"] == [1, 2, 48, 64]
+
+
+# Quantised precisions
+
+
+def quantised_case() -> Case:
+    recipe = Recipe("int8", "integer", True, kept=("last",))
+    return Case(
+        get("can24"), "64x48", 64, 48, "onnxruntime", "cpu", "int8", "image", None, "untrained", 1, recipe=recipe
+    )
+
+
+def test_a_run_says_by_which_recipe_its_graph_was_made_as_the_file_will_have_it() -> None:
+    run = record.new_run(quantised_case(), {})
+    assert run["case"]["recipe"] == {
+        "precision": "int8", "placement": "integer", "shifted": True, "clipping": "mse", "recovery": "fast",
+        "kept": ["last"], "floor_db": None,
+    }  # fmt: skip
+    assert json.loads(json.dumps(run)) == run
+    plain = dataclasses.replace(quantised_case(), recipe=None, precision="fp32")
+    assert record.new_run(plain, {})["case"]["recipe"] is None
+
+
+def test_a_run_has_how_its_graph_came_to_be_and_which_types_the_engine_proved(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in ("x", "y")]
+    path = tmp_path / "main.onnx"
+    save(helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])), path)
+    told = {"layers": {"last": "int8"}}
+    network = Network("can24", "image", Graph(str(path), "ab", "", "", {}, "onnx"), None, (), 20, lowering=told)
+    run = record.new_run(quantised_case(), {})
+    record.describe_network(run, quantised_case(), network)
+    assert run["lowering"] == told
+    series = {"samples": [1.0, 1.0], "warmup": [1.0], "first": 2.0, "steady": True}
+    result = {
+        "series": series, "load_s": 0.1, "contract": {}, "host_peak_mib": 1.0, "host_baseline_mib": 0.5,
+        "device_peak_mib": None, "load": {"steal_share": None, "foreign_share": None},
+    }  # fmt: skip
+    results = [result | {"layer_types": {"last": "int8"}}, result]  # the first process alone asks
+    record.update(run, quantised_case(), results, [1.0, 1.0], PEAKS)
+    assert run["layer_types"] == {"last": "int8"}
+    assert (run["work"]["limit"], run["work"]["limit_share"]) == (None, None)  # no peak of int8 is measured

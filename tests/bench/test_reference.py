@@ -14,6 +14,7 @@ import pytest
 from bench import reference
 from bench.reference import prepare
 from export.network import Network
+from export.recipe import Recipe
 from reference_models import get
 from reference_models.pictures import write_picture
 from reference_models.spec import ModelSpec
@@ -31,7 +32,7 @@ def ask(cache: Path) -> Prepare:
             "inputs": inputs, **more,
         }  # fmt: skip
         phases: list[str] = []
-        found = prepare(job, lambda event, name: phases.append(name))
+        found = prepare(job, lambda event, name, **_: phases.append(name))
         return found, [phase for phase in phases if phase.startswith("reference")]
 
     return call
@@ -229,3 +230,64 @@ def test_a_file_that_another_process_forgot_first_is_no_error(
 
 def test_an_empty_cache_is_no_error(tmp_path: Path) -> None:
     reference._forget_oldest(tmp_path / "never made")
+
+
+# Graphs of other precisions
+
+
+def lowering(key: str, precision: str = "int8", statistics: str = "image", **more: Any) -> dict[str, Any]:
+    recipe = Recipe(precision, "integer", True, recovery="none", clipping="minmax", **more)
+    options = {"device": "cpu", "precision": precision, "threads": 1, "settings": {}}
+    return {
+        "key": key,
+        "statistics": statistics,
+        "recipe": recipe.to_dict(),
+        "engine": "onnxruntime",
+        "options": options,
+    }
+
+
+def test_graphs_of_other_precisions_stand_under_their_keys(ask: Prepare, tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (40, 32, 3), np.uint8))
+    wanted = [
+        lowering("a"), lowering("b", kept=("nowhere",)), lowering("c", kept=("last",)), lowering("d", "fp16"),
+    ]  # fmt: skip
+    found, _ = ask({}, lowerings=wanted, calibration=str(tmp_path))
+    networks = {key: Network.from_json(text) for key, text in found["networks"].items()}
+    assert set(networks) == {"image", "a", "c", "d"}
+    assert [networks[key].precision for key in ("image", "a", "d")] == ["fp32", "int8", "fp16"]
+    told = networks["c"].lowering
+    assert told is not None
+    assert told["layers"]["last"] == "fp32"
+    assert told["calibration"]["pictures"] == 1
+    # One that does not fit does not end the others.
+    assert found["refused"].keys() == {"b"}
+    assert "no layer `nowhere`" in found["refused"]["b"]["parts"][0]
+    assert found["refused"]["b"]["reason"].startswith(found["refused"]["b"]["parts"][0])
+
+
+def test_what_a_library_raises_over_one_precision_does_not_end_the_others(
+    ask: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no such shape")
+
+    monkeypatch.setattr(reference, "lowered_network", fail)
+    found, _ = ask({}, lowerings=[lowering("a")])
+    assert set(found["networks"]) == {"image"}
+    assert found["refused"] == {"a": {"reason": "RuntimeError: no such shape", "parts": None}}
+
+
+def test_a_search_is_asked_for_with_its_engine(ask: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bench.search
+
+    seen: list[Any] = []
+
+    def search(request: Any, engine: str, options: Any, report: Any) -> Any:
+        seen.append((request.recipe.floor_db, engine, options.threads, len(request.pictures)))
+        return request.network
+
+    monkeypatch.setattr(bench.search, "searched_network", search)
+    found, _ = ask({}, lowerings=[lowering("a", "auto", floor_db=42.0)])
+    assert seen == [(42.0, "onnxruntime", 1, 3)]
+    assert found["networks"]["a"] == found["networks"]["image"]

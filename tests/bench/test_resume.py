@@ -113,3 +113,23 @@ def test_shards_share_all_cases_among_them_and_each_case_once() -> None:
     found = [Shard(i, 4).of(cases) for i in range(1, 5)]
     assert sorted(case for shard in found for case in shard) == cases
     assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
+def test_a_case_with_a_recipe_is_held_and_one_with_another_is_not() -> None:
+    def quantised(**asked: Any) -> Any:
+        request = Request(["can24"], ["64x48"], ["onnxruntime"], ("int8",), device="cpu", threads=1, lowering=asked)
+        (case,) = expand(request)[0]
+        return case
+
+    case = quantised(kept=("last",))
+    (run,) = json.loads(json.dumps([stored(case)]))
+    assert still_to_measure([case], SHARED, [run])[1] == [run]
+    for other in (quantised(), quantised(kept=("last",), recovery="none"), quantised(kept=("convs.0",))):
+        assert still_to_measure([other], SHARED, [run]) == ([other], [])
+
+
+def test_a_run_of_an_earlier_version_has_no_recipe_and_is_held() -> None:
+    (case,) = cases_of("64x48")
+    run = stored(case)
+    del run["case"]["recipe"]
+    assert still_to_measure([case], SHARED, [run])[1] == [run]

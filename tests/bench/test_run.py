@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -205,10 +206,11 @@ def test_two_processes_give_two_lists_of_samples_in_turn(measured: Measured) -> 
         assert len(run["machine_gflop_s"]) == 4
     order = [job["case"]["engine"] for job in jobs if job["job"] == "case"]
     assert order == ["null", "onnxruntime", "null", "onnxruntime"]
-    assert reporter.titles == [
-        "prepare can24", "machine's peaks", "can24 64x48 null fp32 image · process 1",
-        "can24 64x48 onnxruntime fp32 image · process 1", "can24 64x48 null fp32 image · process 2",
-        "can24 64x48 onnxruntime fp32 image · process 2", "machine's peaks",
+    assert [re.sub(r", about \d+ (s|min) left", ", S left", title) for title in reporter.titles] == [
+        "prepare can24", "machine's peaks", "case 1 of 2 · can24 64x48 null fp32 image · process 1",
+        "case 2 of 2 · can24 64x48 onnxruntime fp32 image · process 1",
+        "case 1 of 2, S left · can24 64x48 null fp32 image · process 2",
+        "case 2 of 2, S left · can24 64x48 onnxruntime fp32 image · process 2", "machine's peaks",
     ]  # fmt: skip
 
 
@@ -455,6 +457,31 @@ def test_three_processes_that_agree_are_enough() -> None:
     assert finished([100, 100.1, 99.9, 100, 100], None) == 3
 
 
+def under_way(*done: tuple[float, ...], finished: Sequence[int] = ()) -> list[run_module.Progress]:
+    """Cases whose processes so far took these seconds, half of which they used of the budget."""
+    found = []
+    for number, seconds in enumerate(done):
+        results = [{"series": {"samples": [s * 250.0], "warmup": [s * 250.0]}} for s in seconds]
+        case: Any = None
+        found.append(run_module.Progress(case, {}, results, [], list(seconds), number in finished))
+    return found
+
+
+def test_the_forecast_begins_when_every_case_has_run_once(plan: MakePlan) -> None:
+    fixed, open_end = plan(processes=5), plan(processes=None, budget_s=60)
+    assert run_module._place(1, under_way((), ()), fixed, 4) == "case 1 of 2"
+    assert run_module._place(2, under_way((10,), ()), fixed, 4) == "case 2 of 2"
+    # 4 more of 10 s and 4 more of 20 s and the peaks: 124 s
+    assert run_module._place(1, under_way((10,), (20,)), fixed, 4) == "case 1 of 2, about 2 min left"
+    # at least 2 more of each, 60 s; at most 9 of the first (5 s each of 60) and 5 of the second: 190 s
+    assert run_module._place(2, under_way((10,), (20,)), open_end, 0) == "case 2 of 2, 1 to 3 min left"
+    # what is done, or failed before it had a number, needs nothing more
+    assert run_module._place(1, under_way((10,), (20,), finished=[1]), fixed, 0) == "case 1 of 2, about 40 s left"
+    assert run_module._place(1, under_way((10,), (), finished=[1]), fixed, 0) == "case 1 of 2, about 40 s left"
+    assert run_module._place(1, under_way((10,)), fixed, 0) == "about 40 s left"
+    assert run_module._place(1, under_way(()), fixed, 0) == ""
+
+
 def test_processes_are_added_until_the_interval_is_narrow() -> None:
     assert finished([100, 104, 100, 100, 100, 100, 100, 100], None) == 5
 
@@ -516,3 +543,29 @@ def test_trained_and_untrained_pictures_do_not_overwrite_each_other(can24_weight
     found = [run_module.picture_files(case) for case in (plain, trained)]
     assert not set(found[0].values()) & set(found[1].values())
     assert found[1]["input"] == "can24-random-64x48-input.png"
+
+
+def test_pictures_of_two_recipes_do_not_overwrite_each_other() -> None:
+    def output(precision: str, **asked: Any) -> str:
+        request = Request(["can24"], ["64x48"], ["onnxruntime"], (precision,), device="cpu", threads=1, lowering=asked)
+        (case,) = expand(request)[0]
+        return run_module.picture_files(case)["output"]
+
+    plain = "can24-64x48-onnxruntime-int8-image"
+    assert output("int8") == output("int8", clipping="mse") == f"{plain}.png"
+    assert output("int8", recovery="none") == f"{plain}-none.png"
+    assert output("auto", floor_db=42.0) == "can24-64x48-onnxruntime-auto-image-42dB.png"
+    names = {output("int8", kept=kept) for kept in ((), ("last",), ("convs.0",))}
+    assert len(names) == 3
+
+
+def test_a_precision_that_cannot_be_made_is_a_failed_row_and_the_others_are_measured(
+    plan: MakePlan, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"kept": ("nowhere",), "recovery": "none"}
+    request = Request(["can24"], ["64x48"], ["onnxruntime"], ("fp32", "int8"), device="cpu", threads=1, lowering=asked)
+    fine, failed = execute(plan(cases=expand(request)[0], processes=1), Silent())
+    assert (fine["status"], failed["status"]) == ("ok", "failed")
+    assert failed["reason"].startswith("`--layers`: the network has no layer `nowhere`. Expected convs.0, ")
+    assert [job["case"]["precision"] for job in jobs if job["job"] == "case"] == ["fp32"]
+    check_fixed_keys(failed)

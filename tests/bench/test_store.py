@@ -391,6 +391,67 @@ def test_put_waits_for_the_lock_and_an_interrupt_ends_the_wait(tmp_path: Path) -
     assert ids(path) == ["b"]
 
 
+@pytest.mark.skipif(store.fcntl is None, reason="no fcntl on this system")
+def test_who_waited_for_a_lock_file_that_was_removed_meanwhile_waits_for_the_new_one(tmp_path: Path) -> None:
+    """Else it would write beside who holds the new one, and one of both would lose its runs."""
+    path = tmp_path / "runs.json"
+    with store._locked(path):
+        process = start(PUT_LOOP, path, "a", 1)
+        wait_ready(process)
+        time.sleep(0.3)
+        store._lock_path(path).unlink()
+        other = store._locked(path)
+    with other:  # the first is let go: the process that waited for it has a lock that has no name
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.7)
+        assert not path.exists()
+    assert process.wait(timeout=60) == 0, process.communicate()[1]
+    assert ids(path) == ["a0"]
+
+
+@pytest.mark.skipif(store.fcntl is None, reason="no fcntl on this system")
+def test_a_lock_whose_file_a_server_has_removed_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, stale = store.fcntl.flock, [errno.ESTALE, errno.ESTALE]
+
+    def flock(file: object, kind: int) -> None:
+        if stale:
+            raise OSError(stale.pop(), "Stale file handle")
+        real(file, kind)
+
+    monkeypatch.setattr(store.fcntl, "flock", flock)
+    store.put(tmp_path / "runs.json", [run_of("a")])
+    assert ids(tmp_path / "runs.json") == ["a"]
+    stale.append(errno.ENOLCK)
+    with pytest.raises(store.StoreError, match="Stale file handle"):
+        store.put(tmp_path / "runs.json", [run_of("b")])
+
+
+@pytest.mark.parametrize("path", ["runs.json", "deeper/runs.json"])
+def test_nothing_but_the_runs_file_is_left(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = tmp_path / path
+    store.prepare(runs)
+    assert list(runs.parent.iterdir()) == []
+    store.put(runs, [run_of("a")])
+    (runs.parent / "runs.json.lock").touch()  # of who was killed
+    store.prepare(runs)
+    store.put(runs, [run_of("b")])
+    assert list(runs.parent.iterdir()) == [runs]
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(store.StoreError):
+        store.put(runs, [run_of("c")])
+    assert list(runs.parent.iterdir()) == [runs]
+
+
+def test_four_processes_into_one_file_keep_all_their_runs(tmp_path: Path) -> None:
+    """Every put removes the lock file and makes another: where two held one at once, runs would be lost."""
+    path = tmp_path / "runs.json"
+    processes = [start(PUT_LOOP, path, prefix, 25) for prefix in "abcd"]
+    for process in processes:
+        assert process.wait(timeout=120) == 0, process.communicate()[1]
+    assert sorted(ids(path)) == sorted(f"{prefix}{index}" for prefix in "abcd" for index in range(25))
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_without_fcntl_it_still_writes_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "fcntl", None)
     path = tmp_path / "runs.json"

@@ -228,3 +228,31 @@ def test_peaks_are_those_of_bench_peaks(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(peaks, "measure_peaks", lambda *arguments: {"asked": arguments})
     job = {"device": "cpu", "threads": 2, "bf16": True}
     assert worker.job_peaks(job, lambda *_: None) == {"asked": ("cpu", 2, True)}
+
+
+# What the engine built
+
+
+def quantised(prepared: dict[str, Any], **layers: str) -> str:
+    """The FP32 network, said to have been quantised."""
+    import onnx
+
+    network = json.loads(prepared["networks"]["image"])
+    nodes: dict[str, str] = {}
+    for node in onnx.load(network["main"]["onnx_path"]).graph.node:
+        nodes.setdefault(node.op_type, node.name)
+    said = {"layers": layers, "nodes": dict.fromkeys(layers, nodes["Conv"])}
+    return json.dumps(network | {"precision": "int8", "lowering": said})
+
+
+def test_a_plan_that_silently_stayed_in_float_fails_and_its_layers_are_named(prepared: dict[str, Any]) -> None:
+    for engine in ("onnxruntime", "openvino"):
+        with pytest.raises(JobFailed, match=rf"{engine} did not quantise 1 of .*: convs\.0 \(fp32\)"):
+            run_job(case_job(prepared, engine, network=quantised(prepared, **{"convs.0": "int8"})))
+
+
+def test_types_of_layers_are_asked_for_once_and_not_of_fp32(prepared: dict[str, Any]) -> None:
+    kept = quantised(prepared, **{"convs.0": "fp32"})
+    assert run_job(case_job(prepared, "onnxruntime", network=kept))["layer_types"] == {"convs.0": "fp32"}
+    assert "layer_types" not in run_job(case_job(prepared, "onnxruntime", network=kept, judge=False))
+    assert run_job(case_job(prepared, "onnxruntime"))["layer_types"] is None

@@ -7,10 +7,12 @@ import onnxruntime as ort
 import pytest
 
 import engines
+from bench.proof import prove_types
 from engines import installed
 from engines.engine import Options
 from engines.onnxruntime import ENGINE
 from engines.thumbnail import load_network
+from export.recipe import Recipe
 from reference_models.errors import UserError
 
 
@@ -152,3 +154,59 @@ def test_cuda_in_fp32_is_as_exact_as_the_cpu(cuda, networks, expected, picture, 
     with load_network(engines.get("onnxruntime"), networks[statistics], options) as session:
         wanted = expected(statistics, x)
         assert np.abs(session.run({"x": x})["y"] - wanted).max() < 1e-4 * max(1, np.abs(wanted).max())
+
+
+# Quantised graphs
+
+
+def quantised(networks, cache, placement, statistics="frozen", **more):
+    """can24 with random weights in int8, calibrated on one small picture."""
+    from export.precision import LoweringRequest, lowered_network
+    from reference_models import get
+
+    recipe = Recipe("int8", placement, True, clipping="minmax", recovery="none", **more)
+    picture = np.random.default_rng(1).integers(0, 256, (40, 48, 3), np.uint8)
+    return lowered_network(LoweringRequest(networks[statistics], get("can24"), recipe, [picture]), cache)
+
+
+def types_of(network, **settings):
+    said = ENGINE.layer_types(network.main, Options("cpu", "int8", 1, ENGINE.complete_settings(settings)))
+    return prove_types(ENGINE, network, Options("cpu", "int8", 1, ENGINE.complete_settings(settings))), said
+
+
+def test_the_recipe_is_the_placement_that_its_integer_kernels_want():
+    assert ENGINE.recipe("cpu", "int8") == Recipe("int8", placement="integer", shifted=True)
+    assert ENGINE.recipe("cuda:0", "fp16") == Recipe("fp16")
+    assert ENGINE.recipe("cpu", "fp32") is ENGINE.recipe("cuda:0", "tf32") is None
+
+
+@pytest.mark.parametrize("statistics", ["image", "frozen"])
+def test_the_optimised_graph_says_which_layers_are_integer(networks, cache, statistics):
+    network = quantised(networks, cache, "integer", statistics, kept=("convs.3",))
+    proved, said = types_of(network)
+    assert list(proved) == [*(f"convs.{n}" for n in range(8)), "last"]
+    assert {name for name, kind in proved.items() if kind == "fp32"} == {"convs.3"}
+    assert set(proved.values()) == set(said.values()) == {"int8", "fp32"}
+
+
+def test_pairs_on_inputs_alone_stay_in_float_here_and_that_is_seen(networks, cache):
+    with pytest.raises(RuntimeError, match=r"did not quantise 9 .*convs\.0 \(fp32\), .*, last \(fp32\)"):
+        types_of(quantised(networks, cache, "inputs"))
+
+
+def test_types_are_those_of_the_session_that_is_measured_not_of_another_setting(networks, cache):
+    """Without optimisation nothing is merged into integer kernels."""
+    with pytest.raises(RuntimeError, match="did not quantise 9"):
+        types_of(quantised(networks, cache, "integer"), graph="off")
+
+
+def test_on_cuda_nothing_is_said(networks):
+    assert ENGINE.layer_types(networks["frozen"].main, Options("cuda:0", settings=ENGINE.complete_settings({}))) is None
+
+
+def test_an_integer_session_computes_what_the_graph_says(networks, cache, expected, picture):
+    x = picture(40, 48)
+    network = quantised(networks, cache, "integer")
+    with ENGINE.load(network.main, Options("cpu", "int8", 1, ENGINE.complete_settings({}))) as session:
+        error = session.run({"x": x})["y"] - expected("frozen", x)
+    assert 1e-4 < np.sqrt(np.mean(error**2)) < 0.1 * np.std(expected("frozen", x)) + 0.1

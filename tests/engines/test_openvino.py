@@ -7,6 +7,7 @@ import pytest
 
 from engines.engine import Options
 from engines.openvino import ENGINE
+from export.recipe import Recipe
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'fullres[openvino]'")
 
@@ -113,3 +114,55 @@ def _difference_of_last_bias(networks):
 
 def test_it_never_runs_on_another_device():
     assert set(ENGINE.precisions) == {"cpu"}
+
+
+# Quantised graphs
+
+
+def quantised(networks, cache, placement, statistics="frozen", **more):
+    """can24 with random weights in int8, calibrated on one small picture."""
+    from export.precision import LoweringRequest, lowered_network
+    from reference_models import get
+
+    recipe = Recipe("int8", placement, True, clipping="minmax", recovery="none", **more)
+    picture = np.random.default_rng(1).integers(0, 256, (40, 48, 3), np.uint8)
+    return lowered_network(LoweringRequest(networks[statistics], get("can24"), recipe, [picture]), cache)
+
+
+def types_of(network):
+    options = Options("cpu", "int8", 1, ENGINE.complete_settings({}))
+    return ENGINE.layer_types(network.main, options)
+
+
+def test_the_recipe_is_the_placement_of_inputs():
+    assert ENGINE.recipe("cpu", "int8") == Recipe("int8", placement="inputs", shifted=True)
+    assert ENGINE.recipe("cpu", "bf16") is ENGINE.recipe("cpu", "fp32") is None
+
+
+@pytest.mark.parametrize("statistics", ["image", "frozen"])
+@pytest.mark.parametrize("placement", ["inputs", "integer"])
+def test_the_compiled_model_says_the_type_of_every_layer_by_its_node(networks, cache, placement, statistics):
+    """That of the last one too, which OpenVINO calls after the graph's output."""
+    network = quantised(networks, cache, placement, statistics, kept=("convs.3",))
+    said = types_of(network)
+    by_layer = {layer: said[node] for layer, node in network.lowering["nodes"].items()}
+    assert by_layer == {**dict.fromkeys(network.lowering["nodes"], "int8"), "convs.3": "fp32"}
+
+
+def test_fp32_layers_are_fp32(networks):
+    assert set(types_of(networks["frozen"]).values()) == {"fp32"}
+
+
+def test_what_the_graph_leaves_open_is_computed_in_fp32(networks, cache, picture):
+    network = quantised(networks, cache, "inputs")
+    for precision in ("int8", "auto"):
+        with load(network.main, precision) as session:
+            session.bind(picture(8, 9))
+            assert compiled_with(session, "INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def test_an_integer_model_computes_what_the_graph_says(networks, cache, expected, picture):
+    x = picture(40, 48)
+    with load(quantised(networks, cache, "inputs").main, "int8") as session:
+        error = session.run({"x": x})["y"] - expected("frozen", x)
+    assert 1e-4 < np.sqrt(np.mean(error**2)) < 0.1 * np.std(expected("frozen", x)) + 0.1

@@ -13,12 +13,12 @@ from export.network import Graph, Network
 from reference_models.errors import UserError
 
 
-def content(tmp_path, model="can24", weights=None, **facts):
+def content(tmp_path, model="can24", weights=None, lowering=None, **facts):
     plan = tmp_path / "net.plan"
     plan.write_bytes(b"a plan")
     graph = Graph("/cache/main.onnx", "ab" * 32, "", "", {}, "published")
     spec = reference_models.get(model)
-    network = Network(spec.title, "image" if spec.statistics else None, graph, None, (), 20)
+    network = Network(spec.title, "image" if spec.statistics else None, graph, None, (), 20, lowering=lowering)
     sizes = [{"resolution": "1080p", "least": [1080, 1920], "tuned": [1080, 1920], "most": [1080, 1920]}]
     deployed = Deployment(
         spec, weights, "tensorrt_rtx", "rtx 1", "fp32", {"level": "3"}, sizes, {"torch": "2"}, {"layers": 7, **facts}
@@ -95,3 +95,9 @@ def test_one_that_is_missing_foreign_or_of_another_plan_is_refused(tmp_path):
     sidecar_path(plan).unlink()
     with pytest.raises(UserError, match="No such file"):
         read_sidecar(plan)
+
+
+def test_it_says_how_the_graph_came_to_its_precision(tmp_path):
+    assert content(tmp_path)[1]["lowering"] is None
+    plan, _ = content(tmp_path, lowering={"layers": {"last": "int8"}})
+    assert read_sidecar(plan)["lowering"] == {"layers": {"last": "int8"}}

@@ -43,6 +43,19 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         reference_models.get("zzzzzz")
 
 
+@pytest.mark.parametrize("name", ["mynet.onx", "nets/mynet.onnnx", "mynet.on", "can24.Onxx"])
+def test_a_file_whose_ending_is_nearly_right_is_answered_with_the_right_one(name):
+    stem = name.rpartition(".")[0]
+    with pytest.raises(UserError, match=rf"`--model {name}`.*FILE\.onnx.*Did you mean {stem}\.onnx\?"):
+        reference_models.get(name)
+
+
+@pytest.mark.parametrize("name", ["mynet.pt", "can24.", "mynet.txt", "mynet.json", "mynet.ort", "."])
+def test_other_endings_are_unknown_networks(name):
+    with pytest.raises(UserError, match="not a known model"):
+        reference_models.get(name)
+
+
 def test_a_second_model_of_one_name_is_refused(registry, monkeypatch):
     first = reference_models.can.SPECS[0]
     monkeypatch.setattr(reference_models.can, "SPECS", (first, dataclasses.replace(first, description="other")))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from reports.plots import Figure
 
 Run = dict[str, Any]
 SIZES = {"320p": (568, 320), "480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440)}
@@ -105,3 +111,83 @@ def _many_runs(count: int, samples: int = 30) -> list[Run]:
         run["quality"]["vs_reference"]["psnr_db"] = float(psnr)
         runs.append(run)
     return runs[:count]
+
+
+# What was drawn, read back
+
+
+Element = ElementTree.Element
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="session")
+def read_back() -> Callable[..., Drawn]:
+    """`read_back(figure, panel=0, log="xy")`: a panel of a figure in the units of its axes; see Drawn."""
+    return Drawn
+
+
+class Drawn:
+    """A panel as its SVG has it: pixels become values by the two outermost numbers on each axis, nothing else.
+
+    Args:
+        log: axes that are logarithmic. Where an axis has no two numbers its values stay pixels.
+    """
+
+    def __init__(self, figure: Figure, panel: int = 0, log: str = "xy") -> None:
+        self.root = ElementTree.fromstring(figure.svg)
+        self.axes = self.named(f"-axes_{panel + 1}")
+        self.x = self._scale("x", "x" in log)
+        self.y = self._scale("y", "y" in log)
+        self.panel = panel
+
+    def named(self, end: str) -> Element:
+        """The one element whose id ends so."""
+        (found,) = (e for e in self.root.iter() if e.get("id", "").endswith(end))
+        return found
+
+    def ids(self, pattern: str) -> list[str]:
+        """What follows the figure's name in the ids of groups in this panel, sorted; by a pattern of the whole."""
+        found = (re.sub("^figure-[a-z-]*?-(?=mark|interval|limit|step|fps|front|bar)", "", e.get("id", ""))
+                 for e in self.axes.iter())  # fmt: skip
+        return sorted(name for name in found if re.fullmatch(pattern, name))
+
+    def marks(self, pattern: str = "mark-.*") -> list[tuple[float, float]]:
+        """x and y of all marks, sorted; the two halves of one count once."""
+        found = {
+            (self.x(float(use.get("x", "nan"))), self.y(float(use.get("y", "nan"))))
+            for name in self.ids(pattern)
+            for use in self.named(f"-{name}").iter(f"{SVG}use")
+        }
+        return sorted(found)
+
+    def titles(self) -> list[str]:
+        """What stands on the marks, in the order drawn."""
+        return [title.text or "" for title in self.axes.iter(f"{SVG}title")]
+
+    def bars(self, pattern: str = "interval-.*") -> list[tuple[float, float, float]]:
+        """x, low and high of all vertical bars, sorted."""
+        paths = (path for name in self.ids(pattern) for path in self.points(name))
+        return sorted((path[0][0], path[0][1], path[-1][1]) for path in paths)
+
+    def points(self, name: str) -> list[list[tuple[float, float]]]:
+        """The corners of every path in a group."""
+        found = []
+        for path in self.named(f"-{name}").iter(f"{SVG}path"):
+            numbers = [float(n) for n in re.findall(r"-?[\d.]+", path.get("d", ""))]
+            pairs = zip(numbers[::2], numbers[1::2], strict=True)
+            found.append([(self.x(x), self.y(y)) for x, y in pairs])
+        return found
+
+    def _scale(self, letter: str, log: bool) -> Callable[[float], float]:
+        ticks = []
+        for tick in self.axes.iter():
+            if re.search(rf"-{letter}tick_\d+$", tick.get("id", "")):
+                words = " ".join("".join(text.itertext()) for text in tick.iter(f"{SVG}text")).split()
+                use = next(tick.iter(f"{SVG}use"), tick)
+                if words and re.fullmatch(r"[−-]?[\d.]+(e[+-]?\d+)?", words[-1]):
+                    number = float(words[-1].replace("−", "-"))
+                    ticks.append((float(use.get(letter, "nan")), math.log(number) if log else number))
+        if len(ticks) < 2:
+            return float
+        (p, a), (q, b) = min(ticks), max(ticks)
+        return lambda pixel: (math.exp if log else float)(a + (b - a) * (pixel - p) / (q - p))

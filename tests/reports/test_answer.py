@@ -91,7 +91,7 @@ def test_the_yardstick_is_eager_torch_as_published(make_run: Make) -> None:
 
 
 def test_the_front_holds_exactly_the_rows_that_no_other_beats(make_run: Make) -> None:
-    figures = [(10, 40.0), (20, 50.0), (15, 39.0), (30, 50.0), (30, None), (25, 49.0), (20, 45.0)]
+    figures = [(10, 40.0), (20, 50.0), (15, 39.0), (30, 50.0), (30, None), (25, 49.0), (20, 45.0), (22, 50.0)]
     rows = [row(make_run, str(i), ms, db, case=engine(str(i))) for i, (ms, db) in enumerate(figures)]
 
     def beaten(r: Row) -> bool:
@@ -139,3 +139,15 @@ def test_a_latency_that_cannot_be_is_no_answer(make_run: Make) -> None:
 
 def test_any_digit_may_be_in_a_name() -> None:
     assert sorted(["m1²", "m٣", "m1"], key=natural)
+
+
+def test_what_is_faster_and_too_coarse_is_known(make_run: Make) -> None:
+    figures = {"int8": (25, 41.0), "fp8": (20, 30.0), "int8+fp16": (40, 47.0), "fp16": (60, 71.0), "fp32": (200, None)}
+    rows = [row(make_run, name, ms, db, case=engine("openvino", name)) for name, (ms, db) in figures.items()]
+    broken = make_run("nan", 1, case=engine("openvino", "bf16"))
+    broken["quality"]["vs_reference"] |= {"finite": False, "psnr_db": None}
+    (found,) = answers([*rows, row_from_run(broken)], 45)
+    assert found.best is rows[2]
+    assert [r.precision for r in found.too_coarse] == ["fp8", "int8"]
+    assert answers(rows, 99)[0].too_coarse == [rows[1], rows[0], rows[2], rows[3]]
+    assert answers(rows[:2], 99)[0].too_coarse == []  # no answer: nothing is faster than it

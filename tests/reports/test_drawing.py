@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from itertools import product
 
+import pytest
 from matplotlib import rcParams
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from reports.drawing import COLOURS, MARKERS, Look, grouped, log_ticks, missing, panels, plain, settings, short
+from reports.drawing import (
+    COLOURS,
+    MARKERS,
+    Look,
+    fineness,
+    grouped,
+    hint,
+    log_ticks,
+    missing,
+    panels,
+    plain,
+    settings,
+    short,
+)
 
 
 def point(engine: str, precision: str = "fp32", statistics: str = "image", panel: str = "p") -> dict[str, str]:
@@ -62,9 +77,49 @@ def test_device_and_tile_have_a_look_and_a_name_of_their_own() -> None:
 
 
 def test_the_filling_may_say_the_precision() -> None:
-    points = [point("e", p) for p in ("fp32", "bf16", "fp16", "int8", "fp8", "tf32")]
+    points = [point("e", p) for p in ("fp32", "bf16", "fp16", "int8", "fp8", "tf32", "int8+fp16", "auto")]
     look = Look(points, filled="precision")
-    assert len({look.of(p)["fillstyle"] for p in points}) == 6
+    assert len({(look.of(p)["fillstyle"], look.of(p)["markersize"]) for p in points}) == 8
+    assert look.of(points[0])["markersize"] == 5.5
+    assert look.of(points[0], 9)["markersize"] == 9
+
+
+def test_precisions_go_from_fine_to_coarse_and_then_by_name() -> None:
+    names = ["own", "auto", "int8", "int8+fp16", "bf16", "fp32", "fp8", "fp16", "tf32", "mine"]
+    expected = ["fp32", "tf32", "bf16", "fp16", "int8+fp16", "int8", "fp8", "auto", "mine", "own"]
+    assert sorted(names, key=fineness) == expected
+
+
+def test_the_legend_takes_the_room_that_its_lines_need() -> None:
+    points = [point("e")]
+    few, many = Look(points).key(), Look([point(f"engine with a long name {i}") for i in range(20)]).key()
+    heights = {}
+    for name, key in (("none", ()), ("few", few), ("many", many)):
+        canvas, ((axes, _),) = panels(points, key)
+        wide, high = canvas.get_size_inches()
+        box = axes.get_position()
+        heights[name] = high
+        assert box.height * high == pytest.approx(3.1 - 0.92)
+        for legend in canvas.legends:
+            area = legend.get_window_extent(FigureCanvasAgg(canvas).get_renderer()).transformed(
+                canvas.dpi_scale_trans.inverted()
+            )
+            assert area.y1 < box.y0 * high - 0.45  # the labels of the x axis stand between
+            assert box.y0 * high - area.y1 < 0.8
+            assert area.x0 >= 0
+            assert area.x1 <= wide
+    assert heights["none"] < heights["few"] < heights["none"] + 0.4 < heights["many"]
+
+
+def test_fewer_columns_make_wider_panels() -> None:
+    points = [point("e", panel=f"p{i}") for i in range(6)]
+    sides = [panels(points, columns=columns)[1][0][0].get_position().width for columns in (3, 2, 1)]
+    assert sides[0] < sides[1] < sides[2]
+
+
+def test_a_hint_names_the_case_and_its_figures() -> None:
+    given = point("e", "int8", "frozen") | {"model": "m", "resolution": "720p", "device": "cuda:0"}
+    assert hint(given, "3 ms", "40 dB") == "m 720p e cuda:0 int8 frozen: 3 ms, 40 dB"
 
 
 def test_a_logarithmic_axis_has_three_numbers_at_least() -> None:

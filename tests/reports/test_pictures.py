@@ -109,6 +109,7 @@ def test_what_cannot_be_shown_is_listed_with_its_reason(row: Row, tmp_path: Path
     for broken in (data[:200], b"no picture", b""):
         (tmp_path / names(row)["output"]).write_bytes(broken)
         assert "cannot be read" in collect([row], [tmp_path], 45).left_out[0][1]
+        assert str(tmp_path) not in collect([row], [tmp_path], 45).left_out[0][1]
 
 
 def test_words_of_a_run_lead_nowhere_else(make_run: Make, tmp_path: Path) -> None:

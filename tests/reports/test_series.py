@@ -121,3 +121,38 @@ def test_steps_follow_the_comparisons_rule(make_run: Make) -> None:
 def test_panels_name_the_threads_where_they_vary(make_run: Make) -> None:
     titles = set(series.latency(rows_of(make_run("a"), make_run("b", contract={"threads": 1}))).points["panel"])
     assert titles == {"can24, threads 1", "can24, threads 8"}
+
+
+def test_cases_of_two_machines_or_contracts_are_two_histories(make_run: Make) -> None:
+    runs = []
+    for name, changes in (("a", {}), ("b", {"machine": {"cpu": "Other"}}), ("c", {"contract": {"threads": 1}})):
+        runs += [make_run(f"{name}{c}", commit=c, time=f"2026-01-0{c}", **changes) for c in "12"]
+    panels = series.history(rows_of(*runs)).points.groupby("panel")["id"].apply(list)
+    assert sorted(panels) == [["a1", "a2"], ["b1", "b2"], ["c1", "c2"]]
+
+
+def test_layers_of_two_machines_are_two_panels(make_run: Make) -> None:
+    profile = [{"layer": "conv1", "ms": 3.5}]
+    runs = [make_run("a", profile=profile), make_run("b", profile=profile, machine={"cpu": "Other"})]
+    assert series.layers(rows_of(*runs)).points["panel"].nunique() == 2
+
+
+def test_the_series_hold_the_runs_own_intervals_limits_and_order(make_run: Make) -> None:
+    run = make_run("a", 100.0)
+    run["latency_ms"]["ci95"] = [91.0, 140.0]
+    (line,) = series.latency(rows_of(run)).points.to_dict("records")
+    assert (line["latency_ms"], line["low_ms"], line["high_ms"]) == (100.0, 91.0, 140.0)
+    later = make_run("b", 50.0, commit="ffff", time="2026-04-01")
+    lines = series.history(rows_of(later, run)).points.to_dict("records")
+    assert [(p["id"], p["order"], p["low_ms"], p["high_ms"]) for p in lines] == [
+        ("a", 0, 91.0, 140.0),
+        ("b", 1, 49.0, 51.0),
+    ]
+
+
+def test_a_commit_measured_again_stands_where_it_was_measured_last(make_run: Make) -> None:
+    again = [("a1", "aaaa", 100.0, 1), ("b", "bbbb", 90.0, 2), ("a2", "aaaa", 77.0, 3)]
+    runs = [make_run(name, ms, commit=commit, time=f"2026-01-0{day}") for name, commit, ms, day in again]
+    for order in ((0, 1, 2), (2, 1, 0)):
+        points = series.history(rows_of(*(runs[i] for i in order))).points
+        assert list(points["id"]) == ["b", "a2"]

@@ -35,3 +35,18 @@ def test_alone_it_follows_the_viewers_light() -> None:
     root = ElementTree.fromstring(text)
     assert "prefers-color-scheme" in (root[0].text or "")
     assert len(root) == 3
+
+
+def test_marks_get_their_titles_and_halves_of_one_mark_the_same() -> None:
+    source = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 10 5">
+ <g id="mark-0-0"><use xlink:href="#m"/><use xlink:href="#m"/><use xlink:href="#h"/><use xlink:href="#h"/></g>
+ <g id="mark-0-1"><text>2x</text></g><g id="mark-0-2"><use xlink:href="#m"/></g></svg>"""
+    hints = {"mark-0-0": ["a<b", "c"], "mark-0-1": ["d"], "mark-0-2": ["of", "two"]}
+    text = inlined(source, "f", "label", hints)
+    titles = [title.text for title in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == ["a<b", "c", "a<b", "c", "d"]  # where their number is not that of the marks none is right
+
+
+def test_rows_of_panels_are_noted_for_the_print() -> None:
+    assert 'data-rows="0.0 223.2"' in inlined(DRAWING, "f", "label", rows=[0, 223.2])
+    assert "data-rows" not in inlined(DRAWING, "f", "label")

@@ -30,6 +30,15 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "a.json", tmp_path / "b.json"
 
 
+def test_folders_stand_for_the_runs_files_in_them(command: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    for file in pair:
+        (tmp_path / file.stem).mkdir()
+        (tmp_path / file.stem / "runs.json").write_bytes(file.read_bytes())
+    outcome = command("compare", tmp_path / "a", tmp_path / "b")
+    assert outcome.code == 0, outcome
+    assert "slower" in outcome.out
+
+
 def test_twice_the_time_is_slower_and_the_other_way_faster(command: Command, pair: tuple[Path, Path]) -> None:
     a, b = pair
     there, back = command("compare", a, b), command("compare", b, a)

@@ -50,6 +50,15 @@ def test_the_exit_code_is_the_verdict_and_stands_first(
     assert done.out.startswith(expected[1])
 
 
+def test_a_folder_stands_for_the_runs_file_in_it(gate_run: Make, files: Any, command: Command, tmp_path: Path) -> None:
+    baseline, candidate = files([gate_run("a")], [gate_run("b", 120)])
+    (tmp_path / "out").mkdir()
+    Path(candidate).rename(tmp_path / "out" / "runs.json")
+    assert command(*words((baseline, f"{tmp_path / 'out'}/"))).code == 3
+    (tmp_path / "empty").mkdir()
+    command(*words((baseline, str(tmp_path / "empty")))).assert_refused("folder without runs.json")
+
+
 def test_an_empty_candidate_could_not_be_measured(gate_run: Make, files: Any, command: Command) -> None:
     done = command(*words(files([gate_run("a")], [])))
     assert done.code == 5

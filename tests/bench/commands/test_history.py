@@ -33,7 +33,7 @@ def test_from_files_to_a_plot_and_back_to_a_baseline(command: Command, runs_file
     db = ("--db", tmp_path / "h.sqlite")
     assert "no runs" in command("history", "list", *db).out
     assert command("history", "add", runs_file, *db).out == "16 new runs, 0 known\n"
-    assert command("history", "add", runs_file, *db).out == "0 new runs, 16 known\n"
+    assert command("history", "add", runs_file.parent, *db).out == "0 new runs, 16 known\n"
     assert command("history", "list", *db).out.splitlines()[-1] == f"2026-03-16  f{'0' * 39}  1 runs"
     plot = command("history", "plot", "latency", "--output", tmp_path / "l.svg", "--case", "CAN24 720p", *db)
     assert plot.code == 0

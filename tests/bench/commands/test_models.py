@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,24 @@ def test_every_network_has_its_line(command: Command) -> None:
         (line,) = [line for line in outcome.out.splitlines() if line.split()[:1] == [name]]
         if spec.enlarges > 1:
             assert f"×{spec.enlarges}" in line
-        if spec.halo_px is not None and not spec.whole_picture:
-            assert re.search(rf"\b{spec.halo_px}\b", line)
+        assert flat(line).endswith(spec.description)
     assert "bench models NAME" in outcome.out
+
+
+@pytest.mark.parametrize("width", [70, 80, 100])
+def test_the_table_has_one_line_a_network_at_any_width(
+    width: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = command("models").out.splitlines()
+    names = reference_models.names()
+    assert [line.split()[0] for line in lines[1 : 1 + len(names)]] == names
+    assert len(lines) <= len(names) + 4
+    assert all(len(line) <= width for line in lines)
+    for name, line in zip(names, lines[1:], strict=False):
+        spec = reference_models.get(name)
+        assert spec.task in line
+        assert line.endswith("…") or line.endswith(spec.description)
 
 
 @pytest.mark.parametrize("name", reference_models.names())

@@ -132,6 +132,12 @@ def test_tiles_are_refused_and_not_ignored(command: Command, word: str) -> None:
     assert f"`--tile {word}`: this version runs whole pictures only. Expected off." in outcome.err
 
 
+def test_the_help_says_what_the_budget_covers_and_what_its_default_is(command: Command) -> None:
+    text = " ".join(command("run", "--help").out.partition("--budget SECONDS ")[2].partition("--processes")[0].split())
+    for words in ("one case", "all its processes together", "come on top", "Default 45", "narrower"):
+        assert words in text
+
+
 # Wrong use: files
 
 

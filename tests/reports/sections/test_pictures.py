@@ -57,3 +57,15 @@ def test_one_of_several_pictures_is_said_to_be_the_first(make_run: Make) -> None
     found = PictureSet(row, [shown("output")], None, 0, (), (0, 0), None, "")
     text = pictures.render(Report([row], gallery=Gallery([found])))
     assert "The first of 2 pictures; the dB are the worst of all." in text
+
+
+def test_it_keeps_to_the_room_that_it_is_given(make_run: Make) -> None:
+    rows = [row_from_run(make_run(f"{i}", case={"variant": f"e{i}"})) for i in range(4)]
+    large = "data:image/png;base64," + "A" * 100_000
+    sets = [PictureSet(row, [Shown("output", large, 64, 36)], None, 0, (), (0, 0), None, "") for row in rows]
+    room = pictures.LIST_BYTES + 250_000
+    text = pictures.render(Report(rows, gallery=Gallery(sets, [("x", "broken")]), room=room))
+    assert text.count("<img") == 2
+    assert len(text) < room
+    assert "3 cases without pictures" in text
+    assert "can24 720p e3 fp32 image: the page holds 15 MB at most" in text

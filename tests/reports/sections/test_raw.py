@@ -47,3 +47,14 @@ def test_where_samples_are_left_out_it_is_said(make_run: Make, monkeypatch: pyte
 
 def test_no_runs_no_section() -> None:
     assert raw.render(Report([])) == ""
+
+
+def test_it_keeps_to_the_room_that_it_is_given(many_runs: Callable[..., list[dict[str, Any]]]) -> None:
+    rows = [row_from_run(run) for run in many_runs(20, 200)]
+    whole = len(raw.render(Report(rows)))
+    less = raw.render(Report(rows, room=whole - 2000))
+    assert "without the single samples" in less
+    assert len(less) < whole / 2
+    none = raw.render(Report(rows, room=len(less) - 2000))
+    assert "left out" in none
+    assert "<script" not in none

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from bench.metrics import METRICS
 from reports.report import Report
 from reports.row import row_from_run
@@ -72,3 +74,34 @@ def test_one_process_is_said_in_the_contract(make_run: Make) -> None:
     text = runs.render(Report([row_from_run(run)]))
     assert "1 process; the interval lies within it" in text
     assert 'data-name="network"' in text
+
+
+def test_what_all_rows_share_is_hidden_but_kept(make_run: Make) -> None:
+    rows = [row_from_run(make_run("a")), row_from_run(make_run("b", case={"precision": "int8", "tile": "512"}))]
+    text = runs.render(Report(rows))
+    assert "The same in all rows, and therefore not shown: statistics image, device cpu, status ok." in text
+    hidden = re.findall('<th[^>]*data-name="([^"]*)"[^>]* hidden>', text)
+    assert hidden == ["statistics", "device", "status"]
+    assert [line[i][1] for line in cells(text) for i in (3, 4, 5, 6)] == [
+        "fp32",
+        "image",
+        "cpu",
+        "–",
+        "int8",
+        "image",
+        "cpu",
+        "512",
+    ]
+    assert text.count("<td hidden>") == 2 * 3
+    assert "hidden" not in runs.render(Report(rows[:1]))
+
+
+def test_a_table_too_long_for_the_page_ends_with_a_word(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row_from_run(make_run(f"r{i}")) for i in range(20)]
+    whole = runs.render(Report(rows))
+    monkeypatch.setattr(runs, "MOST_BYTES", len(whole) // 2)
+    text = runs.render(Report(rows))
+    shown = len(cells(text))
+    assert 5 < shown < 15
+    assert f"The first {shown} of 20 runs; the runs files have the rest." in text
+    assert f"{shown} of {shown} rows" in text

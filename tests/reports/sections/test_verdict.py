@@ -42,8 +42,20 @@ def test_machines_are_named_where_there_are_two(make_run: Make) -> None:
 
 def test_the_median_is_the_second_column_and_weakness_is_marked(make_run: Make) -> None:
     text = rendered(make_run("a", latency_ms={"ci95_of": "median within one process", "p50": 100.0}))
-    assert text.index("|median|") < text.index("|size|")
+    assert text.index("|network and size|") < text.index("|median|") < text.index("|fastest that keeps it|")
     assert "one process" in text
     both = rendered(make_run("a"), make_run("b", contract={"threads": 1}))
     assert "threads 1" in both
     assert "threads 8" in both
+
+
+def test_what_the_floor_costs_is_said(make_run: Make) -> None:
+    runs = [make_run("a", 100.0)]
+    for name, ms, psnr in (("int8", 25.0, 41.0), ("fp8", 20.0, 30.0), ("bf16", 30.0, 44.0)):
+        run = make_run(name, ms, case={"precision": name})
+        run["quality"]["vs_reference"]["psnr_db"] = psnr
+        runs.append(run)
+    text = rendered(*runs)
+    assert "onnxruntime fp8 image (20.0 ms, 30.0 dB), onnxruntime int8 image (25.0 ms, 41.0 dB) …" in text
+    assert "bf16" not in text
+    assert "dB)" not in rendered(runs[0])

@@ -1,0 +1,169 @@
+"""`bench evaluate`: what a precision costs in quality, over sizes, on any machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.arguments import (
+    PRECISION_HELP,
+    add_lowering,
+    add_model,
+    add_network,
+    option_words,
+    split_words,
+)
+from bench.exit_codes import COULD_NOT_MEASURE, OK
+from bench.preparing import for_engine, lowerings, refuse_thumbnail, told
+from bench.terminal import console_for, progress_on
+from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.case import Case
+
+ORDER = 18
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="what a precision costs in quality, without timing",
+        description="PSNR and SSIM of a network in other precisions against FP32 of the same statistics, weights and "
+        "picture. Graphs are computed strictly as they stand, by no engine: needs no GPU, and says nothing of speed.",
+        epilog="example:\n  bench evaluate --model can24 --statistics frozen --precision fp16,int8 --res 320p,1080p",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model(parser, many=True)
+    parser.add_argument("--precision", default="fp16,bf16,int8,fp8", metavar="P[,...]", help=PRECISION_HELP)
+    parser.add_argument(
+        "--engine", default="tensorrt", metavar="E", help="who would run it: decides where Q/DQ pairs stand"
+    )
+    parser.add_argument(
+        "--res", default="720p", metavar="R[,...]", help="sizes of the output: 320p to 4k or WIDTHxHEIGHT"
+    )
+    parser.add_argument("--images", metavar="FILE|DIR", help="input pictures (default: a photograph)")
+    add_network(parser, many=False)
+    add_lowering(parser)
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
+    parser.add_argument("--json", metavar="FILE", help="where the rows are written too")
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from bench.places import check_calibration, check_output_file
+    from bench.spawn import JobFailed, run_job
+    from reference_models.pictures import DEFAULT_PICTURE_NAME, list_pictures, read_picture
+
+    refuse_thumbnail(arguments.statistics)
+    groups = _cases(arguments)
+    check_calibration(arguments.calibration)
+    if arguments.json:
+        check_output_file(Path(arguments.json), "--json")
+    pictures: list[tuple[str, str | None]] = [(DEFAULT_PICTURE_NAME, None)]
+    if arguments.images:
+        pictures = [(path.name, str(path)) for path in list_pictures(arguments.images)]
+        for path in list_pictures(arguments.images):
+            read_picture(path)
+    rows: list[dict[str, Any]] = []
+    with progress_on(console_for(stderr=True)) as reporter:
+        for cases in groups:
+            case = cases[0]
+            with reporter.stage(f"evaluate {case.model}") as show:
+                job = {
+                    "job": "evaluate",
+                    "spec": case.spec.to_json(),
+                    "weights": case.weights,
+                    "statistics": [case.statistics],
+                    "calibration": arguments.calibration,
+                    "threads": case.threads,
+                    "pictures": pictures,
+                    "sizes": {c.resolution: c.input_size for c in cases},
+                    "lowerings": lowerings(cases),
+                }
+                try:
+                    found = run_job(job, None, _shown(show))["rows"]
+                except JobFailed as failure:
+                    raise told(failure) from None
+            facts = {"model": case.model, "trained": case.trained, "statistics": case.statistics}
+            rows += [{**facts, **row} for row in found]
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps({"schema": 1, "rows": rows}, indent=1))
+    console_for().print(table_from_rows(rows))
+    return COULD_NOT_MEASURE if any("quality" not in row for row in rows) else OK
+
+
+def _shown(show: Callable[[float, str], None]) -> Callable[[Mapping[str, Any]], None]:
+    return lambda event: show(0, event.get("name", ""))
+
+
+def _cases(arguments: argparse.Namespace) -> list[list[Case]]:
+    """Per model its cases, one for each precision and resolution.
+
+    Raises:
+        UserError: wrong use.
+    """
+    from bench.case import Request, expand
+
+    words = split_words(arguments.precision)
+    if unfit := [word for word in words if word in {"fp32", "tf32", "auto"}]:
+        raise UserError(
+            f"`--precision {unfit[0]}`: it is not compared with FP32",
+            "fp16, bf16, int8, int8+fp16, fp8",
+            "Leave it out",
+        )
+    request = Request(
+        split_words(arguments.model), split_words(arguments.res), ["onnxruntime"],
+        statistics=split_words(arguments.statistics), device="cpu", weights=arguments.weights,
+        threads=arguments.threads, options=option_words(arguments),
+    )  # fmt: skip
+    plain = expand(request)[0]
+    groups: dict[str, list[Case]] = {}
+    for case in plain:
+        for word in words:
+            own = argparse.Namespace(**{**vars(arguments), "precision": word})
+            groups.setdefault(case.model, []).append(for_engine(case, own))
+    return list(groups.values())
+
+
+def table_from_rows(rows: Sequence[dict[str, Any]]) -> Any:
+    """Model and precision down, sizes across: PSNR in dB, the worst of the pictures."""
+    from rich.console import Group
+    from rich.table import Table
+
+    sizes = list(dict.fromkeys(row["resolution"] for row in rows))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for name in ("model", "precision", *(f"{size} dB" for size in sizes), "SSIM"):
+        table.add_column(name, justify="left" if name in {"model", "precision"} else "right", no_wrap=True)
+    keys = dict.fromkeys((row["model"], row["recipe"]["precision"]) for row in rows)
+    notes = []
+    for model, precision in keys:
+        own = [r for r in rows if (r["model"], r["recipe"]["precision"]) == (model, precision)]
+        cells = [_worst([r for r in own if r["resolution"] == size], "psnr_db") for size in sizes]
+        untrained = "" if own[0]["trained"] else " untrained"
+        words = " ".join(filter(None, (model + untrained, own[0]["statistics"])))
+        table.add_row(words, precision, *(_figure(c, ".1f") for c in cells), _figure(_worst(own, "ssim"), ".4f"))
+        notes += [f"{model} {precision}: {r['reason']}" for r in own if r["reason"]][:1]
+    count = len({row["picture"] for row in rows})
+    notes.append(
+        f"against FP32 of the same statistics; worst of {count} picture{'s' * (count > 1)}; graphs computed strictly "
+        "as they stand, sums in FP32; planes in [0, 1], not clipped"
+    )
+    return Group(table, *notes)
+
+
+def _worst(rows: Sequence[dict[str, Any]], name: str) -> float | None:
+    """None where a row has no result; infinity where nothing differs."""
+    found = []
+    for row in rows:
+        quality = row.get("quality")
+        if quality is None or not quality["finite"]:
+            return None
+        found.append(float("inf") if quality[name] is None else quality[name])
+    return min(found, default=None)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else "∞" if value == float("inf") else format(value, form)

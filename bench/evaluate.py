@@ -1,0 +1,63 @@
+"""Quality of a network in other precisions, over sizes and pictures. No time is measured.
+
+Every graph is read strictly (export/as_rounded.py), so that the figures hold for any engine that keeps the graph's
+types and sums in float32, also for one that is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.metrics import compare
+from bench.reference import prepare
+from export.as_rounded import as_rounded, strict_session
+from export.network import INPUT, Network
+from reference_models.colour import tensor_from_picture, unit_range
+from reference_models.pictures import fit_picture, read_picture
+from reference_models.spec import ModelSpec
+
+
+def evaluate(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
+    """The worker's job.
+
+    Args:
+        job: what bench/reference.py's `prepare` takes, without inputs, one of `statistics`, and `pictures`: name and
+            file (None: the default picture), and `sizes`: {resolution: (width, height) of the picture that goes in}.
+
+    Returns:
+        {"rows": [...]}: per precision, resolution and picture the figures of bench/metrics.py against the FP32 graph of
+        the same statistics, and the layers of quantised precisions.
+    """
+    import onnx
+
+    made = prepare({**job, "inputs": {}}, emit)
+    spec = ModelSpec.from_json(job["spec"])
+    networks = {key: Network.from_json(text) for key, text in made["networks"].items()}
+    original = strict_session(onnx.load(networks[str(job["statistics"][0])].main.onnx_path), job["threads"])
+    recipes = {lowering["key"]: lowering["recipe"] for lowering in job["lowerings"]}
+    rows = []
+    for resolution, (width, height) in job["sizes"].items():
+        for name, path in job["pictures"]:
+            x = tensor_from_picture(fit_picture(_picture(path), width, height), spec)
+            emit("phase", name=f"{spec.title} {resolution} fp32 {name}")
+            expected = unit_range(original.run(None, {INPUT: x})[0], spec)
+            for key, recipe in recipes.items():
+                row = {"resolution": resolution, "picture": name, "recipe": recipe, "reason": made["refused"].get(key)}
+                if key in networks:
+                    emit("phase", name=f"{spec.title} {resolution} {recipe['precision']} {name}")
+                    model = as_rounded(onnx.load(networks[key].main.onnx_path))
+                    got = strict_session(model, job["threads"]).run(None, {INPUT: x})[0]
+                    row |= {"quality": compare(unit_range(got, spec), expected), "lowering": networks[key].lowering}
+                    del got
+                rows.append(row)
+            del expected
+    return {"rows": rows}
+
+
+def _picture(path: str | None) -> np.ndarray:
+    from reference_models.pictures import default_picture
+
+    return default_picture() if path is None else read_picture(path)

@@ -1,0 +1,48 @@
+"""How a graph is brought to another precision, as data. No heavy import here: the command line reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+HALF = ("fp16", "bf16")
+QUANTISED = ("int8", "int8+fp16", "fp8")
+LOWERED = (*HALF, *QUANTISED, "auto")
+"""Precisions that stand in the graph; fp32 and tf32 do not, and some engines make bf16 of an FP32 graph themselves."""
+CLIPPING = ("mse", "minmax", "percentile", "entropy")
+RECOVERY = ("none", "fast", "learned")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Equal recipes on equal graphs and pictures give equal files; stands in every run."""
+
+    precision: str
+    """One of LOWERED."""
+    placement: Literal["inputs", "integer"] = "inputs"
+    """Where Q/DQ pairs stand (export/qdq.py); the engine decides."""
+    shifted: bool = False
+    """Whether activations are uint8 with a zero point; the engine decides."""
+    clipping: str = "mse"
+    """How the range of an activation is found from its histogram."""
+    recovery: str = "fast"
+    """`none`: rounded to nearest. `fast`: equalised where it helps, errors of weights cancelled (seconds). `learned`:
+    besides, weights, biases, scales and zero points learned from the FP32 network (minutes)."""
+    kept: tuple[str, ...] = ()
+    """Layers that stay in float."""
+    floor_db: float | None = None
+    """`auto` only: PSNR against FP32 that the plan has to keep on held-back pictures."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether ranges of activations are found on calibration pictures."""
+        return self.precision not in HALF
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON gives it back: runs that were stored are compared with this."""
+        return {**asdict(self), "kept": list(self.kept)}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Recipe:
+        return Recipe(**{**data, "kept": tuple(data["kept"])})
