@@ -158,8 +158,8 @@ def add_lowering(parser: argparse.ArgumentParser) -> None:
         "--recovery",
         default="fast",
         metavar="HOW",
-        help="what is done against the loss: none, fast (default: rounding that cancels errors, seconds to a minute), "
-        "learned (besides, learned from the FP32 network, minutes); made once, then cached",
+        help="what is done against the loss: none, or fast (default: rounding that cancels errors, equalised channels; "
+        "seconds to minutes, once, then cached)",
     )
     group.add_argument(
         "--clipping",

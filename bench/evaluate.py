@@ -38,6 +38,7 @@ def evaluate(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any
     networks = {key: Network.from_json(text) for key, text in made["networks"].items()}
     original = strict_session(onnx.load(networks[str(job["statistics"][0])].main.onnx_path), job["threads"])
     recipes = {lowering["key"]: lowering["recipe"] for lowering in job["lowerings"]}
+    refused = {key: told["reason"] for key, told in made["refused"].items()}
     rows = []
     for resolution, (width, height) in job["sizes"].items():
         for name, path in job["pictures"]:
@@ -45,7 +46,7 @@ def evaluate(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any
             emit("phase", name=f"{spec.title} {resolution} fp32 {name}")
             expected = unit_range(original.run(None, {INPUT: x})[0], spec)
             for key, recipe in recipes.items():
-                row = {"resolution": resolution, "picture": name, "recipe": recipe, "reason": made["refused"].get(key)}
+                row = {"resolution": resolution, "picture": name, "recipe": recipe, "reason": refused.get(key)}
                 if key in networks:
                     emit("phase", name=f"{spec.title} {resolution} {recipe['precision']} {name}")
                     model = as_rounded(onnx.load(networks[key].main.onnx_path))

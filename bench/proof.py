@@ -16,19 +16,15 @@ def prove_types(engine: Engine, network: Network, options: Options) -> dict[str,
     Raises:
         RuntimeError: a layer that was to be quantised is not; every such layer is named.
     """
-    if network.lowering is None:
+    found = told_types(engine, network, options)
+    if found is None:
         return None
-    said = engine.layer_types(network.main, replace(options, settings=engine.complete_settings(options.settings)))
-    if said is None:
-        return None
-    types = {_plain(name): kind for name, kind in said.items()}
-    found: dict[str, Any] = {}
+    assert network.lowering is not None
     silent = []
-    for layer, asked in network.lowering.get("layers", {}).items():
-        kind = types.get(network.lowering["nodes"][layer])
-        found[layer] = kind or "not told"
+    for layer, kind in found.items():
+        asked = network.lowering["layers"][layer]
         if asked in {"int8", "fp8"} and kind != asked:
-            silent.append(f"{layer} ({kind or 'not told'})")
+            silent.append(f"{layer} ({kind})")
     if silent:
         raise RuntimeError(
             f"{engine.name} did not quantise {len(silent)} of the layers that were to be: {', '.join(silent)}"
@@ -36,6 +32,19 @@ def prove_types(engine: Engine, network: Network, options: Options) -> dict[str,
     return found
 
 
-def _plain(name: str) -> str:
+def told_types(engine: Engine, network: Network, options: Options) -> dict[str, Any] | None:
+    """Layer → the type it is computed in, `not told` where its name is not found; None as in `prove_types`."""
+    if network.lowering is None:
+        return None
+    said = engine.layer_types(network.main, replace(options, settings=engine.complete_settings(options.settings)))
+    if said is None:
+        return None
+    types = {plain_name(name): kind for name, kind in said.items()}
+    return {
+        layer: types.get(network.lowering["nodes"][layer]) or "not told" for layer in network.lowering.get("layers", {})
+    }
+
+
+def plain_name(name: str) -> str:
     """A node's name without what ONNX Runtime and OpenVINO append when they rewrite it."""
     return re.sub(r"(_token_\d+|/WithoutBiases|/fq_\S*)+$", "", name)

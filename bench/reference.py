@@ -23,6 +23,7 @@ from engines.engine import Options
 from engines.thumbnail import load_network
 from export.cache import cache_folder, code_sha256, forget_leftovers
 from export.network import Network
+from export.onnx_file import onnxruntime_errors
 from export.precision import LoweringRequest, calibration_inputs, lowered_network
 from export.recipe import QUANTISED, Recipe
 from export.to_onnx import ExportRequest, export_network
@@ -66,12 +67,13 @@ def prepare(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any]
     _forget_oldest(cache_folder() / "references")
     made = {str(key): network.to_json() for key, network in networks.items()}
     refused: dict[str, dict[str, Any]] = {}
+    library_errors: tuple[type[Exception], ...] = (LookupError, *onnxruntime_errors())
     for lowering in lowerings:
         try:
             made[lowering["key"]] = _lowered(networks[lowering["statistics"]], spec, lowering, pictures, emit).to_json()
         except UserError as error:  # one precision that does not fit one network does not end the others
             refused[lowering["key"]] = {"reason": str(error), "parts": [error.what, error.expected, error.todo]}
-        except Exception as error:  # nor does what a library raises over it
+        except library_errors as error:  # nor does what a library raises over it
             traceback.print_exc()
             refused[lowering["key"]] = {"reason": f"{type(error).__name__}: {error}"[:400], "parts": None}
     return {"networks": made, "references": found, "refused": refused}

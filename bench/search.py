@@ -114,7 +114,7 @@ class _Search:
         self._request, self._report = request, report
         self._pictures = split(request.pictures)
         self._inputs, self._held = (calibration_inputs(pictures, request.spec) for pictures in self._pictures)
-        recipe = replace(request.recipe, precision="int8", recovery=_fast(request.recipe.recovery), floor_db=None)
+        recipe = replace(request.recipe, precision="int8", floor_db=None)
         original = qdq.named_nodes(folded(onnx.load(request.network.main.onnx_path)))
         self._quantiser = Quantiser(original, request.spec, recipe, self._inputs)
         self._expected = [run_graph(original, x) for x in self._held]
@@ -133,7 +133,7 @@ class _Search:
         enough = [point for point in curve if point.psnr_db >= floor]
         most = max(point.psnr_db for point in curve)
         for point in sorted(enough, key=lambda point: (point.ms or 0, -point.low_mac_share)):
-            # What is shipped is judged, not what was tried: learned, halved, or best by another way of rounding.
+            # What is shipped is judged, not what was tried: halved, or best by another way of rounding.
             made, psnr_db = self._made(point.kept)
             if psnr_db >= floor:
                 cost = f"measured on {self._engine.name}" if self._runs else "multiply-accumulates"
@@ -210,8 +210,3 @@ class _Search:
                 session.synchronize()
                 samples.append(time.perf_counter() - start)
         return outputs, float(np.median(samples)) * 1e3
-
-
-def _fast(recovery: str) -> str:
-    """Learning is left to the plan that was found: its numbers belong to one choice of layers."""
-    return "fast" if recovery == "learned" else recovery

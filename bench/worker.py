@@ -231,6 +231,13 @@ def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return evaluate(job, emit)
 
 
+def job_worth(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Where the time of a quantised network goes on one engine, and whether it is worth it."""
+    from bench.worth import worth
+
+    return worth(job, emit)
+
+
 JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "peaks": job_peaks,
     "prepare": job_prepare,
@@ -238,6 +245,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "apply": job_apply,
     "build": job_build,
     "evaluate": job_evaluate,
+    "worth": job_worth,
 }
 
 

@@ -42,6 +42,18 @@ class Options:
     """Names of the weights that `refit` may replace; engines that build constants into their plan must know them."""
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """What one node of a built graph took."""
+
+    name: str
+    """As the library says."""
+    kind: str
+    """The operator, in the library's word."""
+    ms: float
+    """Median of several inferences."""
+
+
 class Engine(ABC):
     """One back end. A file engines/<name>.py holds one subclass and ENGINE, its only instance."""
 
@@ -56,6 +68,8 @@ class Engine(ABC):
     settings: ClassVar[tuple[Setting, ...]] = ()
     computes: ClassVar[bool] = True
     """False where outputs mean nothing (the null engine): quality is not judged then."""
+    tells_layer_times: ClassVar[bool] = False
+    """Whether `layer_times` has an answer on the CPU."""
     runs_modules: ClassVar[bool] = False
     """True where it runs the torch module itself, and so cannot run somebody's ONNX file."""
 
@@ -90,6 +104,16 @@ class Engine(ABC):
     def layer_types(self, graph: Graph, options: Options) -> dict[str, str] | None:
         """Weighted layer, by the library's own name → the type in which it is computed, as the library itself says of
         what it built; None where it does not say. Builds once more: not for the timed process's memory figures."""
+        return None
+
+    def layer_times(self, graph: Graph, options: Options, x: np.ndarray, runs: int = 10) -> list[LayerTime] | None:
+        """Every node that ran, in the order it ran, by the library's own profiler, in a session of the same options as
+        the timed one; None where the library does not tell. The profiler costs time itself: a share, not a latency.
+
+        Args:
+            x: (1, C, H, W) float32.
+            runs: of whose times the medians are taken, after a few to warm up.
+        """
         return None
 
     def complete_settings(self, given: Mapping[str, str]) -> dict[str, str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from engines.allocator import ALLOCATOR, allocator_environment
-from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
+from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, LayerTime, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
+from engines.profiling import WARM_UP, medians_of
 from export.network import INPUT, OUTPUT, Graph
 from export.recipe import Recipe
 
@@ -20,6 +23,8 @@ _KERNELS = {
     **dict.fromkeys(("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"), "fp32"),
 }
 """Operators of an optimised graph → what they compute in."""
+_KERNEL = "_kernel_time"
+"""What the profiler puts behind a node's name."""
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
 
 
@@ -32,6 +37,7 @@ class OnnxRuntimeEngine(Engine):
         "cuda": ("fp32", "tf32", "fp16"),
     }
     rank: ClassVar[Mapping[str, int]] = {"cpu": 0, "cuda": 1}
+    tells_layer_times = True
     settings = (
         ALLOCATOR,
         Setting(
@@ -84,7 +90,23 @@ class OnnxRuntimeEngine(Engine):
             chosen.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
             ort.InferenceSession(graph.onnx_path, chosen, providers=["CPUExecutionProvider"])
             nodes = onnx.load(chosen.optimized_model_filepath).graph.node
-        return {node.name: _KERNELS[node.op_type] for node in nodes if node.op_type in _KERNELS}
+        own = _names(onnx.load(graph.onnx_path, load_external_data=False))
+        found = [node for node in nodes if node.op_type in _KERNELS]
+        return {own.get(node.output[0], own.get(node.name, node.name)): _KERNELS[node.op_type] for node in found}
+
+    def layer_times(self, graph: Graph, options: Options, x: np.ndarray, runs: int = 10) -> list[LayerTime] | None:
+        if options.device != "cpu":
+            return None
+        complete = replace(options, settings=self.complete_settings(options.settings))
+        with tempfile.TemporaryDirectory() as folder:
+            session = OnnxRuntimeSession(graph, complete, profile=str(Path(folder) / "nodes"))
+            with session:
+                session.bind(x)
+                for _ in range(WARM_UP + runs):
+                    session.enqueue()
+                written = session.end_profiling()
+            told = _runs(json.loads(Path(written).read_text()))
+        return medians_of(told[WARM_UP:])
 
     def _load(self, graph: Graph, options: Options) -> Session:
         return OnnxRuntimeSession(graph, options)
@@ -93,9 +115,14 @@ class OnnxRuntimeEngine(Engine):
 class OnnxRuntimeSession(Session):
     """New weights mean a new session, 1 to 10 ms for the networks here: refittable ones keep the model in memory."""
 
-    def __init__(self, graph: Graph, options: Options) -> None:
+    def __init__(self, graph: Graph, options: Options, profile: str | None = None) -> None:
+        """
+        Args:
+            profile: beginning of the path of the file that `end_profiling` writes.
+        """
         super().__init__(graph, options)
         self._options = options
+        self._profile = profile
         self._cuda = options.device.startswith("cuda")
         self._model: Any = None
         if options.refittable:
@@ -120,6 +147,8 @@ class OnnxRuntimeSession(Session):
         o.graph_optimization_level = _level(self._options)
         o.add_session_config_entry("session.set_denormal_as_zero", "1" if s["denormals"] == "zero" else "0")
         o.add_session_config_entry("session.intra_op.allow_spinning", "1" if s["spin"] == "on" else "0")
+        if self._profile:
+            o.enable_profiling, o.profile_file_prefix = True, self._profile
         model = self._model.SerializeToString() if self._model else self.graph.onnx_path
         session = ort.InferenceSession(model, o, providers=self._providers())
         if self._cuda and session.get_providers()[:1] != ["CUDAExecutionProvider"]:
@@ -189,8 +218,46 @@ class OnnxRuntimeSession(Session):
         if self._x is not None:
             self._bind(self._x)
 
+    def end_profiling(self) -> str:
+        """Path of the file with the times of all nodes in all runs so far; for sessions that were made for it."""
+        return str(self._session.end_profiling())
+
     def _close(self) -> None:
         self._binding = self._session = self._x = self._y = None
+
+
+def _runs(events: Sequence[Mapping[str, Any]]) -> list[list[LayerTime]]:
+    """A profile's nodes, run by run. Those in the body of another node are part of it: they would count twice."""
+    kernels = [e for e in events if e["cat"] == "Node" and e["name"].endswith(_KERNEL)]
+    kernels.sort(key=lambda e: (e["ts"], -e["dur"]))
+    ends = sorted(e["ts"] + e["dur"] for e in events if e["name"] == "model_run")
+    found: list[list[LayerTime]] = [[] for _ in ends]
+    free_from = run = 0
+    for event in kernels:
+        while run < len(ends) and event["ts"] > ends[run]:
+            run += 1
+        if run < len(ends) and event["ts"] >= free_from:
+            free_from = event["ts"] + event["dur"]
+            name = event["name"].removesuffix(_KERNEL)
+            found[run].append(LayerTime(name, event["args"]["op_name"], event["dur"] / 1e3))
+    return found
+
+
+def _names(model: Any) -> dict[str, str]:
+    """What a node, or its output, may be called in the optimised graph → the node. Float kernels are called after what
+    comes out of them when they take an activation in, or another layout."""
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type in _KERNELS:
+            out = node.output[0]
+            behind = readers.get(out, [])
+            outs = [out, behind[0].output[0]] if len(behind) == 1 else [out]
+            found |= {f"{name}{word}": node.name for name in outs for word in ("", "_nchwc")}
+    return found
 
 
 def _level(options: Options) -> Any:

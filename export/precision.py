@@ -199,8 +199,6 @@ class Quantiser:
                     "channels equalised, errors cancelled", equal, self._histograms(equal, report), moments
                 )
                 tried.append(self.attempt(base, self.recipe.kept))
-        if self.recipe.recovery == "learned":
-            tried.append(self._learned(max(tried, key=lambda attempt: attempt.psnr_db), report))
         return tried
 
     def attempt(self, base: _Base, kept: Collection[str]) -> Attempt:
@@ -258,15 +256,6 @@ class Quantiser:
                 weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.name))
         source = qdq.scale_sources(model, found)
         return _Base(title, model, weights, scales, {name: self._number(found[source[name]]) for name in found})
-
-    def _learned(self, best: Attempt, report: Report) -> Attempt:
-        whole = max(self.inputs[0].shape[2:]) if self.spec.onnx and "height" in self.spec.options else 0
-        lesson = recovery.Lesson(multiple=self.spec.size_multiple, crop=whole or recovery.Lesson.crop)
-        try:
-            model = recovery.learned(best.model, self.original, self.inputs, lesson, report)
-        except ValueError as error:
-            raise UserError(f"`--recovery learned`: {error}", "fast or none", "Choose one of these") from None
-        return Attempt(f"{best.title}, then learned", model, self._psnr_db(model), best.base)
 
     def _number(self, histogram: ranges.Histogram) -> tuple[float, int]:
         if self.scheme.number == "fp8":

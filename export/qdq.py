@@ -1,8 +1,8 @@
 """Where Q/DQ pairs stand in a graph. FP32 graph + ranges → the same graph with quantised convolutions and products.
 
 Own code, since ONNX Runtime's quantizer wires every reader of a tensor to its DQ, global skips too, quantises a
-convolution's output before its activation or nowhere, and takes no learned scales. What it gets right it is tested
-against.
+convolution's output before its activation or nowhere, and takes no weights that were rounded before. What it gets
+right it is tested against.
 
 Two placements, and which one an engine wants decides whether it computes in integers at all:
 - `inputs`: what goes into weighted nodes, and the weights. Activations, biases and additions stay in float and ride in
@@ -99,10 +99,7 @@ def layers(model: Any, scheme: Scheme) -> list[Layer]:
         if scheme.placement == "integer" and node.op_type in {"ConvTranspose", "Gemm"}:
             continue
         weight = constants[node.input[1]]
-        out = node.output[0]
-        behind = readers.get(out, [])
-        if scheme.placement == "integer" and len(behind) == 1 and behind[0].op_type in _FUSED and out not in ends:
-            out = behind[0].output[0]
+        out = _merged(node, readers, ends) if scheme.placement == "integer" else node.output[0]
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
         if scheme.placement == "integer" and bias and bias not in constants:
             continue
@@ -117,10 +114,11 @@ def tensors(model: Any, scheme: Scheme, chosen: Collection[Layer]) -> list[str]:
     if scheme.placement == "integer":
         pointed |= {layer.out for layer in chosen}
         inputs, ends = {value.name for value in model.graph.input}, set(_leading_to_end(model))
+        readers = _readers(model)
         for node in model.graph.node:
             through = set(_data(node))
             if node.op_type in _INTEGER and through <= pointed - inputs and node.output[0] not in ends:
-                pointed.add(node.output[0])
+                pointed.add(_merged(node, readers, ends) if node.op_type == "Add" else node.output[0])
     order = [value.name for value in model.graph.input] + [o for node in model.graph.node for o in node.output]
     return [name for name in order if name in pointed]
 
@@ -318,6 +316,14 @@ def _axis(node: Any, weight: Any) -> int | None:
     if node.op_type == "Gemm":
         return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
     return len(weight.dims) - 1 if node.op_type == "MatMul" and len(weight.dims) > 1 else None
+
+
+def _merged(node: Any, readers: Mapping[str, list[Any]], ends: Collection[str]) -> str:
+    """What a node makes, or the ReLU that ONNX Runtime merges into it."""
+    out = str(node.output[0])
+    behind = readers.get(out, [])
+    alone = len(behind) == 1 and behind[0].op_type in _FUSED and out not in ends
+    return str(behind[0].output[0]) if alone else out
 
 
 def _readers(model: Any) -> dict[str, list[Any]]:

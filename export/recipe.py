@@ -11,7 +11,7 @@ QUANTISED = ("int8", "int8+fp16", "fp8")
 LOWERED = (*HALF, *QUANTISED, "auto")
 """Precisions that stand in the graph; fp32 and tf32 do not, and some engines make bf16 of an FP32 graph themselves."""
 CLIPPING = ("mse", "minmax", "percentile", "entropy")
-RECOVERY = ("none", "fast", "learned")
+RECOVERY = ("none", "fast")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class Recipe:
     clipping: str = "mse"
     """How the range of an activation is found from its histogram."""
     recovery: str = "fast"
-    """`none`: rounded to nearest. `fast`: equalised where it helps, errors of weights cancelled (seconds). `learned`:
-    besides, weights, biases, scales and zero points learned from the FP32 network (minutes)."""
+    """`none`: rounded to nearest. `fast`: errors of weights cancelled, channels equalised where it helps (seconds)."""
     kept: tuple[str, ...] = ()
     """Layers that stay in float."""
     floor_db: float | None = None

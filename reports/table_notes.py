@@ -180,7 +180,7 @@ def _quantised(ok: Sequence[Run], label: Label) -> list[str]:
             said = "; ".join([words[0], *(line for line in words if line.startswith("taken: "))])
             lines.setdefault(said, []).append(label(run))
         same, published = (run["quality"].get(key) for key in ("vs_same_statistics", "vs_reference"))
-        if same and same != published:
+        if same and published and _decibels(same) != _decibels(published):
             alone.append(f"{label(run)} {_decibels(same)}")
     found = [f"quantised: {', '.join(labels)}: {said}" for said, labels in lines.items()]
     found += [f"same statistics in FP32: {', '.join(alone)}"] if alone else []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import onnx
 import pytest
 
+import engines
 from bench.proof import prove_types
 from engines.engine import Options
 from engines.null import ENGINE
@@ -57,3 +61,20 @@ def test_a_layer_that_was_to_stay_in_float_may_be_anything(monkeypatch: pytest.M
 
 def test_a_precision_without_layers_of_its_own_has_nothing_to_prove(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proved(monkeypatch, {"Conv_0": "fp32"}, {"kept_fp32": []}) == {}
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_real_engines_are_believed_where_they_quantise_and_caught_where_they_do_not(
+    engine: str, networks: Mapping[str, Network]
+) -> None:
+    """An FP32 network that is said to be int8, and asked of layers by the nodes of its graph."""
+    network = networks["image"]
+    nodes = [node.name for node in onnx.load(network.main.onnx_path).graph.node if node.op_type == "Conv"]
+    names = [f"layer{number}" for number in range(len(nodes))]
+    told = {"layers": dict.fromkeys(names, "int8"), "nodes": dict(zip(names, nodes, strict=True))}
+    with pytest.raises(RuntimeError) as caught:
+        prove_types(engines.get(engine), dataclasses.replace(network, lowering=told), Options())
+    assert all(f"{name} (fp32)" in str(caught.value) for name in names)
+    told["layers"] = dict.fromkeys(names, "fp32")
+    found = prove_types(engines.get(engine), dataclasses.replace(network, lowering=told), Options())
+    assert found == dict.fromkeys(names, "fp32")

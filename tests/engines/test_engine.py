@@ -187,3 +187,8 @@ def test_a_session_is_closed_even_on_error():
 def test_both_contracts_answer_the_same_questions():
     assert set(CPU_CONTRACT) == set(CUDA_CONTRACT)
     assert {"transfers", "graph_capture", "synchronisation", "streams", "l2_state"} == set(CPU_CONTRACT)
+
+
+def test_an_engine_that_cannot_tell_times_of_layers_says_so_before_anything_is_built():
+    assert not Doubling.tells_layer_times
+    assert Doubling().layer_times(GRAPH, Options(), X) is None

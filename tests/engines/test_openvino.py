@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from engines.engine import Options
-from engines.openvino import ENGINE
+from engines.openvino import ENGINE, OpenVinoSession
+from export.network import Graph, Network, file_sha256
 from export.recipe import Recipe
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'fullres[openvino]'")
@@ -131,7 +132,8 @@ def quantised(networks, cache, placement, statistics="frozen", **more):
 
 def types_of(network):
     options = Options("cpu", "int8", 1, ENGINE.complete_settings({}))
-    return ENGINE.layer_types(network.main, options)
+    said = ENGINE.layer_types(network.main, options)
+    return {name.removesuffix("/WithoutBiases"): kind for name, kind in said.items()}
 
 
 def test_the_recipe_is_the_placement_of_inputs():
@@ -166,3 +168,38 @@ def test_an_integer_model_computes_what_the_graph_says(networks, cache, expected
     with load(quantised(networks, cache, "inputs").main, "int8") as session:
         error = session.run({"x": x})["y"] - expected("frozen", x)
     assert 1e-4 < np.sqrt(np.mean(error**2)) < 0.1 * np.std(expected("frozen", x)) + 0.1
+
+
+def test_a_layer_that_makes_the_output_is_named_by_its_node(tmp_path, cache):
+    """Without a bias, OpenVINO calls it `y`, or `y_original` behind Q/DQ pairs."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in "xy"]
+    weight = np.random.default_rng(0).random((3, 3, 1, 1), dtype=np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="only")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
+    path = tmp_path / "one.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    network = Network("one", None, Graph(str(path), file_sha256(path), "", "", {}, "onnx"), None, (), 20)
+    assert types_of(network) == {"only": "fp32"}
+    assert types_of(quantised({"frozen": network}, cache, "inputs")) == {"only": "int8"}
+
+
+# Times of layers
+
+
+def test_every_layer_that_ran_has_a_time_and_what_was_merged_has_none(networks, cache, picture):
+    told = ENGINE.layer_times(quantised(networks, cache, "inputs").main, Options("cpu", "int8"), picture(40, 48))
+    kinds = [node.kind for node in told]
+    assert kinds.count("Convolution") == 9
+    assert not {"LeakyRelu", "Parameter", "Result", "Constant"} & set(kinds)
+    assert "x.q" in {node.name for node in told}
+    assert all(node.ms >= 0 for node in told)
+    assert sum(node.ms for node in told) > 0
+
+
+def test_the_profiled_session_is_compiled_like_the_timed_one(networks):
+    options = Options("cpu", "fp32", 2, ENGINE.complete_settings({"pinning": "off"}))
+    profiled = OpenVinoSession(networks["frozen"].main, options, profiled=True)
+    timed = OpenVinoSession(networks["frozen"].main, options)
+    assert profiled._config == {**timed._config, "PERF_COUNT": "YES"}

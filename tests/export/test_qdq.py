@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from export.qdq import Scheme, folded_weights, layers, named_nodes, scale_sources, tensors, with_qdq
 from export.ranges import clipped, histograms, scale_and_zero
@@ -28,6 +28,11 @@ ALL = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
 RNG = np.random.default_rng(2)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order(monkeypatch):
+    monkeypatch.setitem(globals(), "RNG", np.random.default_rng(2))
+
+
 def weight(*shape):
     return (RNG.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
@@ -38,7 +43,8 @@ def bias(count):
 
 def graph_of(text, shape="1,3,H,W", opset=20, **stored):
     """A model with input x and outputs y (and z), its nodes named by what they make."""
-    ends = ", ".join(f"float[A{i},B{i},C{i},D{i}] {name}" for i, name in enumerate(["y", "z"]) if f" {name} =" in text)
+    made = [name for name in ("y", "z") if f" {name} =" in f" {text}"]
+    ends = ", ".join(f"float[A{i},B{i},C{i},D{i}] {name}" for i, name in enumerate(made))
     head = f'<ir_version: 10, opset_import: ["" : {opset}]> g (float[{shape}] x) => ({ends}) {{ {text} }}'
     model = onnx.parser.parse_model(head)
     for node in model.graph.node:
@@ -118,7 +124,7 @@ def optimised(model, tmp_path):
 
 
 def decibels(got, wanted):
-    return 10 * np.log10(np.ptp(wanted) ** 2 / np.mean((got - wanted) ** 2))
+    return 10 * np.log10(np.ptp(wanted) ** 2 / max(np.mean((got - wanted) ** 2), 1e-20))
 
 
 def chain(activation="LeakyRelu<alpha=0.2>"):
@@ -179,7 +185,8 @@ def test_inputs_a_residual_addition_reads_the_skip_behind_its_pair_and_the_layer
 def test_integer_a_residual_addition_reads_and_makes_quantised_tensors():
     made = quantised(residual(), INTEGER, [picture()])
     assert reads(made)["s"] == ["f*", "a*"]
-    assert "s" in paired(made)
+    assert reads(made)["g"] == ["s"]  # ONNX Runtime merges the ReLU into the pair behind it
+    assert "g" in paired(made)
 
 
 def test_inputs_a_skip_that_nobody_quantises_or_whose_layer_is_read_twice_stays_float():
@@ -239,9 +246,9 @@ def test_a_concatenation_is_quantised_behind_it_and_in_integers_before_it_too():
 def products():
     return graph_of(
         """c = Conv(x, w1, b1) u = ConvTranspose<strides=[2,2]>(c, t, bt) g = GlobalAveragePool(u) f = Flatten(g)
-        h = Gemm<transB=1>(f, w2, b2) m = MatMul(h, w3) y = Reshape(m, shape)""",
+        h = Gemm<transB=1>(f, w2, b2) m = MatMul(h, w3) y = Reshape(m, sizes)""",
         w1=weight(4, 3, 1, 1), b1=bias(4), t=weight(4, 5, 2, 2), bt=bias(5), w2=weight(6, 5), b2=bias(6),
-        w3=weight(6, 3), shape=np.array([1, 3, 1, 1]),
+        w3=weight(6, 3), sizes=np.array([1, 3, 1, 1]),
     )  # fmt: skip
 
 
@@ -297,7 +304,8 @@ def test_a_weight_or_a_tensor_that_several_layers_read_has_one_pair(scheme):
         w=weight(3, 3, 1, 1), v=weight(3, 3, 1, 1),
     )  # fmt: skip
     made = quantised(model, scheme, [picture()])
-    assert collections.Counter(n.input[0] for n in made.graph.node if n.op_type == "QuantizeLinear").most_common()[0][1] == 1
+    quantisers = [node.input[0] for node in made.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(quantisers) == len(set(quantisers))
     assert reads(made)["c"] == ["x*", "w*"]
     assert reads(made)["d"] == ["x*", "v*"]
     assert reads(made)["g"] == ["e*", "w*"]
@@ -430,12 +438,12 @@ def test_inputs_computes_fake_quantisation(name, low, high):
     # Single values may fall to the other side of a tie.
     assert np.mean(np.abs(got - wanted) < 1e-5) > 0.9
     assert decibels(got, wanted) > 60
-    assert decibels(got, run(model, x)) < 50
+    assert decibels(got, run(model, x)) < decibels(got, wanted) - 5
 
 
 def test_fp8_computes_what_torch_s_float8_does():
     model, x = chain(), picture(3, 20, 17)
-    stored = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    stored = {i.name: numpy_helper.to_array(i).copy() for i in model.graph.initializer}
 
     def float8(values, peak):
         tensor = torch.from_numpy(np.asarray(values / (peak / 448), np.float32)).clamp(-448, 448)
@@ -523,10 +531,8 @@ def test_integer_s_other_nodes_are_integers_too(tmp_path):
     ):  # fmt: skip
         found = optimised(folded_weights(quantised(NETS[net](), INTEGER, [picture(3, 12, 16)])), tmp_path)
         assert {name: found[name] for name in operators} == operators
-        floats = {"LeakyRelu", "Relu", "Concat"} & set(found)
-        assert not floats
-        # A residual addition's ReLU reads a tensor behind its pair: the one there is to quantise.
-        assert found["DequantizeLinear"] == 1 + (net == "residual") * 0
+        assert not {"LeakyRelu", "Relu", "Concat", "Add"} & set(found)
+        assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)  # of x and y
 
 
 @pytest.mark.parametrize("net", ["chain", "relu", "residual", "concat", "moving"])
@@ -575,4 +581,3 @@ def test_opset_and_outputs_stay():
     assert made.opset_import == model.opset_import
     assert made.graph.output == model.graph.output
     assert made.graph.input == model.graph.input
-    assert helper.printable_graph(made.graph)

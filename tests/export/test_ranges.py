@@ -25,6 +25,11 @@ LEVELS = pytest.mark.parametrize("levels", [SYMMETRIC, SHIFTED], ids=["symmetric
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order(monkeypatch):
+    monkeypatch.setitem(globals(), "RNG", np.random.default_rng(0))
+
+
 def graph_of(text, **stored):
     head = f'<ir_version: 10, opset_import: ["" : 20]> g (float[1,3,H,W] x) => (float[N,C,H2,W2] y) {{ {text} }}'
     model = onnx.parser.parse_model(head)

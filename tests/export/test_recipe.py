@@ -15,7 +15,7 @@ from export.recipe import LOWERED, QUANTISED, Recipe
     "recipe",
     [
         Recipe("int8"),
-        Recipe("int8+fp16", "integer", True, "entropy", "learned", ("a", "b"), None),
+        Recipe("int8+fp16", "integer", True, "entropy", "none", ("a", "b"), None),
         Recipe("auto", kept=("last",), floor_db=42.5),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.to_onnx import write_onnx
-from export.work import Work, count_work
+from export.work import Work, count_work, layer_macs
 from reference_models import create_model, get
 
 PIXELS = 1920 * 1080
@@ -230,3 +230,26 @@ def test_sizes_that_onnx_cannot_follow_are_computed_first(tmp_path):
         dynamo=False, opset_version=9, input_names=["x"], output_names=["y"], dynamic_axes=axes,
     )  # fmt: skip
     assert count_work(path, (1, 3, 64, 48)).macs == 64 * 48 * 27 * 5
+
+
+def test_layers_of_a_network_by_name_add_up_to_its_work():
+    text = """<ir_version: 10, opset_import: ["" : 20]> g (float[1,3,H,W] x) => (float[N,C,H2,W2] y) {
+        c = Conv<pads=[1,1,1,1], strides=[2,2]>(x, w1) a = Relu(c) d = ConvTranspose<strides=[2,2]>(a, w2)
+        t = Transpose<perm=[0,2,3,1]>(d) m = MatMul(t, w3) y = Transpose<perm=[0,3,1,2]>(m) }"""
+    model = onnx.parser.parse_model(text)
+    for node in model.graph.node:
+        node.name = f"makes {node.output[0]}"
+    for name, shape in (("w1", (8, 3, 3, 3)), ("w2", (8, 5, 2, 2)), ("w3", (5, 7))):
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
+    before = model.SerializeToString(deterministic=True)
+    found = layer_macs(model, (1, 3, 10, 12))
+    assert found == {"makes c": 30 * 8 * 27, "makes d": 30 * 8 * 20, "makes m": 120 * 5 * 7}
+    assert list(found) == ["makes c", "makes d", "makes m"]
+    assert model.SerializeToString(deterministic=True) == before
+
+
+def test_layers_of_a_published_network(networks):
+    path = networks["frozen"].main.onnx_path
+    found = layer_macs(onnx.load(path), (1, 3, 9, 11))
+    assert list(found.values()) == [99 * m for m in (27 * 24, *[9 * 24**2] * 7, 3 * 24)]
+    assert sum(found.values()) == count_work(path, (1, 3, 9, 11)).macs

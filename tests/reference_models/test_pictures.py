@@ -25,6 +25,7 @@ from reference_models.pictures import (
     check_picture,
     default_picture,
     fit_picture,
+    held_back_pictures,
     list_pictures,
     read_picture,
     writable_format,
@@ -548,6 +549,20 @@ def test_calibration_never_sees_the_default_picture() -> None:
         assert picture.dtype == np.uint8
         assert picture.std() > 20
         assert not np.array_equal(fit_picture(picture, 600, 400), default)
+
+
+def test_held_back_pictures_are_neither_calibration_nor_the_default() -> None:
+    found = held_back_pictures()
+    assert len(found) >= 2
+    seen = dict(calibration_pictures())
+    for name, picture in found:
+        assert name not in {*seen, DEFAULT_PICTURE_NAME}
+        assert picture.dtype == np.uint8
+        assert picture.ndim == 3
+        assert picture.std() > 20
+        small = fit_picture(picture, 60, 40).astype(int)
+        for other in (*seen.values(), default_picture()):
+            assert np.abs(small - fit_picture(other, 60, 40)).mean() > 10
 
 
 @pytest.mark.parametrize("stripped", ["no package", "no file"])

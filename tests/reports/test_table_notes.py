@@ -226,10 +226,15 @@ def int8(make_run: Make, engine: str, psnr_db: float | None = 43.8, chosen: str 
 def test_rows_in_int8_say_which_layers_are_and_what_was_taken(make_run: Make) -> None:
     layers = "2 of 3 layers in int8, 1 of 3 layers in fp32 (96% of the multiply-accumulates quantised); "
     scheme = "Q/DQ on inputs, activations int8; taken: "
-    runs = [int8(make_run, "a"), int8(make_run, "b"), int8(make_run, "c", chosen="learned"), case(make_run, "d", 9)]
+    runs = [
+        int8(make_run, "a"),
+        int8(make_run, "b"),
+        int8(make_run, "c", chosen="channels equalised"),
+        case(make_run, "d", 9),
+    ]
     assert starting(runs, "quantised") == [
         f"quantised: a int8 frozen, b int8 frozen: {layers}{scheme}errors cancelled",
-        f"quantised: c int8 frozen: {layers}{scheme}learned",
+        f"quantised: c int8 frozen: {layers}{scheme}channels equalised",
     ]
     assert starting([case(make_run, "d", 9)], "quantised") == []
     halved = case(make_run, "e", 9, precision="fp16") | {"lowering": {"kept_fp32": ["sum"]}}

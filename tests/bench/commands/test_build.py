@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import engines
@@ -19,6 +20,8 @@ RTX = ["--engine", "tensorrt_rtx"]
 
 WORDS: list[tuple[list[str], list[str]]] = [
     (["--engine", "onnxruntime", "--precision", "int9", "--output", "x.onnx"], ["int9", "fp32"]),
+    (["--engine", "onnxruntime", "--precision", "fp8", "--output", "x.onnx"], ["fp8", "fp32, int8, auto"]),
+    (["--engine", "openvino", "--precision", "auto", "--output", "x.onnx"], ["--precision auto", "Add --floor"]),
     (["--engine", "onnxruntime", "--output", "x.plan"], ["x.plan", "FILE.onnx"]),
     (["--engine", "onnxruntime", "--res", "720p", "--output", "x.onnx"], ["takes any size"]),
     (["--engine", "torch_eager", "--output", "x"], ["torch_eager", "no plans"]),
@@ -140,3 +143,25 @@ def test_a_dynamic_profile_reaches_from_the_smallest_input_to_the_largest_asked_
     ]
     assert len(_sizes(cases, False, "tensorrt")) == 2
     assert _sizes(cases, False, "openvino") == []
+
+
+def test_an_int8_graph_has_its_story_in_the_sidecar_and_runs_as_deployed(
+    command: Command, tmp_path: Path, save: Callable[..., Path]
+) -> None:
+    target, picture = tmp_path / "net.onnx", save(tmp_path / "picture.png", 64, 48)
+    words = ("build", "--model", "can:depth=3:width=8", "--calibration", picture, "--recovery", "none")
+    found = {}
+    for engine, precision in (("onnxruntime", ("int8",)), ("openvino", ("auto", "--floor", "20dB"))):
+        outcome = command(*words, "--engine", engine, "--output", target, "--precision", *precision)
+        assert outcome.code == 0, outcome.err
+        told = read_sidecar(target)
+        assert (told["precision"], told["engine"]["name"]) == (precision[0], engine)
+        assert told["lowering"]["layers"] == {"convs.0": "int8", "convs.1": "int8", "last": "int8"}
+        assert "3 of 3 layers in int8" in outcome.out
+        with engines.load(target) as session:
+            found[engine] = session(np.full((20, 30, 3), 90, np.uint8))
+        assert found[engine].shape == (20, 30, 3)
+    beside = tmp_path / "net.onnx.layers.json"
+    assert f"{beside}: its layers" in outcome.out
+    assert json.loads(beside.read_text())["layers"] == told["lowering"]["layers"]
+    assert np.abs(found["onnxruntime"].astype(int) - found["openvino"]).max() <= 8

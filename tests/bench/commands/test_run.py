@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import engines
 from bench import store
+from bench.commands.run import _layers
 from engines.installed import cuda_device_count
 
 Command = Callable[..., Any]
@@ -38,6 +40,13 @@ WORDS: list[tuple[list[str], list[str]]] = [
     ([*RUN, *SMALL, "--engine", "null,opnvino"], ["opnvino", "Did you mean openvino?"]),
     ([*RUN, *SMALL, "--precision", "fp23"], ["fp23", "Did you mean fp32?"]),
     ([*RUN, *SMALL, "--precision", "bf16", "--engine", "null"], ["null", "bf16", "bench engines"]),
+    ([*RUN, *SMALL, "--precision", "int9"], ["int9", "Did you mean int8?"]),
+    ([*RUN, *SMALL, "--precision", "auto", "--engine", "openvino"], ["--precision auto", "--floor 42dB"]),
+    ([*RUN, *SMALL, "--floor", "42dB"], ["--floor", "only `--precision auto` searches"]),
+    ([*RUN, *SMALL, "--precision", "auto", "--floor", "abc"], ["--floor abc", "10dB to 120dB"]),
+    ([*RUN, *SMALL, "--recovery", "foo"], ["--recovery foo", "none, fast"]),
+    ([*RUN, *SMALL, "--clipping", "foo"], ["--clipping foo", "mse, minmax, percentile, entropy"]),
+    ([*RUN, *SMALL, "--precision", "int8+fp16", "--engine", "onnxruntime"], ["no int8+fp16 on cpu"]),
     ([*RUN, *SMALL, "--statistics", "imgae"], ["imgae", "Did you mean image?"]),
     ([*RUN, *SMALL, "--device", "cpuu"], ["cpuu", "Did you mean cpu?"]),
     ([*RUN, *SMALL, "--device", "cuda:x"], ["cuda:x", "Did you mean cuda:0?"]),
@@ -355,3 +364,160 @@ def test_a_network_that_enlarges_is_asked_for_by_what_comes_out(command: Command
     for kind, expected in (("input", (22, 16)), ("reference", (64, 47)), ("output", (64, 47))):
         with Image.open(tmp_path / "pictures" / found["picture_files"][kind]) as image:
             assert (image.size, image.mode) == (expected, "RGB")
+
+
+# Quantised precisions
+
+TINY = ("run", "--model", "can:depth=3:width=8", *SMALL, "--threads", "1", "--recovery", "none")
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, save: Callable[..., Path]) -> Path:
+    """Two small pictures to calibrate on."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for number in range(2):
+        save(folder / f"{number}.png", 64 + 8 * number, 48)
+    return folder
+
+
+def test_int8_runs_in_integers_and_says_how_its_graph_came_to_be(command: Command, photographs: Path) -> None:
+    out = photographs.parent / "out"
+    words = ("--engine", "onnxruntime,openvino", "--precision", "int8,int8+fp16", "--statistics", "frozen,thumbnail")
+    outcome = command(*TINY, *words, "--calibration", photographs, "--output", out)
+    assert outcome.code == 0, outcome
+    runs = store.load(out / "runs.json")
+    measured = [run for run in runs if run["status"] == "ok"]
+    assert [run["case"]["engine"] for run in measured] == ["onnxruntime", "openvino"]
+    for run, placement in zip(measured, ("integer", "inputs"), strict=True):
+        assert (run["case"]["precision"], run["case"]["statistics"]) == ("int8", "frozen")
+        assert run["case"]["recipe"]["placement"] == placement == run["lowering"]["recipe"]["placement"]
+        assert run["layer_types"] == {"convs.0": "int8", "convs.1": "int8", "last": "int8"}
+        assert run["quality"]["vs_same_statistics"]["psnr_db"] > 20
+        assert run["quality"]["vs_reference"]["psnr_db"] < 100
+        assert run["lowering"]["calibration"]["pictures"] == 2
+        assert run["work"]["limit_share"] is None
+        assert run["work"]["gmac"] * 1e9 == pytest.approx(64 * 48 * (9 * 8 * (3 + 8) + 8 * 3))
+    assert len({run["picture_files"]["output"] for run in measured}) == 2
+    reasons = {(r["case"]["engine"], r["case"]["precision"], r["case"]["statistics"]): r["reason"] for r in runs}
+    assert "no int8+fp16 on cpu" in reasons["onnxruntime", "int8+fp16", "frozen"]
+    assert "new weights are folded for every picture" in reasons["openvino", "int8", "thumbnail"]
+    assert "3 of 3 layers in int8 (100% of the multiply-accumulates quantised)" in outcome.out
+    assert "same statistics" not in outcome.out  # untrained, the normalisation is off: statistics change nothing
+    assert "of limit" not in outcome.out
+    assert "layers: " not in outcome.out  # nothing was searched for
+
+
+def test_a_plan_that_silently_stays_in_float_is_a_failed_row_that_names_its_layers(
+    command: Command, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime given the pairs that suit others."""
+    from export.recipe import Recipe
+
+    wrong = Recipe("int8", placement="inputs", shifted=True)
+    monkeypatch.setattr(type(engines.get("onnxruntime")), "recipe", lambda self, device, precision: wrong)
+    runs = photographs.parent / "runs.json"
+    outcome = command(
+        *TINY, "--engine", "onnxruntime", "--precision", "int8", "--calibration", photographs, "--json", runs
+    )
+    assert outcome.code == 5, outcome
+    (run,) = store.load(runs)
+    assert run["status"] == "failed"
+    assert "onnxruntime did not quantise 3 of the layers" in run["reason"]
+    assert all(f"{layer} (fp32)" in run["reason"] for layer in ("convs.0", "convs.1", "last"))
+    assert "convs.1 (fp32)" in " ".join(outcome.out.split())
+    assert run["latency_ms"] is None
+
+
+def test_a_search_writes_the_layers_that_it_found_and_they_can_be_replayed(command: Command, photographs: Path) -> None:
+    out = photographs.parent / "out"
+    common = (*TINY, "--engine", "openvino", "--calibration", photographs)
+    outcome = command(*common, "--precision", "auto", "--floor", "20dB", "--output", out)
+    assert outcome.code == 0, outcome
+    path = out / "layers-can-depth=3-width=8-openvino-image-20dB.json"
+    assert f"layers: {path}" in outcome.out
+    assert json.loads(path.read_text())["layers"] == {"convs.0": "int8", "convs.1": "int8", "last": "int8"}
+    (run,) = store.load(out / "runs.json")
+    search = run["lowering"]["search"]
+    assert (search["floor_db"], search["cost"], run["case"]["recipe"]["floor_db"]) == (20, "measured on openvino", 20)
+    edited = json.loads(path.read_text())
+    edited["layers"]["convs.1"] = "fp32"
+    path.write_text(json.dumps(edited))
+    runs = photographs.parent / "replayed.json"
+    again = command(*common, "--precision", "int8", "--layers", path, "--json", runs)
+    assert again.code == 0, again
+    (run,) = store.load(runs)
+    assert run["case"]["recipe"]["kept"] == ["convs.1"]
+    assert run["layer_types"] == {"convs.0": "int8", "convs.1": "fp32", "last": "int8"}
+    assert "search" not in run["lowering"]
+
+
+def test_layers_lie_beside_the_pictures_or_the_runs_file_and_cost_no_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = {"model": "can", "options": {}, "variant": "openvino", "statistics": None}
+    run = {"case": case, "lowering": {"layers": {"a": "int8"}, "search": {"floor_db": 42.0}}}
+    runs = tmp_path / "cache" / "20260301.json"
+    runs.parent.mkdir()
+    assert _layers([run], runs, None) == str(tmp_path / "cache" / "20260301-layers-can-openvino-42dB.json")
+    assert _layers([run], runs, tmp_path / "pictures") == str(tmp_path / "layers-can-openvino-42dB.json")
+    assert _layers([run], None, None) == _layers([{"case": case}], runs, None) == ""
+    assert _layers([run], tmp_path / "absent" / "runs.json", None) == ""
+    assert "absent" in capsys.readouterr().err
+
+
+def test_a_floor_that_nothing_keeps_is_a_failed_row(command: Command, photographs: Path) -> None:
+    runs = photographs.parent / "runs.json"
+    outcome = command(
+        *TINY, "--engine", "openvino", "--precision", "fp32,auto", "--floor", "119dB", "--calibration", photographs,
+        "--json", runs,
+    )  # fmt: skip
+    assert outcome.code == 5, outcome
+    fine, failed = store.load(runs)
+    assert (fine["status"], failed["status"]) == ("ok", "failed")
+    assert failed["reason"].startswith("`--floor 119dB`: no plan with a layer in int8 keeps it")
+    assert "`--floor 119dB`" in outcome.out
+
+
+def test_layers_of_another_network_are_a_failed_row(command: Command, photographs: Path) -> None:
+    path = photographs.parent / "layers.json"
+    path.write_text(json.dumps({"format": "fullres layers 1", "layers": {"conv9": "fp32"}}))
+    words = ("--engine", "openvino", "--precision", "int8", "--layers", path, "--calibration", photographs)
+    outcome = command(*TINY, *words, "--json", photographs.parent / "runs.json")
+    assert outcome.code == 5
+    assert "the network has no layer `conv9`. Expected convs.0, convs.1, last" in " ".join(outcome.out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (None, "No such"),
+        ("text", "not JSON"),
+        ('{"layers": {"a": "int8"}}', "does not say"),
+        ('{"format": "fullres layers 1", "layers": {"a": "int3"}}', "`int3`"),
+    ],
+)
+def test_a_file_that_does_not_say_layers_is_refused_at_once(
+    text: str | None, named: str, command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "layers.json"
+    if text is not None:
+        path.write_text(text)
+    outcome = command(*TINY, "--engine", "openvino", "--precision", "int8", "--layers", path)
+    outcome.assert_refused("--layers", str(path), named)
+    assert "prepare" not in outcome.err
+
+
+def test_calibration_that_shows_nothing_is_refused_at_once(command: Command, tmp_path: Path) -> None:
+    words = (*TINY, "--engine", "onnxruntime", "--precision", "int8", "--calibration")
+    (tmp_path / "empty").mkdir()
+    command(*words, tmp_path / "empty").assert_refused("empty")
+    Image.new("RGB", (64, 48)).save(tmp_path / "black.png")
+    outcome = command(*words, tmp_path / "black.png")
+    outcome.assert_refused("--calibration", "black.png", "1 pictures, each of one colour")
+    assert "prepare" not in outcome.err
+
+
+def test_nothing_to_measure_names_why_thumbnails_are_not_quantised(command: Command) -> None:
+    words = ("--engine", "onnxruntime", "--precision", "int8", "--statistics", "thumbnail")
+    command(*TINY, *words).assert_refused("nothing to measure", "folded for every picture")

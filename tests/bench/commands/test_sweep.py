@@ -74,3 +74,24 @@ def test_wrong_words(
     monkeypatch.chdir(tmp_path)
     command(*SWEEP, "--res", "64x48", *words).assert_refused(*named)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_case_is_held_by_its_recipe(command: Command, tmp_path: Path, save: Callable[..., Path]) -> None:
+    picture, out = save(tmp_path / "picture.png", 64, 48), tmp_path / "out"
+    words = (
+        "sweep", "--model", "can:depth=3:width=8", "--engine", "openvino", "--budget", "0.2", "--processes", "1",
+        "--res", "64x48", "--calibration", picture, "--recovery", "none", "--output", out,
+    )  # fmt: skip
+    searched = ("--precision", "auto", "--floor", "20dB")
+    assert command(*words, *searched).code == 0
+    (layers,) = out.glob("layers-*.json")
+    before = layers.read_bytes()
+    layers.unlink()
+    again = command(*words, *searched)
+    assert "1 of 1 cases are in" in again.err
+    assert f"layers: {layers}" in again.out
+    assert layers.read_bytes() == before
+    other = command(*words, "--precision", "auto", "--floor", "15dB")
+    assert "0 of 1 cases are in" in other.err
+    assert [run["case"]["recipe"]["floor_db"] for run in store.load(out / "runs.json")] == [20, 15]
+    assert len(list(out.glob("layers-*.json"))) == 2

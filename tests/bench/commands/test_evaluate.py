@@ -1,0 +1,81 @@
+"""`bench evaluate`: a table of decibels, the same rows as JSON, and refusals before the first slow step."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from bench.commands.evaluate import table_from_rows
+
+SMALL = ["--model", "can:depth=3:width=8", "--res", "64x48", "--precision", "fp16,int8", "--recovery", "none"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--model", "can24", "--precision", "fp32"], ["--precision fp32", "fp16, bf16, int8"]),
+        (["--model", "can24", "--precision", "auto", "--floor", "40dB"], ["--precision auto"]),
+        (["--model", "can24", "--precision", "int9"], ["int9", "Did you mean int8?"]),
+        (["--model", "can24", "--engine", "openvino", "--precision", "fp8"], ["fp8", "openvino"]),
+        (["--model", "can24", "--statistics", "thumbnail"], ["thumbnail"]),
+        (["--model", "can24", "--recovery", "magic"], ["magic"]),
+        (["--model", "can24", "--images", "absent.png"], ["absent.png"]),
+        (["--model", "can24", "--json", "absent/rows.json"], ["absent"]),
+        (["--model", "can25"], ["can25", "Did you mean can24?"]),
+    ],
+    ids=str,
+)
+def test_wrong_use(words, named, command):
+    command("evaluate", *words).assert_refused(*named)
+
+
+def test_the_table_and_the_rows_agree(command, tmp_path):
+    path = tmp_path / "rows.json"
+    outcome = command("evaluate", *SMALL, "--json", path)
+    assert outcome.code == 0, outcome
+    content = json.loads(path.read_text())
+    assert content["schema"] == 1
+    assert [row["recipe"]["precision"] for row in content["rows"]] == ["fp16", "int8"]
+    for row in content["rows"]:
+        assert row["model"] == "can:depth=3:width=8" or row["model"].startswith("can")
+        assert f"{row['quality']['psnr_db']:.1f}" in outcome.out
+    assert "untrained" in outcome.out
+    assert "against FP32 of the same statistics" in outcome.out
+
+
+def row(precision, size, psnr_db, *, finite=True, reason=None, picture="a"):
+    found = {
+        "model": "m", "trained": True, "statistics": None, "recipe": {"precision": precision}, "resolution": size,
+        "picture": picture, "reason": reason,
+    }  # fmt: skip
+    if reason is None:
+        found["quality"] = {"psnr_db": psnr_db, "ssim": 0.5 if psnr_db else None, "finite": finite}
+    return found
+
+
+def printed(rows):
+    from rich.console import Console
+
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table_from_rows(rows))
+    return console.export_text()
+
+
+def test_the_worst_picture_counts():
+    text = printed([row("int8", "720p", 50.0), row("int8", "720p", 40.26, picture="b")])
+    assert "40.3" in text
+    assert "50.0" not in text
+    assert "worst of 2 pictures" in text
+
+
+def test_equal_is_infinite_and_broken_has_no_figure():
+    text = printed(
+        [row("fp16", "720p", None), row("int8", "720p", 40.0, finite=False), row("fp8", "720p", 0, reason="no")]
+    )
+    lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("m ")}
+    assert "∞" in lines["fp16"]
+    assert "–" in lines["int8"]
+    assert "–" in lines["fp8"]
+    assert "m fp8: no" in text
