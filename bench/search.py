@@ -196,7 +196,9 @@ class _Search:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "plan.onnx"
             path.write_bytes(qdq.folded_weights(attempt.model).SerializeToString())
-            graph = replace(self._request.network.main, onnx_path=str(path), sha256="", role="onnx")
+            # Plans are cached by this digest.
+            main = self._request.network.main
+            graph = replace(main, onnx_path=str(path), sha256=file_sha256(path), state_path="", role="onnx")
             outputs, ms = self._run(graph)
         return Point(tuple(kept), worst_psnr_db(outputs, self._expected, self._request.spec), ms, share)
 

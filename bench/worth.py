@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import engines
 from bench.attribution import PLACES, QDQ, REFORMAT, Owners, owners_in, place_of, times_by_place
 from bench.judge import Ratio
-from bench.machine import load_between, sample_load
+from bench.machine import Load, load_between, sample_load
 from bench.metrics import compare
 from bench.proof import told_types
 from bench.stats import order_interval
@@ -131,8 +132,8 @@ def worth(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     Returns:
         verdict (the line), whole ({precision: ms, ci95, samples}), times_as_fast ({other precision: value, ci95}),
         psnr_db against FP32 and identical, in_float (layers), rows, profiled_ms ({precision: ms}), nodes (those of Q/DQ
-        and reformat, longest first), load (of the machine, meanwhile). A row has name, fp32_ms, ms, mac_share,
-        alone_db and type; None where there is none.
+        and reformat, longest first), load (of the machine, during {whole, profiled}). A row has name, fp32_ms, ms,
+        mac_share, alone_db and type; None where there is none.
 
     Raises:
         UserError: the engine does not tell times of layers.
@@ -144,13 +145,14 @@ def worth(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     sides = {name: (fp32, replace(options, precision=name)) for name in ("fp32", *_others(engine, job["device"]))}
     sides[precision] = low, replace(options, precision=precision)
     x = _input(job, spec)
-    before, own_s = sample_load(), sum(os.times()[:4])
+    seen = [_load_seen()]
     whole, quality = _whole(engine, sides, x, job, emit)
-    load = load_between(before, sample_load(), sum(os.times()[:4]) - own_s)
+    seen.append(_load_seen())
     profiled = {}
     for name in ("fp32", precision):
         emit("phase", name=f"times of layers, {name}")
         profiled[name] = _layer_times(engine, *sides[name], x, runs_for(median(whole[name])))
+    seen.append(_load_seen())
     types = told_types(engine, low, sides[precision][1]) or {}
     rows, nodes = _rows((fp32, low), (profiled["fp32"], profiled[precision]), x.shape, types)
     for layer, psnr_db in _alone_db(fp32, spec, low, _calibration(job["calibration"]), emit).items():
@@ -178,8 +180,16 @@ def worth(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         "rows": rows,
         "profiled_ms": totals,
         "nodes": nodes,
-        "load": load,
+        "load": {
+            name: load_between(a, b, own_b - own_a)
+            for name, ((a, own_a), (b, own_b)) in zip(("whole", "profiled"), pairwise(seen), strict=True)
+        },
     }
+
+
+def _load_seen() -> tuple[Load, float]:
+    """The machine's counters, and this process's own processor time in s."""
+    return sample_load(), sum(os.times()[:4])
 
 
 def _others(engine: Engine, device: str) -> list[str]:

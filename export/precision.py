@@ -20,7 +20,7 @@ from export import qdq, ranges, recovery, rounding
 from export.as_rounded import run_graph
 from export.cache import code_sha256, made_once
 from export.network import Network, file_sha256
-from export.onnx_file import folded
+from export.onnx_file import default_opset, folded
 from export.ranges import Report
 from export.recipe import HALF, QUANTISED, Recipe
 from export.work import layer_macs
@@ -60,12 +60,14 @@ def lowered_network(request: LoweringRequest, cache: Path, report: Report = lamb
             "Choose one of these",
         )
     inputs = calibration_inputs(request.pictures, request.spec) if recipe.precision in QUANTISED else []
+    import onnxruntime
+
     facts = {
         "network": [network.model, network.statistics, network.main.sha256],
         "recipe": recipe.to_dict(),
         "calibration": [hashlib.sha256(x.tobytes() + repr(x.shape).encode()).hexdigest() for x in inputs],
         "code": code_sha256(),
-        "versions": {name: metadata.version(name) for name in ("onnx", "numpy", "torch")},
+        "versions": {"onnxruntime": onnxruntime.__version__} | {n: metadata.version(n) for n in ("onnx", "numpy")},
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     return made_once(cache, key, lambda folder: _write(request, inputs, folder, report))
@@ -126,7 +128,7 @@ def _write(request: LoweringRequest, inputs: list[np.ndarray], folder: Path, rep
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     main = replace(network.main, onnx_path=str(path), sha256=file_sha256(path), state_path="", role="onnx")
-    return replace(network, main=main, precision=recipe.precision, lowering=facts)
+    return replace(network, main=main, precision=recipe.precision, lowering=facts, opset=default_opset(model))
 
 
 @dataclass(frozen=True)
@@ -271,12 +273,14 @@ class Quantiser:
 
 
 def worst_psnr_db(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], spec: ModelSpec) -> float:
-    """Least PSNR of the pairs in dB, data range 1, not clipped; 200 where all are equal."""
+    """Least PSNR of the pairs in dB, data range 1, not clipped; 200 where all are equal, -inf where one is broken."""
     from reference_models.colour import unit_range
 
     worst = 200.0
     for output, wanted in zip(outputs, expected, strict=True):
         error = unit_range(output, spec).astype(np.float64) - unit_range(wanted, spec)
         mean = float(np.mean(error**2))
-        worst = min(worst, -10 * np.log10(mean) if mean > 0 else 200.0)
+        if not np.isfinite(mean):
+            return -np.inf
+        worst = min(worst, -10 * np.log10(mean) if mean else 200.0)
     return float(worst)

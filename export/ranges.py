@@ -78,7 +78,7 @@ def histograms(model: Any, names: Sequence[str], inputs: Sequence[np.ndarray], r
         peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
     for number, (name, value) in enumerate(values_of(model, names, inputs)):
         report("histograms", 0.5 + number / steps)
-        counts[name] += np.histogram(value, BINS, _bounds(lows[name], highs[name]))[0]
+        counts[name] += np.histogram(value.astype(np.float64), BINS, _bounds(lows[name], highs[name]))[0]
     return {name: Histogram(*_bounds(lows[name], highs[name]), counts[name], peaks[name]) for name in names}
 
 

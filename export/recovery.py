@@ -25,7 +25,7 @@ def equalised(model: Any, chosen: Collection[Layer], peaks: Mapping[str, np.ndar
     section 4.1, on measured activations in place of weights.
 
     Args:
-        peaks: largest magnitude per channel of the tensors that the layers read.
+        peaks: largest magnitude per channel of the tensors that are quantised.
     """
     import onnx
     from onnx import numpy_helper
@@ -37,7 +37,8 @@ def equalised(model: Any, chosen: Collection[Layer], peaks: Mapping[str, np.ndar
     if not pairs:
         return None
     for first, second in pairs:
-        peak = peaks[second.data].astype(np.float64)
+        # Where what the first makes is quantised too, before its activation: LeakyReLU's negative half is widest there.
+        peak = peaks.get(first.out, peaks[second.data]).astype(np.float64)
         alive = peak > 0
         if not alive.any():
             continue

@@ -68,6 +68,8 @@ OTHERS = {
     FIRST: "its parts are tested below, the whole of it by a slow test",
     TESTING: "its parts are tested below; .ci/run runs it as it stands",
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'": "the same in editable form; its extra is tested",
+    "pip install -e '.[test,browser]'": "needs a browser beside it",
+    "pytest -m slow tests/reports/test_page.py": "some of the slow tests, which need a browser",
     "bash .ci/run": "is what runs these tests; its parts are tested below",
     "pytest -m slow": "these tests themselves; its marker is tested below",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
@@ -138,7 +140,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
 def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]:
     """The same command, small; every option and every value must have its rule."""
     kept = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator"}
-    kept |= {"--a", "--b", "--max", "--min"}
+    kept |= {"--a", "--b", "--max", "--min", "--floor"}
     made = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
     made["--style"] = "picture"
     out: list[str] = []
@@ -314,7 +316,7 @@ def test_the_parts_of_the_first_command_are_what_the_project_offers() -> None:
 
 def test_the_markers_that_documents_select_are_declared() -> None:
     declared = {m.partition(":")[0] for m in pyproject()["tool"]["pytest"]["ini_options"]["markers"]}
-    selected = {c.split()[-1] for c in commands() if c.startswith("pytest -m ")}
+    selected = {c.split()[2] for c in commands() if c.startswith("pytest -m ")}
     assert selected == declared == {"slow", "gpu"}
 
 

@@ -119,12 +119,21 @@ def _cases(arguments: argparse.Namespace) -> list[list[Case]]:
         statistics=split_words(arguments.statistics), device="cpu", weights=arguments.weights,
         threads=arguments.threads, options=option_words(arguments),
     )  # fmt: skip
+    if not words:
+        raise UserError("`--precision`: none named", "fp16, bf16, int8, int8+fp16, fp8", "Name one")
     plain = expand(request)[0]
     groups: dict[str, list[Case]] = {}
     for case in plain:
         for word in words:
             own = argparse.Namespace(**{**vars(arguments), "precision": word})
-            groups.setdefault(case.model, []).append(for_engine(case, own))
+            lowered = for_engine(case, own)
+            if lowered.recipe is None:
+                raise UserError(
+                    f"`--precision {word}`: {lowered.engine} makes it of the FP32 graph itself, and no graph says how",
+                    "a precision that stands in the graph for this engine",
+                    "Leave --engine out: TensorRT's graph in this precision is judged",
+                )
+            groups.setdefault(case.model, []).append(lowered)
     return list(groups.values())
 
 

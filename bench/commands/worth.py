@@ -196,9 +196,9 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     slower = [r["name"] for r in result["rows"] if r["mac_share"] and r["fp32_ms"] and (r["ms"] or 0) > r["fp32_ms"]]
     if slower:
         notes.append(f"slower in {result['precision']} than in fp32 by themselves: {', '.join(slower)}")
-    foreign = result["load"]["foreign_share"] or 0
-    if foreign > FOREIGN:
-        notes.append(f"other programs used {foreign:.0%} of the processor time meanwhile".replace("%", " %"))
+    for phase, load in result["load"].items():
+        if (foreign := load["foreign_share"] or 0) > FOREIGN:
+            notes.append(f"{phase}: other programs used {foreign:.0%} of the processor time".replace("%", " %"))
     return notes
 
 

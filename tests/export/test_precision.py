@@ -262,19 +262,20 @@ def test_an_onnx_file_of_one_size_is_calibrated_at_that_size(tmp_path):
 # Published weights, pictures that calibration never sees
 
 OPERATORS = ["L0_smoothing", "Multiscale_tone_manipulation", "Dark_channel_dehazing", "Pencil_drawing"]
-MARKS = {"L0_smoothing": []}
+QUICK_ONE = "L0_smoothing"
 
 
 @pytest.mark.parametrize("placement", ["inputs", "integer"])
 @pytest.mark.parametrize(
-    "operator", [pytest.param(name, marks=MARKS.get(name, [pytest.mark.slow])) for name in OPERATORS]
+    "operator", [pytest.param(name, marks=[] if name == QUICK_ONE else pytest.mark.slow) for name in OPERATORS]
 )
 def test_published_can24_in_int8(operator, placement, originals, cache):
     from reference_models.pictures import calibration_pictures
 
     weights = str(originals / "can24_an" / "weights" / f"{operator}.safetensors")
     spec = reference_models.get("can24")
-    pictures = tuple(picture[100:260, 100:260] for _, picture in calibration_pictures())
+    crop = slice(100, 260) if operator == QUICK_ONE else slice(None)  # small ones cost dehazing 6 dB
+    pictures = tuple(picture[crop, crop] for _, picture in calibration_pictures())
     network = export_network(ExportRequest(spec, weights, "frozen", pictures), cache)
     recipe = Recipe("int8", placement=placement, shifted=placement == "integer")
     made = onnx.load(lowered_network(LoweringRequest(network, spec, recipe, pictures), cache).main.onnx_path)

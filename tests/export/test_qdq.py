@@ -214,6 +214,14 @@ def test_a_global_skip_carries_the_picture_in_float(scheme):
 
 
 @ALL
+def test_the_picture_is_added_in_float_inside_the_network_too(scheme):
+    text = "c = Conv<pads=[1,1,1,1]>(x, w1) s = Add(c, x) y = Conv<pads=[1,1,1,1]>(s, w2)"
+    made = quantised(graph_of(text, w1=weight(3, 3, 3, 3), w2=weight(3, 3, 3, 3)), scheme, [picture()])
+    assert reads(made)["s"] == ["c*" if scheme.placement == "integer" else "c", "x"]
+    assert reads(made)["c"] == ["x*", "w1*"]
+
+
+@ALL
 def test_a_skip_from_inside_that_makes_the_output_is_float_where_the_engine_does_not_need_it(scheme):
     """Only pointwise nodes follow the addition."""
     model = graph_of(
@@ -327,6 +335,12 @@ def test_numbers_are_of_the_scheme_s_type():
         zeros = {i.name: i.data_type for i in made.graph.initializer if i.name.endswith(".zero")}
         assert zeros["x.zero"] == getattr(TensorProto, kind)
         assert zeros["w1.zero"] == (TensorProto.FLOAT8E4M3FN if "fp8" in name else TensorProto.INT8)
+
+
+def test_float8_has_no_zero_point_whatever_else_is_asked():
+    made = quantised(chain(), Scheme(shifted=True, number="fp8"), [picture()])
+    kinds = {i.data_type for i in made.graph.initializer if i.name.endswith(".zero")}
+    assert kinds == {TensorProto.FLOAT8E4M3FN}
 
 
 def test_a_scheme_in_words():

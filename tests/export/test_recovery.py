@@ -21,7 +21,7 @@ def same_numbers_in_any_order(monkeypatch):
     monkeypatch.setitem(globals(), "RNG", np.random.default_rng(2))
 
 
-INPUTS = Scheme()
+INPUTS, INTEGER = Scheme(), Scheme("integer", shifted=True)
 
 
 def weight(*shape, spread=0.0):
@@ -65,9 +65,9 @@ def stored(model):
 # Equalisation
 
 
-def peaks_of(model, x):
-    found = layers(model, INPUTS)
-    return {name: h.channel_peaks for name, h in histograms(model, tensors(model, INPUTS, found), [x], nothing).items()}
+def peaks_of(model, x, scheme=INPUTS):
+    names = tensors(model, scheme, layers(model, scheme))
+    return {name: histogram.channel_peaks for name, histogram in histograms(model, names, [x], nothing).items()}
 
 
 def equal(model, x):
@@ -96,6 +96,17 @@ def test_equalised_computes_the_same_and_channels_peak_alike(activation):
     assert before.max() > 4 * before.min()
     np.testing.assert_allclose(after, after.mean(), rtol=1e-4)
     assert after.mean() == pytest.approx(np.exp(np.log(before).mean()), rel=1e-4)
+
+
+def test_where_a_convolution_s_own_output_is_quantised_that_is_equalised():
+    model, x = chain("LeakyRelu<alpha=0.1>(c)"), picture()
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.float32([-3, 3] * 4), "b1"))
+    found = layers(model, INTEGER)
+    made = equalised(model, found, peaks_of(model, x, INTEGER))
+    np.testing.assert_allclose(run(made, x), run(model, x), rtol=1e-5, atol=1e-5)
+    after = peaks_of(made, x, INTEGER)
+    np.testing.assert_allclose(after["c"], after["c"].mean(), rtol=1e-4)
+    assert after["a"].max() > 2 * after["a"].min()
 
 
 def test_a_row_of_convolutions_is_equalised_throughout():
