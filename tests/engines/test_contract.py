@@ -30,7 +30,10 @@ class Case(NamedTuple):
 
 
 def cases(*, computing=True):
-    """Everything that is declared. What compiles for many seconds is slow."""
+    """Everything that is declared. What compiles for many seconds is slow.
+
+    Computing ones take the FP32 graph: precisions that stand in the graph have their tests in tests/export and bench.
+    """
     for name in engines.names():
         engine = engines.get(name)
         if computing and not engine.computes:
@@ -41,6 +44,8 @@ def cases(*, computing=True):
                 marks.append(pytest.mark.slow)
             for precision in precisions:
                 device = "cuda:0" if kind == "cuda" else "cpu"
+                if computing and engine.recipe(device, precision):
+                    continue
                 yield pytest.param(Case(name, device, precision), marks=marks, id=f"{name}-{kind}-{precision}")
 
 
