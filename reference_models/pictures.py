@@ -153,7 +153,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
     try:
         # Pillow writing to a file reports a full disk as "encoder error -2", hence the detour over memory.
         image.save(encoded, format=file_format, **options)
-        _replace_file(Path(os.path.realpath(path)), encoded.getbuffer())
+        replace_file(Path(os.path.realpath(path)), encoded.getbuffer())
     except OSError as error:
         raise UserError(
             f"picture `{path}`: cannot be written ({_reason(error)})",
@@ -333,7 +333,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _replace_file(path: Path, content: memoryview) -> None:
+def replace_file(path: Path, content: memoryview) -> None:
     """Writes all of `content`, or leaves `path` as it was; lets OSError through."""
     # Not tempfile: its files are private to the user whatever the umask says.
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")

@@ -1,0 +1,124 @@
+"""Cards: what trained weights are, as data. NAME.json beside NAME.safetensors ↔ Card. No torch here.
+
+A card says what the weights were made for, from what, at what cost, and what they reach; never a path of the machine
+that made them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reference_models.errors import UserError
+from reference_models.pictures import replace_file
+from reference_models.spec import ModelSpec
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What the weights reach on pictures that they were not trained on."""
+
+    pictures: str
+    """Which ones, in words: `Set5`, `scikit-image coffee.png`."""
+    count: int
+    convention: str
+    """Channels, border and rounding that the decibels are of."""
+    psnr_db: float
+    """Mean over the pictures of each picture's PSNR."""
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    """What else was given the same pictures → its PSNR in dB: `bicubic`, `the picture as it is`."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """All about one file of weights."""
+
+    task: str
+    """Name in reference_models.tasks."""
+    model: str
+    options: Mapping[str, int | float | str]
+    """The choices of the network's options that differ from the defaults."""
+    sha256: str
+    """Of the safetensors file that the card is of."""
+    data: Mapping[str, int]
+    """What it was trained on, in words → number of pictures; 0: made as they are needed."""
+    settings: Mapping[str, Any]
+    """Loss, batch, crop, rate and so on: what `bench train` was given or chose."""
+    steps: int
+    seconds: float
+    """Spent training, all parts of a resumed run together."""
+    seed: int
+    commit: str
+    """Of the code that trained it; empty where it is not known."""
+    versions: Mapping[str, str]
+    machine: str
+    figures: tuple[Figure, ...]
+    licence: str
+    resume: str
+    """The command that trains it further."""
+    notes: tuple[str, ...] = ()
+    """What one must know besides, such as how it differs from the paper."""
+
+    def why_not(self, spec: ModelSpec) -> str:
+        """Why these weights are not for a network as configured, in a few words; empty where they are."""
+        if self.model != spec.name:
+            return f"they were trained for {self.model}"
+        mine = {name: value for name, value in self.options.items() if name in REGARDED}
+        theirs = {name: value for name, value in spec.chosen.items() if name in REGARDED}
+        if mine != theirs and not self.task.endswith(" mixed"):
+            return f"they were trained with {_words(mine)}, and this is {_words(theirs)}"
+        return ""
+
+
+REGARDED = ("scale",)
+"""Options that the shapes of the tensors do not tell apart, and that weights are nonetheless made for."""
+
+
+def _words(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items()) or "the default options"
+
+
+def card_path(weights: Path) -> Path:
+    """Where the card of these weights lies: NAME.json beside NAME.safetensors."""
+    return weights.with_suffix(".json")
+
+
+def read_card(weights: Path) -> Card | None:
+    """The card of a file of weights; None where none lies beside it.
+
+    Raises:
+        UserError: the file beside it is no card.
+    """
+    path = card_path(weights)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _no_card(path, str(error)) from None
+    return _card(path, data)
+
+
+def _card(path: Path, data: Any) -> Card:
+    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+        raise _no_card(path, f"its schema is not {SCHEMA}")
+    try:
+        figures = tuple(Figure(**figure) for figure in data.pop("figures"))
+        return Card(**{**data, "figures": figures, "notes": tuple(data.get("notes", ()))})
+    except (KeyError, TypeError) as error:
+        raise _no_card(path, str(error)) from None
+
+
+def _no_card(path: Path, reason: str) -> UserError:
+    return UserError(f"card `{path}`: {reason}", "the card that `bench train` writes", "Delete it or restore it")
+
+
+def write_card(weights: Path, card: Card) -> None:
+    """Writes the card beside its weights; it appears whole or not at all."""
+    text = json.dumps({"schema": SCHEMA, **asdict(card)}, indent=2, ensure_ascii=False) + "\n"
+    replace_file(card_path(weights), memoryview(text.encode()))
