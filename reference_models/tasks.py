@@ -78,7 +78,7 @@ class Task:
             from reference_models.operators import get as get_operator
 
             return picture, get_operator(self.operator)(picture)
-        choice = self._drawn(rng)
+        choice = self.drawn(rng)
         if choice is None:
             return picture, picture
         noun, value = choice
@@ -86,7 +86,7 @@ class Task:
             return _reduced(picture, int(value), enlarged=spec.enlarges == 1)
         return _noisy(picture, value, rng), picture
 
-    def _drawn(self, rng: np.random.Generator) -> tuple[str, float] | None:
+    def drawn(self, rng: np.random.Generator) -> tuple[str, float] | None:
         """One of the degradations, ("scale", 3) or ("sigma", 30.0); None where there is none."""
         choices = [*(("scale", float(s)) for s in self.scales), *(("sigma", s) for s in self.sigmas)]
         return choices[int(rng.integers(len(choices)))] if choices else None

@@ -378,6 +378,20 @@ def _check_output(output: Path) -> None:
         raise UserError(f"{what}: its folder is not writable", "a writable folder", "Choose another one")
 
 
+def save_weights(output: Path, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> None:
+    """Writes a network's tensors as a safetensors file of float32; equal tensors make equal bytes.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    import numpy as np
+    from safetensors.numpy import save
+
+    _check_output(output)
+    arrays = {name: np.array(tensor.detach().float().cpu().numpy(), order="C") for name, tensor in state.items()}
+    _write_atomically(output, _in_fixed_order(save(arrays, {"model": spec.name})))
+
+
 def _in_fixed_order(data: bytes) -> bytes:
     """The same safetensors file with a sorted header: safetensors <= 0.8 writes its metadata in random order."""
     length = int.from_bytes(data[:8], "little")

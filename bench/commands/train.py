@@ -1,0 +1,249 @@
+"""`bench train`: pictures → trained weights with their card."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.arguments import add_model, option_words, split_words
+from bench.exit_codes import OK
+from reference_models.cards import card_path
+from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    from reference_models.pictures import Picture
+    from reference_models.spec import ModelSpec
+    from reference_models.training.train import Outcome, Progress, Request
+
+ORDER = 45
+# Family → batch, side of the target's crop in pixels of the network's input, and rate.
+DEFAULTS = {
+    "CAN": (1, 256, 1e-3),
+    "ESPCN": (16, 32, 1e-3),
+    "SRCNN": (16, 48, 5e-4),
+    "VDSR": (16, 41, 3e-4),
+    "RED-Net": (8, 50, 3e-4),
+    "SRGAN": (16, 24, 1e-4),
+}
+OTHERS = (4, 128, 1e-4)
+
+
+def add(commands: Any) -> None:
+    from reference_models import tasks
+
+    parser = commands.add_parser(
+        "train",
+        help="train a network on pictures",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Trains a network for a task on your pictures; writes FILE.safetensors, FILE.json (its card: data,\n"
+        "cost, what it reaches on pictures that it was not trained on) and FILE.checkpoint, from which\n"
+        "--resume goes on after a kill, with the same curve. docs/training.md says how long what takes.",
+        epilog="tasks:\n" + "\n".join(f"  {name:24}{tasks.get(name).description}" for name in tasks.names()),
+    )
+    add_model(parser)
+    parser.add_argument("--task", required=True, metavar="T", help="what it shall learn; listed below")
+    parser.add_argument(
+        "--images", metavar="DIR[,...]", help="pictures to train on (default: those of the generator alone)"
+    )
+    parser.add_argument("--output", required=True, metavar="FILE.safetensors")
+    _add_settings(parser)
+    _add_pictures(parser)
+    parser.set_defaults(command=_train)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="default 2000")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default 0)")
+    parser.add_argument("--batch", type=int, metavar="N", help="crops a step (default: the network's)")
+    parser.add_argument("--crop", type=int, metavar="PX", help="side of the target's crop (default: the network's)")
+    parser.add_argument("--rate", type=float, metavar="R", help="Adam's highest (default: the network's)")
+    parser.add_argument("--loss", default="mse", metavar="L", help="mse (default), as in the papers, or l1")
+    parser.add_argument("--clip", type=float, default=0.0, metavar="NORM", help="of gradients (default 0: none)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
+    parser.add_argument("--autocast", action="store_true", help="convolutions in bfloat16: faster with AVX512-BF16")
+    parser.add_argument("--weights", metavar="NAME|FILE", help="what it begins with (default: untrained)")
+    parser.add_argument("--resume", action="store_true", help="go on from FILE.checkpoint")
+
+
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="", metavar="WORDS", help="what the pictures are, for the card")
+    parser.add_argument(
+        "--generated", type=float, default=0.1, metavar="SHARE", help="of generated pictures (default 0.1; 0 to 1)"
+    )
+    parser.add_argument("--validation", metavar="DIR", help="pictures judged while it trains, never trained on")
+    parser.add_argument("--validate-every", type=int, default=500, metavar="STEPS", help="default 500")
+    parser.add_argument(
+        "--judge",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="pictures judged at the end, under this name in the card; may be repeated (default: a photograph)",
+    )
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    request = _request(arguments)
+    from bench.terminal import console_for, progress_on
+    from reference_models.training.train import train
+
+    title = f"train {request.spec.title}: {request.task.name}"
+    with progress_on(console_for(stderr=True)) as reporter, reporter.stage(title, request.settings.steps) as show:
+        try:
+            outcome = train(request, _shown(show))
+        except FloatingPointError as error:
+            raise UserError(f"training failed: {error}", "a loss that falls", "Lower --rate") from None
+    _print(request, outcome)
+    return OK
+
+
+def _shown(show: Callable[[float, str], None]) -> Callable[[Progress], None]:
+    """Progress as a live line, and as one line in a log every twentieth of the way."""
+    import sys
+
+    last = -1
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        figure = f", {progress.psnr_db:.2f} dB" if progress.psnr_db is not None else ""
+        show(progress.step, f"{progress.step}/{progress.steps} loss {progress.loss:.2e}{figure}")
+        part = progress.step * 20 // progress.steps
+        if part != last and not sys.stderr.isatty():
+            last = part
+            left_out = f", {progress.left_out} pictures left out" if progress.left_out else ""
+            print(
+                f"step {progress.step} of {progress.steps}: loss {progress.loss:.3e}{figure}, "
+                f"{progress.seconds:.0f} s{left_out}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return report
+
+
+def _print(request: Request, outcome: Outcome) -> None:
+    """What came out: where it lies, what it cost, what it reaches."""
+    card = outcome.card
+    print(f"{request.output}: {card.steps} steps of {request.spec.title}, {card.task}, in {card.seconds:.0f} s")
+    for figure in card.figures:
+        beside = "".join(f", {name} {value:.2f} dB" for name, value in figure.baselines.items())
+        print(f"  {figure.pictures} ({figure.count}): {figure.psnr_db:.2f} dB{beside}; {figure.convention}")
+    if outcome.left_out:
+        name, reason = next(iter(outcome.left_out.items()))
+        print(f"  left out: {len(outcome.left_out)} pictures, such as {name}: {reason}")
+    print(f"  card: {card_path(request.output)}; to train on after a kill: the same command with --resume")
+    print(f"  next: bench apply --model {request.spec.word} --weights {request.output} --input PICTURE --output OUT.png")
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    """What was asked for, checked.
+
+    Raises:
+        UserError: wrong use.
+    """
+    from bench.case import spec_from_word
+    from bench.machine import usable_cores
+    from bench.places import check_output_file
+    from reference_models import tasks
+    from reference_models.choices import parse_options
+    from reference_models.pictures import list_pictures
+    from reference_models.weights import resolve_weights
+
+    spec = spec_from_word(arguments.model, parse_options(option_words(arguments)))
+    task = tasks.get(arguments.task)
+    if reason := task.why_not(spec):
+        fitting = ", ".join(t.name for t in tasks.tasks_of(spec)) or "none: no task fits it"
+        raise UserError(f"`--task {task.name}` for model `{spec.title}`: {reason}", fitting, "Choose one of these")
+    for name, low, high in (
+        ("steps", 1, 10**8),
+        ("batch", 1, 4096),
+        ("threads", 1, usable_cores()),
+        ("seed", 0, 2**31),
+    ):
+        _check_range(name, getattr(arguments, name), low, high)
+    _check_range("generated", arguments.generated, 0, 1)
+    _check_range("validate-every", arguments.validate_every, 1, 10**8)
+    if arguments.rate is not None and not 0 < arguments.rate <= 1:
+        raise UserError(f"`--rate {arguments.rate:g}`: out of range", "more than 0, at most 1", "Try 1e-3")
+    output = Path(arguments.output)
+    if output.suffix.lower() != ".safetensors":
+        raise UserError(f"`--output {output}`: not the name of a safetensors file", "FILE.safetensors", "Rename it")
+    check_output_file(output, "--output")
+    images = split_words(arguments.images)
+    for folder in images:
+        list_pictures(folder)
+    if arguments.weights is not None:
+        resolve_weights(spec, arguments.weights)
+    validation = _pictures(arguments.validation) if arguments.validation else []
+    judged = [_named(word) for word in arguments.judge]
+    return _made_request(arguments, spec, task, images, validation, judged)
+
+
+def _made_request(
+    arguments: argparse.Namespace,
+    spec: ModelSpec,
+    task: Any,
+    images: Sequence[str],
+    validation: Sequence[tuple[str, Picture]],
+    judged: list[tuple[str, Sequence[tuple[str, Picture]]]],
+) -> Request:
+    import torch
+
+    from bench.machine import commit, usable_cores
+    from export.cache import cache_folder
+    from reference_models.pictures import DEFAULT_PICTURE_NAME, default_picture
+    from reference_models.training.loop import Settings
+    from reference_models.training.targets import Targets
+    from reference_models.training.train import Request
+
+    batch, side, rate = DEFAULTS.get(spec.family, OTHERS)
+    torch.set_num_threads(arguments.threads or usable_cores())
+    settings = Settings(arguments.steps, arguments.rate or rate, arguments.autocast, arguments.clip, arguments.seed)
+    return Request(
+        spec,
+        task,
+        Path(arguments.output),
+        settings,
+        arguments.batch or batch,
+        arguments.crop or side * spec.upscale,
+        images,
+        data=arguments.data,
+        generated=arguments.generated,
+        loss=arguments.loss,
+        weights=arguments.weights,
+        validation=validation,
+        judged=judged or [(DEFAULT_PICTURE_NAME, [(DEFAULT_PICTURE_NAME, default_picture())])],
+        validate_every=arguments.validate_every,
+        resume=arguments.resume,
+        targets=Targets(cache_folder() / "targets"),
+        machine=_machine(),
+        commit=commit() or "",
+        command=f"bench train --model {spec.word} --task '{task.name}' --weights NAME --images DIR --output FILE.safetensors",
+    )
+
+
+def _machine() -> str:
+    """The processor, in words, for the card."""
+    from bench.machine import describe
+
+    found = describe()
+    return f"{found['cpu']}, {found['cores_usable']} cores"
+
+
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise UserError(f"`--{name} {value:g}`: out of range", f"{low:g} to {high:g}", "Choose another number")
+
+
+def _named(word: str) -> tuple[str, Sequence[tuple[str, Picture]]]:
+    name, equals, folder = word.partition("=")
+    if not (name and equals and folder):
+        raise UserError(f"`--judge {word}`: not of the form", "NAME=DIR", "Such as Set5=pictures/set5")
+    return name, _pictures(folder)
+
+
+def _pictures(folder: str) -> list[tuple[str, Picture]]:
+    from reference_models.pictures import list_pictures, read_picture
+
+    return [(path.name, read_picture(path)) for path in list_pictures(folder)]

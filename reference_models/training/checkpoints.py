@@ -1,0 +1,83 @@
+"""A training run ↔ one file, which appears whole or not at all. Read with torch's weights-only loading: no code runs."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reference_models.errors import UserError
+from reference_models.pictures import replace_file
+from reference_models.training.loop import State
+
+SCHEMA = 1
+
+
+def write_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> None:
+    """Writes all of a run.
+
+    Args:
+        made_with: what must be the same for the run to go on, as numbers and words: seed, batch, data and so on.
+
+    Raises:
+        OSError: it cannot be written; what was there before is still there.
+    """
+    data = io.BytesIO()
+    torch.save(
+        {
+            "schema": SCHEMA,
+            "made_with": dict(made_with),
+            "model": state.model.state_dict(),
+            "average": state.average.state_dict(),
+            "optimiser": state.optimiser.state_dict(),
+            "step": state.step,
+            "seconds": state.seconds,
+            "losses": torch.tensor(state.losses, dtype=torch.float64),
+            "figures": [list(figure) for figure in state.figures],
+        },
+        data,
+    )
+    replace_file(path, data.getbuffer())
+
+
+def read_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> None:
+    """Brings a run that has just been started to where the stored one was.
+
+    Raises:
+        UserError: no checkpoint, or one of another run; all that differs is named.
+    """
+    stored = _read(path)
+    differing = [
+        f"{name} was {stored['made_with'].get(name)} and is {value}"
+        for name, value in made_with.items()
+        if stored["made_with"].get(name) != value
+    ]
+    if differing:
+        raise UserError(
+            f"`--resume` from `{path}`: {'; '.join(differing)}",
+            "the choices that the run began with",
+            "Repeat its command with --resume, or drop --resume to begin anew",
+        )
+    state.model.load_state_dict(stored["model"])
+    state.average.load_state_dict(stored["average"])
+    state.optimiser.load_state_dict(stored["optimiser"])
+    state.step, state.seconds = stored["step"], stored["seconds"]
+    state.losses = stored["losses"].tolist()
+    state.figures = [(int(step), float(figure)) for step, figure in stored["figures"]]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"`--resume`: `{path}` is not there", "the checkpoint of a run", "Drop --resume to begin anew")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if stored["schema"] == SCHEMA:
+            return dict(stored)
+        reason = f"its schema is {stored['schema']}, not {SCHEMA}"
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise UserError(f"`--resume` from `{path}`: {reason}", "a checkpoint of `bench train`", "Begin anew without it")

@@ -1,0 +1,106 @@
+"""Pairs of whole pictures → batches of crops. Every batch is a function of the seed and the step alone.
+
+So a run that goes on after a kill draws exactly what it would have drawn: nothing of the order needs to be stored.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reference_models.spec import ModelSpec
+from reference_models.tasks import Task
+from reference_models.training.pairs import Pair, Planes, float_planes, pair_from_picture
+from reference_models.training.sources import GENERATED, Pictures, generated, resized
+from reference_models.training.targets import Targets
+
+OPEN_SCENES = 48
+"""Pictures that crops of one step may come from."""
+SMALLER = (1.0, 0.9, 0.8, 0.7, 0.6)
+"""Factors that a picture is resized with where detail is to be restored: an enlarged one has none to learn from."""
+RESIZED = (0.6, 1.0, 1.5, 2.0)
+"""The same for operators: their papers' random resolutions, so that edges of every sharpness are met."""
+STEPS_PER_SCENE = {"image operator": 8}
+"""Steps after which one open picture is exchanged; operators cost more than reading a picture."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What batches are made of."""
+
+    task: Task
+    spec: ModelSpec
+    pictures: Pictures
+    seed: int
+    batch: int
+    crop_px: int
+    """Side of the target's crop, a multiple of what the network enlarges by."""
+    generated: float
+    """Share of pictures from the generator, 0 to 1."""
+    targets: Targets = Targets()
+
+
+@dataclass
+class Batches:
+    """Step → batch; keeps the pairs of the open pictures."""
+
+    plan: Plan
+    _open: OrderedDict[int, Pair] = field(default_factory=OrderedDict)
+
+    def batch(self, step: int) -> tuple[Planes, Planes]:
+        """Input (N, C, h, w) and target (N, C', h * upscale, w * upscale), float32, of this step."""
+        rng = np.random.default_rng([self.plan.seed, 3, step])
+        first = self.first(step)
+        numbers = rng.integers(first, first + OPEN_SCENES, self.plan.batch)
+        crops = [self._crop(self.pair(int(number)), rng) for number in numbers]
+        self._close_before(first)
+        x, y = zip(*crops, strict=True)
+        return np.stack(x), np.stack(y)
+
+    def first(self, step: int) -> int:
+        """The lowest number of the pictures that are open at this step."""
+        return step // STEPS_PER_SCENE.get(self.plan.task.kind, 2)
+
+    def pair(self, number: int) -> Pair:
+        """The pair of an open picture, made where this is its first use."""
+        if number not in self._open:
+            self._open[number] = self.made_pair(number)
+        return self._open[number]
+
+    def made_pair(self, number: int) -> Pair:
+        """The pair of picture `number` of the endless row of pictures that this plan and its seed stand for."""
+        plan, rng = self.plan, np.random.default_rng([self.plan.seed, 1, number])
+        count, least = len(plan.pictures), plan.crop_px
+        if not count or rng.random() < plan.generated:
+            picture = generated(int(rng.integers(GENERATED)), least)
+        else:
+            order = np.random.default_rng([plan.seed, 2, number // count]).permutation(count)
+            _, picture = plan.pictures.picture(int(order[number % count]))
+            factors = RESIZED if plan.task.operator else SMALLER
+            picture = resized(picture, float(rng.choice(factors)), least)
+        return pair_from_picture(plan.task, plan.spec, picture, rng, plan.targets)
+
+    def _crop(self, pair: Pair, rng: np.random.Generator) -> tuple[Planes, Planes]:
+        """A crop at a random place, turned and mirrored at random, with noise where the pair has some."""
+        up = self.plan.spec.upscale
+        side = self.plan.crop_px // up
+        top, left = (int(rng.integers(length - side + 1)) for length in pair.input.shape[1:])
+        x = pair.input[:, top : top + side, left : left + side]
+        y = pair.target[:, top * up : (top + side) * up, left * up : (left + side) * up]
+        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+        x, y = (float_planes(_turned(planes, turns, mirrored)) for planes in (x, y))
+        if pair.sigma:
+            x = x + np.float32(pair.sigma) * rng.standard_normal(x.shape, np.float32)
+        low, high = self.plan.spec.output_range
+        return x, y * np.float32(high - low) + np.float32(low)
+
+    def _close_before(self, first: int) -> None:
+        for number in [number for number in self._open if number < first]:
+            del self._open[number]
+
+
+def _turned(planes: Planes, turns: int, mirrored: bool) -> Planes:
+    turned = np.rot90(planes, turns, (1, 2))
+    return turned[:, :, ::-1] if mirrored else turned

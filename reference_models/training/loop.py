@@ -1,0 +1,126 @@
+"""The training loop, as plain functions: a module, a function from step to batch, and settings → trained tensors.
+
+It knows no tasks, no files and no pictures, so that anything can be trained with it, such as a network whose layers
+pretend to be int8.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Output and target → a scalar."""
+WARM_UP = 50
+"""Steps over which the rate rises from nothing."""
+LAST_SHARE = 0.01
+"""Of the rate, that its half cosine ends with."""
+EMA_DECAY = 0.998
+"""Of the moving average of weights; lower in the first steps, so that it forgets how the network began."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one run trains. The same settings, batches and machine give the same weights."""
+
+    steps: int
+    rate: float = 1e-3
+    """Adam's highest; it rises over WARM_UP steps and falls along half a cosine."""
+    autocast: bool = False
+    """Convolutions in bfloat16; weights, their updates and the loss stay float32."""
+    clip: float = 0.0
+    """Largest norm of all gradients together; 0: not clipped."""
+    seed: int = 0
+
+
+@dataclass
+class State:
+    """All that a run needs to go on: `step` steps are done."""
+
+    model: nn.Module
+    average: nn.Module
+    """The moving average of its weights: what is judged and kept."""
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    """Of every step."""
+    figures: list[tuple[int, float]] = field(default_factory=list)
+    """Steps done, and PSNR on the validation pictures then."""
+
+
+def start(model: nn.Module, settings: Settings) -> State:
+    """A run that has not begun."""
+    optimiser = torch.optim.Adam(model.parameters(), settings.rate, foreach=True)
+    return State(model, copy.deepcopy(model).requires_grad_(False), optimiser)
+
+
+def rate_at(step: int, settings: Settings) -> float:
+    """Adam's rate of step `step`, from 0."""
+    rising = min(1.0, (step + 1) / WARM_UP)
+    falling = 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps)))
+    return settings.rate * rising * (LAST_SHARE + (1 - LAST_SHARE) * falling)
+
+
+def train_to(
+    state: State,
+    until: int,
+    settings: Settings,
+    batch_of: Callable[[int], Batch],
+    loss_of: Loss,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Trains in place until `until` steps are done; returns the mean loss of the steps made.
+
+    Args:
+        batch_of: from the step to input and target; a pure function of the step, so that a run can go on.
+        forward: what computes the model, where that is not the model itself (forms.py).
+
+    Raises:
+        FloatingPointError: the loss is not a number: the rate is too high.
+    """
+    forward = forward or state.model
+    begun, first = clock(), len(state.losses)
+    state.model.train()
+    while state.step < until:
+        loss = _step(state, settings, batch_of(state.step), loss_of, forward)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {state.step}")
+        state.losses.append(loss)
+        state.step += 1
+    state.seconds += clock() - begun
+    made = state.losses[first:]
+    return sum(made) / len(made) if made else math.nan
+
+
+def _step(state: State, settings: Settings, batch: Batch, loss_of: Loss, forward: Callable[[Tensor], Tensor]) -> float:
+    torch.manual_seed(settings.seed * 1_000_003 + state.step)  # for dropout; nothing of it has to be stored
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate_at(state.step, settings)
+    x, target = batch
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.autocast):
+        y = forward(x)
+    loss = loss_of(y.float(), target)
+    state.optimiser.zero_grad()
+    loss.backward()
+    if settings.clip:
+        nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
+    state.optimiser.step()
+    _average_(state)
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def _average_(state: State) -> None:
+    decay = min(EMA_DECAY, (1 + state.step) / (10 + state.step))
+    torch._foreach_lerp_(list(state.average.parameters()), list(state.model.parameters()), 1 - decay)
+    for mean, buffer in zip(state.average.buffers(), state.model.buffers(), strict=True):
+        mean.copy_(buffer)

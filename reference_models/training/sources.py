@@ -1,0 +1,105 @@
+"""Where training pictures come from: folders, and the generator. Numbers → pictures; broken ones are left out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from reference_models.errors import UserError
+from reference_models.pictures import Picture, list_pictures, read_picture
+from reference_models.training.scenes import scene
+
+GENERATED = 64
+"""Different pictures of the generator, so that what an operator makes of them can be kept."""
+GENERATED_SIZES = ((480, 320), (640, 480), (960, 640))
+KEPT_BYTES = 512 << 20
+"""Of decoded pictures."""
+
+
+@dataclass
+class Pictures:
+    """The pictures of folders, decoded when they are needed. A picture that cannot be read, or that is smaller than
+    `least_side`, is left out, and its place taken by the next one."""
+
+    paths: Sequence[Path]
+    least_side: int = 1
+    broken: dict[str, str] = field(default_factory=dict)
+    """File name → why it was left out; grows as pictures are asked for."""
+    _kept: OrderedDict[int, Picture] = field(default_factory=OrderedDict)
+    _bytes: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def picture(self, number: int) -> tuple[int, Picture]:
+        """The number and the picture of the first usable one from `number` on, around the end.
+
+        Raises:
+            UserError: none is usable.
+        """
+        for offset in range(len(self.paths)):
+            found = self._usable((number + offset) % len(self.paths))
+            if found is not None:
+                return (number + offset) % len(self.paths), found
+        name, reason = next(iter(self.broken.items()))
+        raise UserError(
+            f"`--images`: none of {len(self.paths)} pictures can be used; {name}: {reason}",
+            f"pictures with sides of at least {self.least_side}",
+            "Give another folder, or a smaller --crop",
+        )
+
+    def _usable(self, number: int) -> Picture | None:
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._kept[number]
+        path = self.paths[number]
+        if str(path) in self.broken:
+            return None
+        try:
+            picture = read_picture(path)
+        except UserError as error:
+            self.broken[str(path)] = error.what
+            return None
+        if min(picture.shape[:2]) < self.least_side:
+            self.broken[str(path)] = f"{picture.shape[1]}x{picture.shape[0]} pixels"
+            return None
+        self._keep(number, picture)
+        return picture
+
+    def _keep(self, number: int, picture: Picture) -> None:
+        self._kept[number] = picture
+        self._bytes += picture.nbytes
+        while self._bytes > KEPT_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+def pictures_of(folders: Sequence[str], least_side: int = 1) -> Pictures:
+    """The pictures of these folders or files, in the order of their names.
+
+    Raises:
+        UserError: a folder that is not there or holds no picture.
+    """
+    return Pictures([path for folder in folders for path in list_pictures(folder)], least_side)
+
+
+def generated(number: int, least_side: int) -> Picture:
+    """One of the GENERATED pictures of the generator, uint8 RGB, no side below `least_side`."""
+    width, height = GENERATED_SIZES[number % len(GENERATED_SIZES)]
+    width, height = max(width, least_side), max(height, least_side)
+    return scene(*((width, height) if number % 2 else (height, width)), seed=number)
+
+
+def resized(picture: Picture, factor: float, least_side: int) -> Picture:
+    """The picture with its sides times `factor` (Lanczos, antialiased), no side below `least_side`."""
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    factor = max(factor, least_side / min(height, width))
+    if factor == 1:
+        return picture
+    size = max(least_side, round(width * factor)), max(least_side, round(height * factor))
+    return np.array(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))

@@ -1,0 +1,269 @@
+"""One training run: network, task and pictures → weights, their card, and a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reference_models import model_from_spec
+from reference_models.cards import Card, Figure, write_card
+from reference_models.errors import UserError
+from reference_models.pictures import Picture
+from reference_models.spec import ModelSpec
+from reference_models.tasks import Task
+from reference_models.training import checkpoints, judging, loop
+from reference_models.training.crops import Batches, Plan
+from reference_models.training.forms import training_form
+from reference_models.training.losses import LOSSES
+from reference_models.training.sources import Pictures, pictures_of
+from reference_models.training.targets import Targets
+from reference_models.weights import save_weights
+
+LICENCE = "Apache-2.0"
+CHUNK = 25
+"""Steps between two looks at the clock and lines of progress."""
+CHECKPOINT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be trained, on what, and where it goes. Sizes in pixels."""
+
+    spec: ModelSpec
+    task: Task
+    output: Path
+    settings: loop.Settings
+    batch: int
+    crop_px: int
+    images: Sequence[str] = ()
+    """Folders or files; none: the generator's pictures alone."""
+    data: str = ""
+    """What they are, in words, for the card."""
+    generated: float = 0.1
+    loss: str = "mse"
+    weights: str | None = None
+    """What training begins with; None: the network's own initialisation."""
+    validation: Sequence[tuple[str, Picture]] = ()
+    judged: Sequence[tuple[str, Sequence[tuple[str, Picture]]]] = ()
+    """Named sets of pictures for the figures of the card."""
+    validate_every: int = 500
+    resume: bool = False
+    targets: Targets = Targets()
+    machine: str = ""
+    commit: str = ""
+    command: str = ""
+    """What trains it further, for the card."""
+
+
+@dataclass
+class Progress:
+    """What a run says of itself while it goes on."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+    psnr_db: float | None
+    """On the validation pictures, the last time that it was measured."""
+    left_out: int
+    """Pictures that could not be used so far."""
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass
+class Outcome:
+    """A finished run."""
+
+    card: Card
+    losses: list[float]
+    figures: list[tuple[int, float]]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def checkpoint_path(output: Path) -> Path:
+    return output.with_suffix(".checkpoint")
+
+
+def train(request: Request, report: Report = lambda progress: None) -> Outcome:
+    """Trains, and writes weights and card at the end; the checkpoint every minute, after each validation, and when it
+    is interrupted.
+
+    Raises:
+        UserError: a network that cannot learn the task, no usable picture, or a checkpoint of another run.
+    """
+    check(request)
+    pictures = pictures_of(request.images, request.crop_px)
+    model = model_from_spec(request.spec, request.weights)
+    forward = training_form(model)
+    state = loop.start(model, request.settings)
+    made_with = _made_with(request)
+    if request.resume:
+        checkpoints.read_checkpoint(checkpoint_path(request.output), state, made_with)
+    batches = Batches(_plan(request, pictures))
+    tests = judging.tests_of(request.task, request.spec, request.validation, request.targets)
+    run = _Run(request, state, forward, batches, tests, made_with)
+    try:
+        run.to_the_end(report)
+    finally:
+        run.write_checkpoint()
+    card = _card(request, state, pictures)
+    save_weights(request.output, request.spec, state.average.state_dict())
+    write_card(request.output, _with_sha256(card, request.output))
+    return Outcome(card, state.losses, state.figures, pictures.broken)
+
+
+def check(request: Request) -> None:
+    """
+    Raises:
+        UserError: the network cannot learn this, or sizes that do not fit it.
+    """
+    spec, task = request.spec, request.task
+    if reason := task.why_not(spec):
+        raise UserError(f"`--task {task.name}` for model `{spec.title}`: {reason}", *_fitting(spec))
+    multiple = spec.size_multiple * spec.upscale
+    if request.crop_px % multiple or request.crop_px < max(multiple, spec.min_size * spec.upscale):
+        raise UserError(f"`--crop {request.crop_px}`", f"a multiple of {multiple}", "Choose another side")
+    if request.loss not in LOSSES:
+        raise UserError(f"`--loss {request.loss}`: not a loss", ", ".join(LOSSES), "Give one of these")
+
+
+def _fitting(spec: ModelSpec) -> tuple[str, str]:
+    from reference_models.tasks import tasks_of
+
+    found = ", ".join(task.name for task in tasks_of(spec))
+    return found or "none: no task fits it", "Choose one of these" if found else "Choose another network"
+
+
+def _made_with(request: Request) -> dict[str, Any]:
+    """What must be the same for a run to go on; its number of steps may grow."""
+    return {
+        "model": request.spec.word,
+        "task": request.task.name,
+        "seed": request.settings.seed,
+        "rate": request.settings.rate,
+        "autocast": request.settings.autocast,
+        "clip": request.settings.clip,
+        "batch": request.batch,
+        "crop": request.crop_px,
+        "loss": request.loss,
+        "generated": request.generated,
+        "weights": request.weights or "untrained",
+    }
+
+
+def _plan(request: Request, pictures: Pictures) -> Plan:
+    return Plan(
+        request.task,
+        request.spec,
+        pictures,
+        request.settings.seed,
+        request.batch,
+        request.crop_px,
+        request.generated,
+        request.targets,
+    )
+
+
+@dataclass
+class _Run:
+    request: Request
+    state: loop.State
+    forward: Callable[[Tensor], Tensor]
+    batches: Batches
+    tests: Sequence[judging.Test]
+    made_with: dict[str, Any]
+    _stored_s: float = 0.0
+
+    def to_the_end(self, report: Report) -> None:
+        settings, state = self.request.settings, self.state
+        self._stored_s = state.seconds
+        while state.step < settings.steps:
+            until = min(settings.steps, (state.step // CHUNK + 1) * CHUNK)
+            loss = loop.train_to(state, until, settings, self._batch, LOSSES[self.request.loss], self.forward)
+            validated = self._validate()
+            if validated or state.seconds - self._stored_s > CHECKPOINT_S:
+                self.write_checkpoint()
+            self._report(report, loss)
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        x, y = self.batches.batch(step)
+        return torch.from_numpy(x), torch.from_numpy(y)
+
+    def _validate(self) -> bool:
+        step, every = self.state.step, self.request.validate_every
+        if not self.tests or (step % every and step != self.request.settings.steps):
+            return False
+        figures = judging.psnr_of(self.state.average, self.request.spec, self.tests)
+        self.state.figures.append((step, statistics.fmean(figures)))
+        return True
+
+    def write_checkpoint(self) -> None:
+        checkpoints.write_checkpoint(checkpoint_path(self.request.output), self.state, self.made_with)
+        self._stored_s = self.state.seconds
+
+    def _report(self, report: Report, loss: float) -> None:
+        figure = self.state.figures[-1][1] if self.state.figures else None
+        left_out = len(self.batches.plan.pictures.broken)
+        report(Progress(self.state.step, self.request.settings.steps, loss, self.state.seconds, figure, left_out))
+
+
+def _card(request: Request, state: loop.State, pictures: Pictures) -> Card:
+    settings = request.settings
+    return Card(
+        task=request.task.name,
+        model=request.spec.name,
+        options=dict(request.spec.chosen),
+        sha256="",
+        data=_data(request, pictures),
+        settings={
+            **{k: v for k, v in _made_with(request).items() if k not in {"model", "task", "seed"}},
+            "optimiser": f"Adam, {loop.WARM_UP} steps of warm-up, half a cosine; average of weights {loop.EMA_DECAY}",
+            "threads": torch.get_num_threads(),
+        },
+        steps=state.step,
+        seconds=round(state.seconds, 1),
+        seed=settings.seed,
+        commit=request.commit,
+        versions={"torch": torch.__version__, "python": platform.python_version()},
+        machine=request.machine,
+        figures=tuple(_figure(request, state.average, name, found) for name, found in request.judged if found),
+        licence=LICENCE,
+        resume=request.command,
+    )
+
+
+def _data(request: Request, pictures: Pictures) -> dict[str, int]:
+    folders = {request.data or "pictures of the user's own": len(pictures) - len(pictures.broken)} if pictures else {}
+    made = request.generated if pictures else 1.0
+    return {**folders, **({f"generated scenes, {made:.0%} of what was drawn": 0} if made else {})}
+
+
+def _figure(request: Request, model: nn.Module, name: str, pictures: Sequence[tuple[str, Picture]]) -> Figure:
+    """What the trained network reaches on one named set of pictures."""
+    tests = judging.tests_of(request.task, request.spec, pictures, request.targets)
+    psnr = statistics.fmean(judging.psnr_of(model, request.spec, tests))
+    baseline = statistics.fmean(judging.baseline_psnr(tests))
+    return Figure(
+        name,
+        len(tests),
+        judging.convention(request.task, request.spec),
+        round(psnr, 2),
+        {judging.BASELINES[request.task.kind]: round(baseline, 2)},
+    )
+
+
+def _with_sha256(card: Card, output: Path) -> Card:
+    from dataclasses import replace
+
+    from reference_models.weights import weights_sha256
+
+    return replace(card, sha256=weights_sha256(output))
