@@ -46,7 +46,7 @@ class Card:
     sha256: str
     """Of the safetensors file that the card is of."""
     data: Mapping[str, int]
-    """What it was trained on, in words → number of pictures; 0: made as they are needed."""
+    """What it was trained on, in words → number of different pictures."""
     settings: Mapping[str, Any]
     """Loss, batch, crop, rate and so on: what `bench train` was given or chose."""
     steps: int
@@ -65,22 +65,30 @@ class Card:
     """What one must know besides, such as how it differs from the paper."""
 
     def why_not(self, spec: ModelSpec) -> str:
-        """Why these weights are not for a network as configured, in a few words; empty where they are."""
-        if self.model != spec.name:
-            return f"they were trained for {self.model}"
-        mine = {name: value for name, value in self.options.items() if name in REGARDED}
-        theirs = {name: value for name, value in spec.chosen.items() if name in REGARDED}
-        if mine != theirs and not self.task.endswith(" mixed"):
-            return f"they were trained with {_words(mine)}, and this is {_words(theirs)}"
+        """Why these weights are not for a network as configured, in a few words; empty where they are.
+
+        Told from the card, since tensors of the same shapes may be of networks that compute something else: dilated or
+        not, tanh or ReLU, for another scale. Cards of a user's own network say nothing here.
+        """
+        from reference_models import get, names
+
+        if self.model not in names():
+            return ""
+        own = get(self.model, self.options)
+        if own.factory != spec.factory or _regarded(own) != _regarded(spec):
+            return f"they were trained for {own.title}, and this is {spec.title}"
+        if own.enlarges != spec.enlarges and not self.task.endswith(" mixed"):
+            return f"they were trained for {own.enlarges} times the size, and this is {spec.enlarges} times"
         return ""
 
 
-REGARDED = ("scale",)
-"""Options that the shapes of the tensors do not tell apart, and that weights are nonetheless made for."""
+HARMLESS = ("border", "batch_norm", "classifier")
+"""Options of factories that weights are not made for: what lies beyond a border, and forms of the same function."""
 
 
-def _words(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in options.items()) or "the default options"
+def _regarded(spec: ModelSpec) -> dict[str, object]:
+    options = {name: value for name, value in spec.options.items() if name not in HARMLESS}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
 
 def card_path(weights: Path) -> Path:

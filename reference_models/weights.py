@@ -7,8 +7,6 @@ PyTorch is imported only to read its own file kind and to load a network.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import pickle
 import re
 import struct
@@ -21,6 +19,7 @@ from reference_models import tf_checkpoint
 from reference_models.choices import callable_from_path
 from reference_models.errors import UserError, nearest
 from reference_models.spec import ModelSpec
+from reference_models.weights_file import check_output, in_fixed_order, write_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -334,7 +333,7 @@ def import_weights(spec: ModelSpec, source: Path, output: Path) -> dict[str, int
     """
     from safetensors.numpy import save
 
-    _check_output(output)
+    check_output(output)
     tensors, total, source_sha256 = _read_source(source)
     try:
         state = _convert(tensors, spec)
@@ -342,8 +341,8 @@ def import_weights(spec: ModelSpec, source: Path, output: Path) -> dict[str, int
         asked = f"`{source}` for model `{spec.name}`"
         raise UserError(f"{asked}: {error.what}", error.expected, _advice(tensors, spec)) from None
     metadata = {"model": spec.name, "source": source.name, "sha256": source_sha256}
-    data = _in_fixed_order(save(state, metadata))
-    _write_atomically(output, data)
+    data = in_fixed_order(save(state, metadata))
+    write_weights(output, data)
     return {
         "tensors": len(state),
         "parameters": sum(tensor.size for tensor in state.values()),
@@ -366,49 +365,3 @@ def _read_source(source: Path) -> tuple[dict[str, np.ndarray], int, str]:
         if path.is_file():  # a shard may hold optimiser state alone, and then be left out
             digest.update(path.read_bytes())
     return kept, len(names), digest.hexdigest()
-
-
-def _check_output(output: Path) -> None:
-    what = f"`--output {output}`"
-    if output.suffix.lower() != ".safetensors" or output.is_dir():
-        raise UserError(f"{what}: not the name of a safetensors file", "FILE.safetensors", "Give such a name")
-    if not output.parent.is_dir():
-        raise UserError(f"{what}: its folder does not exist", "an existing folder", f"mkdir -p {output.parent}")
-    if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{what}: its folder is not writable", "a writable folder", "Choose another one")
-
-
-def save_weights(output: Path, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> None:
-    """Writes a network's tensors as a safetensors file of float32; equal tensors make equal bytes.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    import numpy as np
-    from safetensors.numpy import save
-
-    _check_output(output)
-    arrays = {name: np.array(tensor.detach().float().cpu().numpy(), order="C") for name, tensor in state.items()}
-    _write_atomically(output, _in_fixed_order(save(arrays, {"model": spec.name})))
-
-
-def _in_fixed_order(data: bytes) -> bytes:
-    """The same safetensors file with a sorted header: safetensors <= 0.8 writes its metadata in random order."""
-    length = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # so that the data stay aligned
-    return len(header).to_bytes(8, "little") + header + data[8 + length :]
-
-
-def _write_atomically(output: Path, data: bytes) -> None:
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(output)
-    except OSError as error:
-        raise UserError(f"`--output {output}`: {error.strerror}", "room to write", "Choose another folder") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +17,17 @@ from reference_models.errors import UserError
 if TYPE_CHECKING:
     from reference_models.pictures import Picture
     from reference_models.spec import ModelSpec
+    from reference_models.tasks import Task
     from reference_models.training.train import Outcome, Progress, Request
 
 ORDER = 45
 # Family → batch, side of the target's crop in pixels of the network's input, and rate.
 DEFAULTS = {
     "CAN": (1, 256, 1e-3),
-    "ESPCN": (16, 32, 1e-3),
-    "SRCNN": (16, 48, 5e-4),
-    "VDSR": (16, 41, 3e-4),
-    "RED-Net": (8, 50, 3e-4),
+    "ESPCN": (16, 40, 1e-3),
+    "SRCNN": (8, 64, 5e-4),
+    "VDSR": (8, 64, 3e-4),
+    "RED-Net": (8, 64, 3e-4),
     "SRGAN": (16, 24, 1e-4),
 }
 OTHERS = (4, 128, 1e-4)
@@ -37,9 +40,9 @@ def add(commands: Any) -> None:
         "train",
         help="train a network on pictures",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Trains a network for a task on your pictures; writes FILE.safetensors, FILE.json (its card: data,\n"
-        "cost, what it reaches on pictures that it was not trained on) and FILE.checkpoint, from which\n"
-        "--resume goes on after a kill, with the same curve. docs/training.md says how long what takes.",
+        description="Trains a network for a task on your pictures; writes FILE.safetensors, FILE.json (its card:\n"
+        "data, cost, figures on pictures that it was not trained on) and FILE.checkpoint, from which --resume\n"
+        "goes on after a kill, with the same curve. docs/training.md says how long what takes.",
         epilog="tasks:\n" + "\n".join(f"  {name:24}{tasks.get(name).description}" for name in tasks.names()),
     )
     add_model(parser)
@@ -57,7 +60,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=2000, metavar="N", help="default 2000")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default 0)")
     parser.add_argument("--batch", type=int, metavar="N", help="crops a step (default: the network's)")
-    parser.add_argument("--crop", type=int, metavar="PX", help="side of the target's crop (default: the network's)")
+    parser.add_argument(
+        "--crop", type=int, metavar="PX", help="side of the crop of the target (default: suits the network)"
+    )
     parser.add_argument("--rate", type=float, metavar="R", help="Adam's highest (default: the network's)")
     parser.add_argument("--loss", default="mse", metavar="L", help="mse (default), as in the papers, or l1")
     parser.add_argument("--clip", type=float, default=0.0, metavar="NORM", help="of gradients (default 0: none)")
@@ -100,8 +105,6 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _shown(show: Callable[[float, str], None]) -> Callable[[Progress], None]:
     """Progress as a live line, and as one line in a log every twentieth of the way."""
-    import sys
-
     last = -1
 
     def report(progress: Progress) -> None:
@@ -133,94 +136,131 @@ def _print(request: Request, outcome: Outcome) -> None:
         name, reason = next(iter(outcome.left_out.items()))
         print(f"  left out: {len(outcome.left_out)} pictures, such as {name}: {reason}")
     print(f"  card: {card_path(request.output)}; to train on after a kill: the same command with --resume")
-    print(f"  next: bench apply --model {request.spec.word} --weights {request.output} --input PICTURE --output OUT.png")
+    print(
+        f"  next: bench apply --model {request.spec.word} --weights {request.output} --input PICTURE --output OUT.png"
+    )
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    """What was asked for, checked.
+    """What was asked for; all that can be wrong about it has been checked.
 
     Raises:
         UserError: wrong use.
     """
     from bench.case import spec_from_word
-    from bench.machine import usable_cores
-    from bench.places import check_output_file
     from reference_models import tasks
     from reference_models.choices import parse_options
-    from reference_models.pictures import list_pictures
+    from reference_models.pictures import DEFAULT_PICTURE_NAME, default_picture
     from reference_models.weights import resolve_weights
 
     spec = spec_from_word(arguments.model, parse_options(option_words(arguments)))
     task = tasks.get(arguments.task)
-    if reason := task.why_not(spec):
-        fitting = ", ".join(t.name for t in tasks.tasks_of(spec)) or "none: no task fits it"
-        raise UserError(f"`--task {task.name}` for model `{spec.title}`: {reason}", fitting, "Choose one of these")
-    for name, low, high in (
-        ("steps", 1, 10**8),
-        ("batch", 1, 4096),
-        ("threads", 1, usable_cores()),
-        ("seed", 0, 2**31),
-    ):
-        _check_range(name, getattr(arguments, name), low, high)
-    _check_range("generated", arguments.generated, 0, 1)
-    _check_range("validate-every", arguments.validate_every, 1, 10**8)
-    if arguments.rate is not None and not 0 < arguments.rate <= 1:
-        raise UserError(f"`--rate {arguments.rate:g}`: out of range", "more than 0, at most 1", "Try 1e-3")
-    output = Path(arguments.output)
-    if output.suffix.lower() != ".safetensors":
-        raise UserError(f"`--output {output}`: not the name of a safetensors file", "FILE.safetensors", "Rename it")
-    check_output_file(output, "--output")
+    _check_numbers(arguments)
+    output = _output(arguments)
     images = split_words(arguments.images)
-    for folder in images:
-        list_pictures(folder)
     if arguments.weights is not None:
         resolve_weights(spec, arguments.weights)
     validation = _pictures(arguments.validation) if arguments.validation else []
     judged = [_named(word) for word in arguments.judge]
-    return _made_request(arguments, spec, task, images, validation, judged)
+    request = _complete(arguments, spec, task, output)
+    return _checked(
+        replace(
+            request,
+            images=images,
+            validation=validation,
+            judged=judged or [(DEFAULT_PICTURE_NAME, [(DEFAULT_PICTURE_NAME, default_picture())])],
+        )
+    )
 
 
-def _made_request(
-    arguments: argparse.Namespace,
-    spec: ModelSpec,
-    task: Any,
-    images: Sequence[str],
-    validation: Sequence[tuple[str, Picture]],
-    judged: list[tuple[str, Sequence[tuple[str, Picture]]]],
-) -> Request:
+def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output: Path) -> Request:
+    """The request without its pictures; what was not given is what suits the network."""
     import torch
 
     from bench.machine import commit, usable_cores
     from export.cache import cache_folder
-    from reference_models.pictures import DEFAULT_PICTURE_NAME, default_picture
     from reference_models.training.loop import Settings
     from reference_models.training.targets import Targets
     from reference_models.training.train import Request
 
     batch, side, rate = DEFAULTS.get(spec.family, OTHERS)
     torch.set_num_threads(arguments.threads or usable_cores())
-    settings = Settings(arguments.steps, arguments.rate or rate, arguments.autocast, arguments.clip, arguments.seed)
+    again = (
+        f"bench train --model {spec.word} --task '{task.name}' --weights NAME --images DIR --steps {arguments.steps}"
+    )
     return Request(
-        spec,
-        task,
-        Path(arguments.output),
-        settings,
-        arguments.batch or batch,
-        arguments.crop or side * spec.upscale,
-        images,
+        spec=spec,
+        task=task,
+        output=output,
+        settings=Settings(
+            steps=arguments.steps,
+            rate=arguments.rate or rate,
+            autocast=arguments.autocast,
+            clip=arguments.clip,
+            seed=arguments.seed,
+        ),
+        batch=arguments.batch or batch,
+        crop_px=arguments.crop or side * spec.upscale,
         data=arguments.data,
         generated=arguments.generated,
         loss=arguments.loss,
         weights=arguments.weights,
-        validation=validation,
-        judged=judged or [(DEFAULT_PICTURE_NAME, [(DEFAULT_PICTURE_NAME, default_picture())])],
         validate_every=arguments.validate_every,
         resume=arguments.resume,
         targets=Targets(cache_folder() / "targets"),
         machine=_machine(),
         commit=commit() or "",
-        command=f"bench train --model {spec.word} --task '{task.name}' --weights NAME --images DIR --output FILE.safetensors",
+        command=f"{again} --output FILE.safetensors",
     )
+
+
+def _checked(request: Request) -> Request:
+    """
+    Raises:
+        UserError: what does not fit the network, a folder without pictures, or nothing to go on from.
+    """
+    from reference_models.training.checkpoints import check_resumable
+    from reference_models.training.sources import pictures_of
+    from reference_models.training.train import check, checkpoint_path, made_with
+
+    check(request)
+    pictures = pictures_of(request.images, request.crop_px)
+    if pictures.paths:
+        pictures.picture(0)  # at least one can be used
+    if request.resume:
+        check_resumable(checkpoint_path(request.output), made_with(request))
+    return request
+
+
+def _output(arguments: argparse.Namespace) -> Path:
+    from bench.places import check_output_file
+
+    output = Path(arguments.output)
+    if output.suffix.lower() != ".safetensors":
+        raise UserError(f"`--output {output}`: not the name of a safetensors file", "FILE.safetensors", "Rename it")
+    check_output_file(output, "--output")
+    return output
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    from bench.machine import usable_cores
+
+    limits: dict[str, tuple[float, float]] = {
+        "steps": (1, 10**8),
+        "seed": (0, 2**31 - 1),
+        "batch": (1, 4096),
+        "crop": (1, 4096),
+        "rate": (1e-12, 1),
+        "clip": (0, 1e6),
+        "threads": (1, usable_cores()),
+        "generated": (0, 1),
+        "validate_every": (1, 10**8),
+    }
+    for name, (low, high) in limits.items():
+        value = getattr(arguments, name)
+        if value is not None and not low <= value <= high:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"`{option} {value:g}`: out of range", f"{low:g} to {high:g}", "Choose another number")
 
 
 def _machine() -> str:
@@ -229,11 +269,6 @@ def _machine() -> str:
 
     found = describe()
     return f"{found['cpu']}, {found['cores_usable']} cores"
-
-
-def _check_range(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise UserError(f"`--{name} {value:g}`: out of range", f"{low:g} to {high:g}", "Choose another number")
 
 
 def _named(word: str) -> tuple[str, Sequence[tuple[str, Picture]]]:

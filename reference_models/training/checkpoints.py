@@ -1,4 +1,4 @@
-"""A training run ↔ one file, which appears whole or not at all. Read with torch's weights-only loading: no code runs."""
+"""A training run ↔ one file, which appears whole or not at all. Read with weights-only loading: no code in it runs."""
 
 from __future__ import annotations
 
@@ -48,8 +48,26 @@ def read_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> N
     """Brings a run that has just been started to where the stored one was.
 
     Raises:
-        UserError: no checkpoint, or one of another run; all that differs is named.
+        UserError: as `check_resumable`.
     """
+    stored = _stored(path, made_with)
+    state.model.load_state_dict(stored["model"])
+    state.average.load_state_dict(stored["average"])
+    state.optimiser.load_state_dict(stored["optimiser"])
+    state.step, state.seconds = stored["step"], stored["seconds"]
+    state.losses = stored["losses"].tolist()
+    state.figures = [(int(step), float(figure)) for step, figure in stored["figures"]]
+
+
+def check_resumable(path: Path, made_with: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        UserError: no checkpoint, a damaged one, or one of another run; all that differs is named.
+    """
+    _stored(path, made_with)
+
+
+def _stored(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
     stored = _read(path)
     differing = [
         f"{name} was {stored['made_with'].get(name)} and is {value}"
@@ -62,12 +80,7 @@ def read_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> N
             "the choices that the run began with",
             "Repeat its command with --resume, or drop --resume to begin anew",
         )
-    state.model.load_state_dict(stored["model"])
-    state.average.load_state_dict(stored["average"])
-    state.optimiser.load_state_dict(stored["optimiser"])
-    state.step, state.seconds = stored["step"], stored["seconds"]
-    state.losses = stored["losses"].tolist()
-    state.figures = [(int(step), float(figure)) for step, figure in stored["figures"]]
+    return stored
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Plan:
     """Side of the target's crop, a multiple of what the network enlarges by."""
     generated: float
     """Share of pictures from the generator, 0 to 1."""
-    targets: Targets = Targets()
+    targets: Targets = field(default_factory=Targets)
 
 
 @dataclass
@@ -50,7 +50,10 @@ class Batches:
     _open: OrderedDict[int, Pair] = field(default_factory=OrderedDict)
 
     def batch(self, step: int) -> tuple[Planes, Planes]:
-        """Input (N, C, h, w) and target (N, C', h * upscale, w * upscale), float32, of this step."""
+        """Input (N, C, h, w) and target (N, C', h * upscale, w * upscale), float32, of this step.
+
+        The target is NaN where the network would see what lies beyond the crop and does not (`margin_px`).
+        """
         rng = np.random.default_rng([self.plan.seed, 3, step])
         first = self.first(step)
         numbers = rng.integers(first, first + OPEN_SCENES, self.plan.batch)
@@ -84,17 +87,27 @@ class Batches:
 
     def _crop(self, pair: Pair, rng: np.random.Generator) -> tuple[Planes, Planes]:
         """A crop at a random place, turned and mirrored at random, with noise where the pair has some."""
-        up = self.plan.spec.upscale
-        side = self.plan.crop_px // up
-        top, left = (int(rng.integers(length - side + 1)) for length in pair.input.shape[1:])
+        up, low = self.plan.spec.upscale, self.plan.spec.output_range[0]
+        side, margin = self.plan.crop_px // up, self.margin_px
+        lengths = pair.input.shape[1:]
+        # Drawn a margin beyond the borders, and brought back: the pictures' own borders are met often enough.
+        top, left = (min(max(int(rng.integers(-margin, n - side + margin + 1)), 0), n - side) for n in lengths)
         x = pair.input[:, top : top + side, left : left + side]
-        y = pair.target[:, top * up : (top + side) * up, left * up : (left + side) * up]
+        y = float_planes(pair.target[:, top * up : (top + side) * up, left * up : (left + side) * up])
+        y = y * np.float32(self.plan.spec.output_range[1] - low) + np.float32(low)
+        _hide(y, margin * up, (top > 0, top + side < lengths[0]), (left > 0, left + side < lengths[1]))
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-        x, y = (float_planes(_turned(planes, turns, mirrored)) for planes in (x, y))
+        x, y = float_planes(_turned(x, turns, mirrored)), np.ascontiguousarray(_turned(y, turns, mirrored))
         if pair.sigma:
             x = x + np.float32(pair.sigma) * rng.standard_normal(x.shape, np.float32)
-        low, high = self.plan.spec.output_range
-        return x, y * np.float32(high - low) + np.float32(low)
+        return x, y
+
+    @property
+    def margin_px(self) -> int:
+        """Pixels of the input at each side of a crop that the network would see beyond it; 0 where that is more than
+        a quarter of the crop, since too little would be left."""
+        halo = self.plan.spec.halo_px
+        return halo if halo is not None and 4 * halo <= self.plan.crop_px // self.plan.spec.upscale else 0
 
     def _close_before(self, first: int) -> None:
         for number in [number for number in self._open if number < first]:
@@ -104,3 +117,14 @@ class Batches:
 def _turned(planes: Planes, turns: int, mirrored: bool) -> Planes:
     turned = np.rot90(planes, turns, (1, 2))
     return turned[:, :, ::-1] if mirrored else turned
+
+
+def _hide(target: Planes, margin: int, rows: tuple[bool, bool], columns: tuple[bool, bool]) -> None:
+    """Sets to NaN, in place, the margins at those ends (before, after) where the picture goes on beyond the crop."""
+    if not margin:
+        return
+    for planes, ends in ((target, rows), (target.swapaxes(1, 2), columns)):
+        if ends[0]:
+            planes[:, :margin] = np.nan
+        if ends[1]:
+            planes[:, -margin:] = np.nan

@@ -32,7 +32,7 @@ BASELINES = {
 
 
 @dataclass(frozen=True)
-class Test:
+class Trial:
     """A picture to judge on, as planes."""
 
     name: str
@@ -40,7 +40,7 @@ class Test:
     border_px: int
 
 
-def tests_of(task: Task, spec: ModelSpec, pictures: Sequence[tuple[str, Picture]], targets: Targets) -> list[Test]:
+def trials_of(task: Task, spec: ModelSpec, pictures: Sequence[tuple[str, Picture]], targets: Targets) -> list[Trial]:
     """Pairs of these pictures, with noise that is the same every time."""
     found = []
     for number, (name, picture) in enumerate(pictures):
@@ -50,7 +50,7 @@ def tests_of(task: Task, spec: ModelSpec, pictures: Sequence[tuple[str, Picture]
         if pair.sigma:
             x = x + np.float32(pair.sigma) * rng.standard_normal(x.shape, np.float32)
         border = task.scales[0] if len(task.scales) == 1 else max(task.scales, default=0)
-        found.append(Test(name, Pair(x, float_planes(pair.target)), border))
+        found.append(Trial(name, Pair(x, float_planes(pair.target)), border))
     return found
 
 
@@ -60,20 +60,20 @@ def _cut(picture: Picture, spec: ModelSpec) -> Picture:
     return picture[: max(picture.shape[0] // k, 1) * k, : max(picture.shape[1] // k, 1) * k]
 
 
-def psnr_of(model: nn.Module, spec: ModelSpec, tests: Sequence[Test]) -> list[float]:
+def psnr_of(model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> list[float]:
     """PSNR of the network on every test, in dB."""
     model.eval()
-    return [_psnr_db(_output(model, spec, test), test) for test in tests]
+    return [_psnr_db(_output(model, spec, trial), trial) for trial in trials]
 
 
 @torch.inference_mode()
-def _output(model: nn.Module, spec: ModelSpec, test: Test) -> Planes:
-    return unit_range(model(torch.from_numpy(test.pair.input[None])).float().numpy()[0], spec)
+def _output(model: nn.Module, spec: ModelSpec, trial: Trial) -> Planes:
+    return unit_range(model(torch.from_numpy(trial.pair.input[None])).float().numpy()[0], spec)
 
 
-def baseline_psnr(tests: Sequence[Test]) -> list[float]:
+def baseline_psnr(trials: Sequence[Trial]) -> list[float]:
     """PSNR of what needs no network: the input itself, enlarged bicubically where it is smaller."""
-    return [_psnr_db(_as_given(test.pair), test) for test in tests]
+    return [_psnr_db(_as_given(trial.pair), trial) for trial in trials]
 
 
 def _as_given(pair: Pair) -> Planes:
@@ -82,11 +82,11 @@ def _as_given(pair: Pair) -> Planes:
     return imresize(pair.input, *pair.target.shape[1:])
 
 
-def _psnr_db(output: Planes, test: Test) -> float:
-    b = test.border_px
+def _psnr_db(output: Planes, trial: Trial) -> float:
+    b = trial.border_px
     height, width = output.shape[1:]
     inner = (slice(None), slice(b, height - b), slice(b, width - b))
-    error = np.clip(output[inner], 0, 1).astype(np.float64) - test.pair.target[inner]
+    error = np.clip(output[inner], 0, 1).astype(np.float64) - trial.pair.target[inner]
     squared = float(np.mean(error * error))
     return -10 * math.log10(squared) if squared else math.inf
 

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 
 Batch = tuple[Tensor, Tensor]
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Output and target → a scalar."""
 WARM_UP = 50
 """Steps over which the rate rises from nothing."""
 LAST_SHARE = 0.01
@@ -56,6 +54,18 @@ class State:
     """Steps done, and PSNR on the validation pictures then."""
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned."""
+
+    batch_of: Callable[[int], Batch]
+    """From the step to input and target; a pure function of the step, so that a run can go on."""
+    loss_of: Callable[[Tensor, Tensor], Tensor]
+    """Output and target → a scalar."""
+    forward: Callable[[Tensor], Tensor] | None = None
+    """What computes the model, where that is not the model itself (forms.py)."""
+
+
 def start(model: nn.Module, settings: Settings) -> State:
     """A run that has not begun."""
     optimiser = torch.optim.Adam(model.parameters(), settings.rate, foreach=True)
@@ -70,28 +80,17 @@ def rate_at(step: int, settings: Settings) -> float:
 
 
 def train_to(
-    state: State,
-    until: int,
-    settings: Settings,
-    batch_of: Callable[[int], Batch],
-    loss_of: Loss,
-    forward: Callable[[Tensor], Tensor] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    state: State, until: int, settings: Settings, lesson: Lesson, clock: Callable[[], float] = time.perf_counter
 ) -> float:
     """Trains in place until `until` steps are done; returns the mean loss of the steps made.
-
-    Args:
-        batch_of: from the step to input and target; a pure function of the step, so that a run can go on.
-        forward: what computes the model, where that is not the model itself (forms.py).
 
     Raises:
         FloatingPointError: the loss is not a number: the rate is too high.
     """
-    forward = forward or state.model
     begun, first = clock(), len(state.losses)
     state.model.train()
     while state.step < until:
-        loss = _step(state, settings, batch_of(state.step), loss_of, forward)
+        loss = _step(state, settings, lesson)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {state.step}")
         state.losses.append(loss)
@@ -101,14 +100,14 @@ def train_to(
     return sum(made) / len(made) if made else math.nan
 
 
-def _step(state: State, settings: Settings, batch: Batch, loss_of: Loss, forward: Callable[[Tensor], Tensor]) -> float:
+def _step(state: State, settings: Settings, lesson: Lesson) -> float:
     torch.manual_seed(settings.seed * 1_000_003 + state.step)  # for dropout; nothing of it has to be stored
     for group in state.optimiser.param_groups:
         group["lr"] = rate_at(state.step, settings)
-    x, target = batch
+    x, target = lesson.batch_of(state.step)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.autocast):
-        y = forward(x)
-    loss = loss_of(y.float(), target)
+        y = (lesson.forward or state.model)(x)
+    loss = lesson.loss_of(y.float(), target)
     state.optimiser.zero_grad()
     loss.backward()
     if settings.clip:

@@ -1,4 +1,7 @@
-"""Losses of the papers, as far as nothing pretrained is needed: output and target planes → a scalar."""
+"""Losses of the papers, as far as nothing pretrained is needed: output and target planes → a scalar.
+
+Where the target is NaN nothing is judged: what lies there depends on pixels that the crop does not show.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,20 @@ from torch import Tensor
 
 def mse(output: Tensor, target: Tensor) -> Tensor:
     """Mean squared error: CAN (equation 1), SRCNN (4), ESPCN (5), VDSR, RED-Net, SRResNet; colours of colorization."""
-    return torch.nn.functional.mse_loss(output, target)
+    error, count = _judged(output, target)
+    return error.square().sum() / count
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error: of no paper here, but it follows the median, which keeps edges sharper."""
-    return torch.nn.functional.l1_loss(output, target)
+    error, count = _judged(output, target)
+    return error.abs().sum() / count
+
+
+def _judged(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The error where it counts, 0 elsewhere, and the number of values that count."""
+    known = ~target.isnan()
+    return torch.where(known, output - target, 0.0), known.sum().clamp(min=1)
 
 
 LOSSES = {"mse": mse, "l1": l1}

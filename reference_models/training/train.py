@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reference_models import model_from_spec
 from reference_models.cards import Card, Figure, write_card
@@ -22,9 +22,10 @@ from reference_models.training import checkpoints, judging, loop
 from reference_models.training.crops import Batches, Plan
 from reference_models.training.forms import training_form
 from reference_models.training.losses import LOSSES
-from reference_models.training.sources import Pictures, pictures_of
+from reference_models.training.sources import GENERATED, Pictures, pictures_of
 from reference_models.training.targets import Targets
-from reference_models.weights import save_weights
+from reference_models.weights import weights_sha256
+from reference_models.weights_file import save_weights
 
 LICENCE = "Apache-2.0"
 CHUNK = 25
@@ -55,7 +56,7 @@ class Request:
     """Named sets of pictures for the figures of the card."""
     validate_every: int = 500
     resume: bool = False
-    targets: Targets = Targets()
+    targets: Targets = field(default_factory=Targets)
     machine: str = ""
     commit: str = ""
     command: str = ""
@@ -99,26 +100,47 @@ def train(request: Request, report: Report = lambda progress: None) -> Outcome:
 
     Raises:
         UserError: a network that cannot learn the task, no usable picture, or a checkpoint of another run.
+        FloatingPointError: the loss is not a number.
     """
     check(request)
-    pictures = pictures_of(request.images, request.crop_px)
-    model = model_from_spec(request.spec, request.weights)
-    forward = training_form(model)
-    state = loop.start(model, request.settings)
-    made_with = _made_with(request)
-    if request.resume:
-        checkpoints.read_checkpoint(checkpoint_path(request.output), state, made_with)
-    batches = Batches(_plan(request, pictures))
-    tests = judging.tests_of(request.task, request.spec, request.validation, request.targets)
-    run = _Run(request, state, forward, batches, tests, made_with)
+    run = _begun(request)
     try:
         run.to_the_end(report)
     finally:
         run.write_checkpoint()
-    card = _card(request, state, pictures)
-    save_weights(request.output, request.spec, state.average.state_dict())
-    write_card(request.output, _with_sha256(card, request.output))
-    return Outcome(card, state.losses, state.figures, pictures.broken)
+    card = run.card()
+    save_weights(request.output, request.spec, run.state.average.state_dict())
+    card = replace(card, sha256=weights_sha256(request.output))
+    write_card(request.output, card)
+    return Outcome(card, run.state.losses, run.state.figures, run.pictures.broken)
+
+
+def _begun(request: Request) -> _Run:
+    """The run at its first step, or where its checkpoint left it."""
+    pictures = pictures_of(request.images, request.crop_px)
+    plan = Plan(
+        task=request.task,
+        spec=request.spec,
+        pictures=pictures,
+        seed=request.settings.seed,
+        batch=request.batch,
+        crop_px=request.crop_px,
+        generated=request.generated,
+        targets=request.targets,
+    )
+    model = model_from_spec(request.spec, request.weights)
+    forward = training_form(model)
+    run = _Run(
+        request=request,
+        pictures=pictures,
+        batches=Batches(plan),
+        state=loop.start(model, request.settings),
+        forward=forward,
+        tests=judging.trials_of(request.task, request.spec, request.validation, request.targets),
+    )
+    if request.resume:
+        checkpoints.read_checkpoint(checkpoint_path(request.output), run.state, made_with(request))
+    return run
 
 
 def check(request: Request) -> None:
@@ -143,7 +165,7 @@ def _fitting(spec: ModelSpec) -> tuple[str, str]:
     return found or "none: no task fits it", "Choose one of these" if found else "Choose another network"
 
 
-def _made_with(request: Request) -> dict[str, Any]:
+def made_with(request: Request) -> dict[str, Any]:
     """What must be the same for a run to go on; its number of steps may grow."""
     return {
         "model": request.spec.word,
@@ -160,37 +182,26 @@ def _made_with(request: Request) -> dict[str, Any]:
     }
 
 
-def _plan(request: Request, pictures: Pictures) -> Plan:
-    return Plan(
-        request.task,
-        request.spec,
-        pictures,
-        request.settings.seed,
-        request.batch,
-        request.crop_px,
-        request.generated,
-        request.targets,
-    )
-
-
 @dataclass
 class _Run:
+    """A run that goes on."""
+
     request: Request
+    pictures: Pictures
+    batches: Batches
     state: loop.State
     forward: Callable[[Tensor], Tensor]
-    batches: Batches
-    tests: Sequence[judging.Test]
-    made_with: dict[str, Any]
+    tests: Sequence[judging.Trial]
     _stored_s: float = 0.0
 
     def to_the_end(self, report: Report) -> None:
         settings, state = self.request.settings, self.state
+        lesson = loop.Lesson(self._batch, LOSSES[self.request.loss], self.forward)
         self._stored_s = state.seconds
         while state.step < settings.steps:
             until = min(settings.steps, (state.step // CHUNK + 1) * CHUNK)
-            loss = loop.train_to(state, until, settings, self._batch, LOSSES[self.request.loss], self.forward)
-            validated = self._validate()
-            if validated or state.seconds - self._stored_s > CHECKPOINT_S:
+            loss = loop.train_to(state, until, settings, lesson)
+            if self._validate() or state.seconds - self._stored_s > CHECKPOINT_S:
                 self.write_checkpoint()
             self._report(report, loss)
 
@@ -207,63 +218,53 @@ class _Run:
         return True
 
     def write_checkpoint(self) -> None:
-        checkpoints.write_checkpoint(checkpoint_path(self.request.output), self.state, self.made_with)
+        checkpoints.write_checkpoint(checkpoint_path(self.request.output), self.state, made_with(self.request))
         self._stored_s = self.state.seconds
 
     def _report(self, report: Report, loss: float) -> None:
         figure = self.state.figures[-1][1] if self.state.figures else None
-        left_out = len(self.batches.plan.pictures.broken)
+        left_out = len(self.pictures.broken)
         report(Progress(self.state.step, self.request.settings.steps, loss, self.state.seconds, figure, left_out))
 
+    def card(self) -> Card:
+        """The card of what has been trained so far, without the digest of a file; judges it first."""
+        request, state = self.request, self.state
+        return Card(
+            task=request.task.name,
+            model=request.spec.name,
+            options=dict(request.spec.chosen),
+            sha256="",
+            data=self._data(),
+            settings=_settings(request),
+            steps=state.step,
+            seconds=round(state.seconds, 1),
+            seed=request.settings.seed,
+            commit=request.commit,
+            versions={"torch": torch.__version__, "python": platform.python_version()},
+            machine=request.machine,
+            figures=tuple(self._figure(name, pictures) for name, pictures in request.judged if pictures),
+            licence=LICENCE,
+            resume=request.command,
+        )
 
-def _card(request: Request, state: loop.State, pictures: Pictures) -> Card:
-    settings = request.settings
-    return Card(
-        task=request.task.name,
-        model=request.spec.name,
-        options=dict(request.spec.chosen),
-        sha256="",
-        data=_data(request, pictures),
-        settings={
-            **{k: v for k, v in _made_with(request).items() if k not in {"model", "task", "seed"}},
-            "optimiser": f"Adam, {loop.WARM_UP} steps of warm-up, half a cosine; average of weights {loop.EMA_DECAY}",
-            "threads": torch.get_num_threads(),
-        },
-        steps=state.step,
-        seconds=round(state.seconds, 1),
-        seed=settings.seed,
-        commit=request.commit,
-        versions={"torch": torch.__version__, "python": platform.python_version()},
-        machine=request.machine,
-        figures=tuple(_figure(request, state.average, name, found) for name, found in request.judged if found),
-        licence=LICENCE,
-        resume=request.command,
-    )
+    def _data(self) -> dict[str, int]:
+        usable = len(self.pictures) - len(self.pictures.broken)
+        folders = {self.request.data or "pictures of the user's own": usable} if usable else {}
+        made = self.request.generated if usable else 1.0
+        return {**folders, **({f"generated scenes, {made:.0%} of what was drawn": GENERATED} if made else {})}
 
-
-def _data(request: Request, pictures: Pictures) -> dict[str, int]:
-    folders = {request.data or "pictures of the user's own": len(pictures) - len(pictures.broken)} if pictures else {}
-    made = request.generated if pictures else 1.0
-    return {**folders, **({f"generated scenes, {made:.0%} of what was drawn": 0} if made else {})}
-
-
-def _figure(request: Request, model: nn.Module, name: str, pictures: Sequence[tuple[str, Picture]]) -> Figure:
-    """What the trained network reaches on one named set of pictures."""
-    tests = judging.tests_of(request.task, request.spec, pictures, request.targets)
-    psnr = statistics.fmean(judging.psnr_of(model, request.spec, tests))
-    baseline = statistics.fmean(judging.baseline_psnr(tests))
-    return Figure(
-        name,
-        len(tests),
-        judging.convention(request.task, request.spec),
-        round(psnr, 2),
-        {judging.BASELINES[request.task.kind]: round(baseline, 2)},
-    )
+    def _figure(self, name: str, pictures: Sequence[tuple[str, Picture]]) -> Figure:
+        """What the trained network reaches on one named set of pictures."""
+        task, spec = self.request.task, self.request.spec
+        tests = judging.trials_of(task, spec, pictures, self.request.targets)
+        psnr = statistics.fmean(judging.psnr_of(self.state.average, spec, tests))
+        baseline = statistics.fmean(judging.baseline_psnr(tests))
+        baselines = {judging.BASELINES[task.kind]: round(baseline, 2)}
+        return Figure(name, len(tests), judging.convention(task, spec), round(psnr, 2), baselines)
 
 
-def _with_sha256(card: Card, output: Path) -> Card:
-    from dataclasses import replace
-
-    from reference_models.weights import weights_sha256
-
-    return replace(card, sha256=weights_sha256(output))
+def _settings(request: Request) -> dict[str, Any]:
+    """What a reader needs to train the same again."""
+    named = {k: v for k, v in made_with(request).items() if k not in {"model", "task", "seed"}}
+    optimiser = f"Adam, {loop.WARM_UP} steps of warm-up, half a cosine; moving average of weights {loop.EMA_DECAY}"
+    return {**named, "optimiser": optimiser, "threads": torch.get_num_threads()}

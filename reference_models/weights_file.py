@@ -1,0 +1,61 @@
+"""Tensors → a safetensors file, whole or not at all, the same bytes for the same tensors. Reading is in weights.py."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reference_models.errors import UserError
+from reference_models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_output(output: Path) -> None:
+    what = f"`--output {output}`"
+    if output.suffix.lower() != ".safetensors" or output.is_dir():
+        raise UserError(f"{what}: not the name of a safetensors file", "FILE.safetensors", "Give such a name")
+    if not output.parent.is_dir():
+        raise UserError(f"{what}: its folder does not exist", "an existing folder", f"mkdir -p {output.parent}")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{what}: its folder is not writable", "a writable folder", "Choose another one")
+
+
+def save_weights(output: Path, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> None:
+    """Writes a network's tensors as a safetensors file of float32; equal tensors make equal bytes.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    import numpy as np
+    from safetensors.numpy import save
+
+    check_output(output)
+    arrays = {name: np.array(tensor.detach().float().cpu().numpy(), order="C") for name, tensor in state.items()}
+    write_weights(output, in_fixed_order(save(arrays, {"model": spec.name})))
+
+
+def in_fixed_order(data: bytes) -> bytes:
+    """The same safetensors file with a sorted header: safetensors <= 0.8 writes its metadata in random order."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # so that the data stay aligned
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+
+
+def write_weights(output: Path, data: bytes) -> None:
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(output)
+    except OSError as error:
+        raise UserError(f"`--output {output}`: {error.strerror}", "room to write", "Choose another folder") from None
+    finally:
+        part.unlink(missing_ok=True)
