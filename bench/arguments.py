@@ -137,7 +137,7 @@ def add_network(parser: argparse.ArgumentParser, many: bool) -> None:
         help="where normalisation statistics come from: image (as published), frozen (calibrated once, folded into the "
         "weights), thumbnail (of the picture reduced four times, folded per picture)",
     )
-    parser.add_argument("--weights", metavar="NAME|FILE", help="trained weights (default: untrained, and marked so)")
+    parser.add_argument("--weights", metavar="NAME|FILE", help=WEIGHTS_HELP)
     parser.add_argument(
         "--calibration",
         metavar="FILE|DIR",
@@ -145,6 +145,10 @@ def add_network(parser: argparse.ArgumentParser, many: bool) -> None:
     )
 
 
+WEIGHTS_HELP = (
+    "trained weights: a file, or a name among those that ship (`bench models NAME` lists them; default: the first of "
+    "them); none: untrained, and marked so, as is every network that ships with none"
+)
 PRECISION_HELP = (
     "fp32 (default), tf32, bf16, fp16, int8, int8+fp16, fp8, or auto: int8 where --floor allows it; `bench engines` "
     "says which engine has which"

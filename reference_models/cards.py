@@ -6,6 +6,7 @@ that made them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -97,23 +98,35 @@ def card_path(weights: Path) -> Path:
 
 
 def read_card(weights: Path) -> Card | None:
-    """The card of a file of weights; None where none lies beside it.
+    """The card of a file of weights; None where none lies beside it, or a JSON file of another kind.
 
     Raises:
-        UserError: the file beside it is no card.
+        UserError: the card is damaged, or of other weights.
     """
     path = card_path(weights)
+    if path == weights:
+        return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise _no_card(path, str(error)) from None
-    return _card(path, data)
+    if not isinstance(data, dict) or not {"schema", "task", "model"} <= data.keys():
+        return None
+    card = _card(path, data)
+    if card.sha256 != _sha256(weights):
+        raise _no_card(path, f"it is not of {weights.name} as it is now: their SHA-256 differ")
+    return card
 
 
-def _card(path: Path, data: Any) -> Card:
-    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _card(path: Path, data: dict[str, Any]) -> Card:
+    if data.pop("schema") != SCHEMA:
         raise _no_card(path, f"its schema is not {SCHEMA}")
     try:
         figures = tuple(Figure(**figure) for figure in data.pop("figures"))

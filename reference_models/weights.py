@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reference_models import tf_checkpoint
+from reference_models.cards import read_card
 from reference_models.choices import callable_from_path
 from reference_models.errors import UserError, nearest
 from reference_models.spec import ModelSpec
@@ -47,7 +48,8 @@ def resolve_weights(spec: ModelSpec, weights: str) -> Path:
     """The file that `weights` means: one that ships with the network, else a path. Reads headers only, never torch.
 
     Raises:
-        UserError: neither a name nor a file, a folder, empty, of an unknown kind, or cut off.
+        UserError: neither a name nor a file, a folder, empty, of an unknown kind, cut off, or trained for another
+            network or scale, as the card beside it says.
     """
     shipped = weights in spec.weights
     path = _FOLDER / spec.weights[weights] if shipped else Path(weights)
@@ -56,6 +58,7 @@ def resolve_weights(spec: ModelSpec, weights: str) -> Path:
         if not path.exists():
             raise _not_found(spec, weights, what, shipped)
         _check_file(path, what)
+        _check_card(path, spec, what)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{what}: {reason}", _KINDS, "Check the path and its permissions") from None
@@ -94,6 +97,13 @@ def _check_file(path: Path, what: str) -> None:
         _check_safetensors(path, what)
     else:
         _check_torch(path, what)
+
+
+def _check_card(path: Path, spec: ModelSpec, what: str) -> None:
+    """What tensors do not tell: weights for x3 would load into the same network for x2."""
+    card = read_card(path)
+    if card and (reason := card.why_not(spec)):
+        raise UserError(f"{what}: {reason}", f"weights for {spec.title}", "Give others, or the options they are for")
 
 
 def _check_safetensors(path: Path, what: str) -> None:

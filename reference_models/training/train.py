@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reference_models import model_from_spec
-from reference_models.cards import Card, Figure, write_card
+from reference_models.cards import Card, Figure, read_card, write_card
 from reference_models.errors import UserError
 from reference_models.pictures import Picture
 from reference_models.spec import ModelSpec
@@ -24,7 +24,7 @@ from reference_models.training.forms import training_form
 from reference_models.training.losses import LOSSES
 from reference_models.training.sources import GENERATED, Pictures, pictures_of
 from reference_models.training.targets import Targets
-from reference_models.weights import weights_sha256
+from reference_models.weights import resolve_weights, weights_sha256
 from reference_models.weights_file import save_weights
 
 LICENCE = "Apache-2.0"
@@ -178,8 +178,18 @@ def made_with(request: Request) -> dict[str, Any]:
         "crop": request.crop_px,
         "loss": request.loss,
         "generated": request.generated,
-        "weights": request.weights or "untrained",
+        "begun_with": _begun_with(request),
     }
+
+
+def _begun_with(request: Request) -> str:
+    """What training began with, told by content: never the path."""
+    if request.weights is None:
+        return "untrained"
+    path = resolve_weights(request.spec, request.weights)
+    card = read_card(path)
+    before = f", {card.steps} steps of {card.task} in {card.seconds:.0f} s" if card else ""
+    return f"{path.name}, sha256 {weights_sha256(path)[:16]}{before}"
 
 
 @dataclass

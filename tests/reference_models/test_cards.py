@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ CARD = Card(
     task="super-resolution x3",
     model="srcnn_955",
     options={},
-    sha256="0" * 64,
+    sha256=sha256(b"abc").hexdigest(),
     data={"BSDS500 train": 200, "generated scenes": 64},
     settings={"loss": "mse", "batch": 16},
     steps=10,
@@ -31,27 +32,47 @@ CARD = Card(
 )
 
 
-def test_a_card_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    weights = tmp_path / "a.safetensors"
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"abc")
+    return path
+
+
+def test_a_card_is_read_back_as_it_was_written(weights: Path) -> None:
     write_card(weights, CARD)
-    assert card_path(weights) == tmp_path / "a.json"
+    assert card_path(weights) == weights.with_name("a.json")
     assert read_card(weights) == CARD
 
 
-def test_weights_without_a_card_have_none(tmp_path: Path) -> None:
-    assert read_card(tmp_path / "a.safetensors") is None
+def test_weights_without_a_card_have_none(weights: Path) -> None:
+    assert read_card(weights) is None
+    card_path(weights).write_text('{"schema": 1, "width": 32}')  # somebody's own settings
+    assert read_card(weights) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "figures": [], "x": 1}'])
-def test_what_is_no_card_is_refused_by_name(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.json").write_text(text)
+BEGIN = '{"schema": 1, "task": "rof", "model": "can24"'
+
+
+@pytest.mark.parametrize(
+    "text", ["", BEGIN, BEGIN + "}", BEGIN.replace("1", "2", 1) + "}", BEGIN + ', "x": 1, "figures": []}']
+)
+def test_a_damaged_card_is_refused_by_name(weights: Path, text: str) -> None:
+    card_path(weights).write_text(text)
     with pytest.raises(UserError, match=r"card `.*a\.json`"):
-        read_card(tmp_path / "a.safetensors")
+        read_card(weights)
 
 
-def test_a_card_is_plain_json(tmp_path: Path) -> None:
-    write_card(tmp_path / "a.safetensors", CARD)
-    data = json.loads((tmp_path / "a.json").read_text())
+def test_the_card_of_other_weights_is_refused(weights: Path) -> None:
+    write_card(weights, CARD)
+    weights.write_bytes(b"abd")
+    with pytest.raises(UserError, match="SHA-256 differ"):
+        read_card(weights)
+
+
+def test_a_card_is_plain_json(weights: Path) -> None:
+    write_card(weights, CARD)
+    data = json.loads(card_path(weights).read_text())
     assert data["schema"] == 1
     assert data["figures"][0]["baselines"] == {"bicubic": 30.4}
 

@@ -1,0 +1,182 @@
+"""Runs from pictures to weights and card, on a tiny network: the same seed, a kill in between, bad pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reference_models import create_model, get, tasks
+from reference_models.cards import read_card
+from reference_models.errors import UserError
+from reference_models.pictures import write_picture
+from reference_models.training import crops
+from reference_models.training.loop import Settings
+from reference_models.training.scenes import scene
+from reference_models.training.train import Progress, Request, check, checkpoint_path, made_with, train
+from reference_models.weights import read_tensors
+
+HELD_OUT = [("held out", scene(60, 45, seed=99))]
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_few_open(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(crops, "OPEN_SCENES", 4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("pictures")
+    for number in range(3):
+        write_picture(path / f"{number}.png", scene(80, 60, seed=number))
+    return str(path)
+
+
+@pytest.fixture
+def request_to(tmp_path: Path, folder: str) -> Callable[..., Request]:
+    def make(name: str, **changes: Any) -> Request:
+        made = Request(
+            spec=get("espcn_x2"),
+            task=tasks.get("super-resolution x2"),
+            output=tmp_path / f"{name}.safetensors",
+            settings=Settings(steps=60, rate=2e-3),
+            batch=2,
+            crop_px=32,
+            images=[folder],
+            data="three scenes",
+            generated=0.0,
+            validation=HELD_OUT,
+            judged=[("held out", HELD_OUT)],
+            validate_every=25,
+        )
+        return replace(made, **changes)
+
+    return make
+
+
+def test_a_run_writes_weights_that_load_and_a_card_that_is_true(request_to: Callable[..., Request]) -> None:
+    outcome = train(request_to("a"))
+    output = request_to("a").output
+    create_model("espcn_x2", weights=str(output))
+    card = read_card(output)
+    assert card == outcome.card
+    assert card is not None
+    assert (card.model, card.task, card.steps, card.seed) == ("espcn_x2", "super-resolution x2", 60, 0)
+    assert card.data == {"three scenes": 3}
+    assert card.figures[0].psnr_db == round(outcome.figures[-1][1], 2)
+    assert "bicubic" in card.figures[0].baselines
+    assert [step for step, _ in outcome.figures] == [25, 50, 60]
+    assert np.mean(outcome.losses[-10:]) < np.mean(outcome.losses[:10])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(request_to: Callable[..., Request]) -> None:
+    for name in ("a", "b"):
+        train(request_to(name))
+    train(request_to("c", settings=Settings(steps=60, rate=2e-3, seed=1)))
+    a, b, c = (request_to(name).output.read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_after_a_kill_a_run_goes_on_with_the_same_curve(request_to: Callable[..., Request]) -> None:
+    whole = train(request_to("whole"))
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 25:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(request_to("broken"), kill)
+    assert not request_to("broken").output.exists()
+    assert checkpoint_path(request_to("broken").output).is_file()
+    resumed = train(request_to("broken", resume=True))
+    assert resumed.losses == whole.losses
+    assert resumed.figures == whole.figures
+    assert request_to("broken").output.read_bytes() == request_to("whole").output.read_bytes()
+
+
+def test_a_finished_run_can_be_prolonged(request_to: Callable[..., Request]) -> None:
+    train(request_to("a"))
+    longer = request_to("a", resume=True, settings=Settings(steps=75, rate=2e-3))
+    assert len(train(longer).losses) == 75
+
+
+def test_another_run_is_not_gone_on_with(request_to: Callable[..., Request]) -> None:
+    train(request_to("a", settings=Settings(steps=1)))
+    with pytest.raises(UserError, match="batch was 2 and is 3"):
+        train(request_to("a", resume=True, batch=3, settings=Settings(steps=1)))
+
+
+def test_training_begins_with_weights_that_are_named_without_their_path(
+    request_to: Callable[..., Request], tmp_path: Path
+) -> None:
+    train(request_to("first", settings=Settings(steps=30, rate=2e-3)))
+    first = request_to("first").output
+    # A rate that changes nothing: what comes out is what went in.
+    second = request_to("second", weights=str(first), settings=Settings(steps=1, rate=1e-12))
+    card = train(second).card
+    for name, tensor in read_tensors(first).items():
+        np.testing.assert_allclose(read_tensors(second.output)[name], tensor, atol=1e-6)
+    assert card.settings["begun_with"].startswith("first.safetensors, sha256 ")
+    assert "30 steps" in card.settings["begun_with"]
+    assert str(tmp_path) not in second.output.with_suffix(".json").read_text()
+
+
+def test_broken_pictures_are_left_out_and_counted(request_to: Callable[..., Request], tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    write_picture(mixed / "a.png", scene(80, 60, seed=1))
+    (mixed / "b.png").write_bytes(b"broken")
+    seen: list[int] = []
+    outcome = train(request_to("a", images=[str(mixed)]), lambda progress: seen.append(progress.left_out))
+    assert [Path(name).name for name in outcome.left_out] == ["b.png"]
+    assert seen[-1] == 1
+    assert outcome.card.data == {"three scenes": 1}
+
+
+def test_without_pictures_the_generator_is_named(request_to: Callable[..., Request]) -> None:
+    card = train(request_to("a", images=[], settings=Settings(steps=1))).card
+    assert list(card.data) == ["generated scenes, 100% of what was drawn"]
+
+
+def test_the_figure_of_the_card_is_that_of_the_loaded_weights(request_to: Callable[..., Request]) -> None:
+    from reference_models.training.judging import psnr_of, trials_of
+    from reference_models.training.targets import Targets
+
+    request = request_to("a")
+    card = train(request).card
+    model = create_model("espcn_x2", weights=str(request.output))
+    found = psnr_of(model, request.spec, trials_of(request.task, request.spec, HELD_OUT, Targets()))
+    assert round(found[0], 2) == card.figures[0].psnr_db
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": tasks.get("super-resolution x3")}, "it enlarges 2 times, not 3.*Expected super-resolution x2"),
+        ({"crop_px": 33}, "--crop 33.*a multiple of 2"),
+        ({"crop_px": 0}, "--crop 0"),
+        ({"loss": "vgg"}, "--loss vgg.*mse, l1"),
+        ({"spec": get("can32_multi"), "task": tasks.get("rof")}, "none: no task fits it"),
+    ],
+)
+def test_what_does_not_fit_is_refused(request_to: Callable[..., Request], changes: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(request_to("a", **changes))
+
+
+def test_what_a_run_was_made_with_holds_no_path(request_to: Callable[..., Request], tmp_path: Path) -> None:
+    assert str(tmp_path) not in str(made_with(request_to("a")))
