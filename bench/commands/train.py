@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ORDER = 45
 # Family → batch, side of the target's crop in pixels of the network's input, and rate.
 DEFAULTS = {
-    "CAN": (1, 256, 1e-3),
+    "CAN": (2, 192, 4e-4),
     "ESPCN": (16, 40, 1e-3),
     "SRCNN": (8, 64, 5e-4),
     "VDSR": (8, 64, 3e-4),

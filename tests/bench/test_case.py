@@ -464,6 +464,23 @@ def test_untrained_is_said_where_no_weights_are_given(tmp_path: Path) -> None:
     assert (found.weights, found.weights_name) == (None, "untrained")
 
 
+def test_weights_that_ship_are_those_of_the_bare_command() -> None:
+    found = only(ask(models=["espcn_x3"]))
+    assert found.weights_name == "bsds"
+    assert found.trained
+    assert Path(found.weights or "").name == "espcn_x3-bsds.safetensors"
+    untrained = only(ask(models=["espcn_x3"], weights="none"))
+    assert (untrained.weights, untrained.weights_name, untrained.trained) == (None, "untrained", False)
+
+
+def test_none_is_untrained_where_none_ship() -> None:
+    assert only(ask(weights="none")).weights_name == "untrained"
+
+
+def test_options_that_weights_are_not_for_leave_them_out() -> None:
+    assert only(ask(models=["espcn_x3"], options=["activation=relu"])).weights_name == "untrained"
+
+
 def test_a_case_comes_back_from_json() -> None:
     found = only(ask(engines=["onnxruntime"], settings=["onnxruntime.graph=basic"]))
     again = Case.from_dict(json.loads(json.dumps(found.to_dict())))

@@ -6,10 +6,12 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from reference_models import create_model, get, model_from_spec
+from reference_models import create_model, get, model_from_spec, module_from_factory, names, tasks
 from reference_models import weights as module
+from reference_models.cards import Card, card_path, read_card, write_card
 from reference_models.errors import UserError
 from reference_models.networks.can import Can
 from reference_models.spec import ModelSpec
@@ -30,6 +33,7 @@ from reference_models.weights import (
     resolve_weights,
     weights_sha256,
 )
+from reference_models.weights_file import save_weights
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +95,60 @@ def test_a_shipped_name_comes_before_a_file(tmp_path: Path, spec: ModelSpec, mon
     assert resolve_weights(named, "l0") == tmp_path / "weights" / "l0.safetensors"
     with pytest.raises(UserError, match=r"gone.safetensors is not installed.*Reinstall"):
         resolve_weights(named, "gone")
+
+
+@pytest.mark.parametrize("name", [f"{model} {name}" for model in names() for name in get(model).weights])
+def test_shipped_weights_load_and_have_a_true_card(name: str) -> None:
+    """Small, for their network, and with all that a card must say."""
+    model, weights = name.split()
+    shipped = get(model)
+    path = resolve_weights(shipped, weights)
+    load_weights(module_from_factory(shipped.factory, shipped.options), shipped, weights)
+    card = read_card(path)
+    assert card is not None
+    assert card.model == model
+    assert card.task in tasks.names()
+    assert min(card.steps, card.seconds, *card.data.values()) > 0
+    assert len(card.commit) == 40
+    assert card.licence
+    assert f"--weights {weights} " in card.resume
+    for figure in card.figures:
+        assert figure.psnr_db > max(figure.baselines.values())
+    text = card_path(path).read_text()
+    assert not re.search(r"/(tmp|home|work|root|Users)\b", text)
+
+
+def test_all_weights_together_are_small_and_all_of_them_are_offered() -> None:
+    files = sorted(path.name for path in module._FOLDER.glob("*.safetensors"))
+    assert sum((module._FOLDER / name).stat().st_size for name in files) < 40e6
+    offered = {name for model in names() for choice in _choices(model) for name in choice.weights.values()}
+    assert files == sorted(offered)
+    assert sorted(path.stem for path in module._FOLDER.glob("*.json")) == [Path(name).stem for name in files]
+
+
+def _choices(model: str) -> list[ModelSpec]:
+    """The network as it is by default, and with every other scale that it offers."""
+    scales = next((option.choices for option in get(model).offers if option.name == "scale"), ())
+    return [get(model), *(get(model, {"scale": scale}) for scale in scales)]
+
+
+def test_weights_for_another_scale_are_refused(tmp_path: Path) -> None:
+    """Their tensors would load."""
+    made = get("srcnn_915", {"scale": 3})
+    path = tmp_path / "x3.safetensors"
+    save_weights(path, made, module_from_factory(made.factory, made.options).state_dict())
+    card = Card(**{**_CARD, "sha256": weights_sha256(path)})
+    write_card(path, card)
+    assert resolve_weights(made, str(path)) == path
+    with pytest.raises(UserError, match="trained for 3 times the size, and this is 2 times"):
+        resolve_weights(get("srcnn_915", {"scale": 2}), str(path))
+
+
+_CARD: dict[str, Any] = {
+    **dict.fromkeys(("commit", "machine", "licence", "resume"), "x"),
+    **{"task": "super-resolution x3", "model": "srcnn_915", "options": {}, "data": {}, "settings": {}},
+    **{"steps": 1, "seconds": 1.0, "seed": 0, "versions": {}, "figures": ()},
+}
 
 
 def test_an_unknown_name_lists_what_there_is(spec: ModelSpec) -> None:
