@@ -1,20 +1,32 @@
-"""`bench weights`: imports published weights."""
+"""`bench weights`: lists the trained weights that ship, imports published ones."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.arguments import Parser, add_model, option_words
 from bench.exit_codes import OK
+
+if TYPE_CHECKING:
+    from reference_models.cards import Card
+    from reference_models.spec import ModelSpec
 
 ORDER = 40
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser("weights", help="import published weights")
+    parser = commands.add_parser("weights", help="trained weights that ship; import published ones")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=Parser)
+    shipped = actions.add_parser(
+        "list",
+        help="those that ship with the networks",
+        description="What was trained for this project: for which task, at what cost, and what it reaches on pictures "
+        "that it was not trained on, from the cards beside the weights.",
+    )
+    shipped.set_defaults(command=_weights_list)
     importer = actions.add_parser(
         "import",
         help="a released checkpoint → safetensors",
@@ -25,6 +37,42 @@ def add(commands: Any) -> None:
     importer.add_argument("--from", required=True, dest="source", metavar="CHECKPOINT")
     importer.add_argument("--output", required=True, metavar="FILE.safetensors")
     importer.set_defaults(command=_weights_import)
+
+
+def _weights_list(arguments: argparse.Namespace) -> int:
+    print(table_of_shipped())
+    return OK
+
+
+def table_of_shipped() -> str:
+    """What ships, from the cards, as a Markdown table: a line for every figure of every file."""
+    lines = ["| `--model` | `--weights` | task | dB | beside it | on | trained |", "| --- |" + " --- |" * 6]
+    for spec, name, card in _shipped():
+        cost = f"{card.steps:,} steps, {card.seconds / 60:.0f} min"
+        for figure in card.figures:
+            beside = ", ".join(f"{what} {value:.2f}" for what, value in figure.baselines.items())
+            on = f"{figure.pictures} ({figure.count})"
+            lines.append(
+                f"| `{spec.word}` | `{name}` | {card.task} | {figure.psnr_db:.2f} | {beside} | {on} | {cost} |"
+            )
+    return "\n".join(lines)
+
+
+def _shipped() -> Iterator[tuple[ModelSpec, str, Card]]:
+    """Network, name and card of all that ships, of every scale that a network offers."""
+    import reference_models
+    from reference_models.cards import read_card
+    from reference_models.weights import resolve_weights
+
+    for model in reference_models.names():
+        spec = reference_models.get(model)
+        scales = next((option.choices for option in spec.offers if option.name == "scale"), ())
+        choices = [spec, *(reference_models.get(model, {"scale": scale}) for scale in scales)]
+        for choice in {choice.word: choice for choice in choices}.values():
+            for name in choice.weights:
+                card = read_card(resolve_weights(choice, name))
+                if card:
+                    yield choice, name, card
 
 
 def _weights_import(arguments: argparse.Namespace) -> int:

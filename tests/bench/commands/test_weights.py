@@ -88,3 +88,14 @@ def test_one_file_serves_all_operators(command: Command, write_checkpoint: Calla
         found.append(load_file(target))
     assert found[0]["convs.0.weight"].shape == (32, 13, 3, 3)
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_the_document_shows_what_ships(command: Command) -> None:
+    from bench.commands.weights import table_of_shipped
+
+    outcome = command("weights", "list")
+    assert outcome.code == 0
+    assert outcome.out == table_of_shipped() + "\n"
+    text = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text()
+    assert f"<!-- table: bench weights list -->\n\n{table_of_shipped()}\n" in text
+    assert "| `espcn_x3` | `bsds` | super-resolution x3 |" in outcome.out
