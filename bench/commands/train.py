@@ -220,11 +220,12 @@ def _checked(request: Request) -> Request:
         UserError: what does not fit the network, a folder without pictures, or nothing to go on from.
     """
     from reference_models.training.checkpoints import check_resumable
+    from reference_models.training.crops import least_side
     from reference_models.training.sources import pictures_of
     from reference_models.training.train import check, checkpoint_path, made_with
 
     check(request)
-    pictures = pictures_of(request.images, request.crop_px)
+    pictures = pictures_of(request.images, least_side(request.task, request.crop_px))
     if pictures.paths:
         pictures.picture(0)  # at least one can be used
     if request.resume:

@@ -22,6 +22,13 @@ SMALLER = (1.0, 0.9, 0.8, 0.7, 0.6)
 """Factors that a picture is resized with where detail is to be restored: an enlarged one has none to learn from."""
 RESIZED = (0.6, 1.0, 1.5, 2.0)
 """The same for operators: their papers' random resolutions, so that edges of every sharpness are met."""
+
+
+def least_side(task: Task, crop_px: int) -> int:
+    """The shorter side in pixels that a picture must have: operators may see it enlarged, detail must be its own."""
+    return -(-crop_px // int(max(RESIZED))) if task.operator else crop_px
+
+
 STEPS_PER_SCENE = {"image operator": 16}
 """Steps after which one open picture is exchanged; operators cost more than reading a picture."""
 

@@ -38,7 +38,7 @@ def _gradient(width: int, height: int, rng: np.random.Generator) -> NDArray[np.f
     corners = rng.random((3, 2, 2), np.float32)
     y, x = (np.linspace(0, 1, side, dtype=np.float32) for side in (height, width))
     rows = corners[:, 0, None, :] * (1 - y[:, None]) + corners[:, 1, None, :] * y[:, None]
-    return rows[:, :, :1] * (1 - x) + rows[:, :, 1:] * x
+    return np.asarray(rows[:, :, :1] * (1 - x) + rows[:, :, 1:] * x, np.float32)
 
 
 def _radius(side: int, rng: np.random.Generator) -> float:
@@ -58,14 +58,12 @@ def _put_leaf(planes: NDArray[np.float32], rng: np.random.Generator) -> None:
     y = np.arange(top, top + box.shape[1], dtype=np.float32)[:, None] - np.float32(cy)
     x = np.arange(left, left + box.shape[2], dtype=np.float32) - np.float32(cx)
     turn = rng.random() * np.pi
-    u, v = (
-        x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn)),
-        y * np.float32(np.cos(turn)) - x * np.float32(np.sin(turn)),
-    )
-    inside = _inside(u / np.float32(radius), v / np.float32(radius), rng)
+    cos, sin = (np.float32(f(turn) / radius) for f in (np.cos, np.sin))
+    u, v = np.asarray(x * cos + y * sin, np.float32), np.asarray(y * cos - x * sin, np.float32)
+    inside = _inside(u, v, rng)
     colour = rng.random((3, 1, 1), np.float32)
     slope = rng.normal(0, 0.15, (3, 1, 1)).astype(np.float32) if rng.random() < 0.5 else np.float32(0)
-    np.copyto(box, colour + slope * (u / np.float32(radius)), where=inside)
+    np.copyto(box, colour + slope * u, where=inside)
 
 
 def _inside(u: NDArray[np.float32], v: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.bool_]:

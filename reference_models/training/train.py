@@ -19,7 +19,7 @@ from reference_models.pictures import Picture
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
 from reference_models.training import checkpoints, judging, loop
-from reference_models.training.crops import Batches, Plan
+from reference_models.training.crops import Batches, Plan, least_side
 from reference_models.training.forms import training_form
 from reference_models.training.losses import LOSSES
 from reference_models.training.sources import GENERATED, Pictures, pictures_of
@@ -117,7 +117,7 @@ def train(request: Request, report: Report = lambda progress: None) -> Outcome:
 
 def _begun(request: Request) -> _Run:
     """The run at its first step, or where its checkpoint left it."""
-    pictures = pictures_of(request.images, request.crop_px)
+    pictures = pictures_of(request.images, least_side(request.task, request.crop_px))
     plan = Plan(
         task=request.task,
         spec=request.spec,

@@ -12,7 +12,7 @@ from reference_models import get, tasks
 from reference_models.pictures import write_picture
 from reference_models.resample import imresize
 from reference_models.training import crops
-from reference_models.training.crops import Batches, Plan
+from reference_models.training.crops import Batches, Plan, least_side
 from reference_models.training.sources import pictures_of
 
 
@@ -122,6 +122,11 @@ def test_mixed_tasks_draw_all_their_levels(folder: str) -> None:
 def test_targets_are_in_the_networks_range(folder: str) -> None:
     _, y = Batches(plan(folder, "srgan_x4", "super-resolution x4")).batch(0)
     assert np.nanmin(y) < -0.2
+
+
+def test_operators_may_see_pictures_enlarged_and_others_may_not() -> None:
+    assert least_side(tasks.get("rof"), 448) == 224
+    assert least_side(tasks.get("super-resolution x3"), 120) == 120
 
 
 def test_without_pictures_all_are_generated() -> None:
