@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.comparison import MARGIN, ratio_of, verdict_of
+from reports.comparison import CHOSEN
 from reports.row import Row
 
 FLOOR_DB = 45.0
@@ -28,7 +28,7 @@ class Answer:
     best: Row | None
     """None where no row keeps the floor."""
     close: Sequence[Row]
-    """Rows that keep the floor too and are not slower than the best by the rule of the comparison: not told apart."""
+    """Rows that keep the floor too and whose intervals overlap that of the best: not told apart."""
     yardstick: Row | None
     """Of the same device as the best."""
     failed_since: frozenset[str] = frozenset()
@@ -69,7 +69,7 @@ class Answer:
 
 def case_key(row: Row) -> tuple[object, ...]:
     """Equal for two measurements of the same case on the same machine."""
-    return (*subject_key(row), row.variant, row.device, row.precision, row.statistics, row.tile)
+    return (*subject_key(row), *(getattr(row, name) for name in CHOSEN))
 
 
 def subject_key(row: Row) -> tuple[object, ...]:
@@ -168,8 +168,10 @@ def yardstick(rows: Iterable[Row], device: str) -> Row | None:
 
 
 def _told_apart(best: Row, other: Row) -> bool:
-    """Whether the comparison calls the other slower; of one process there is no interval, so it never does."""
-    return verdict_of(ratio_of(best, other), MARGIN, bool(best.unstable or other.unstable)) == "slower"
+    """Whether the intervals lie apart, as in the table of `bench run`; that of one process says nothing of the next."""
+    if best.interval_ms is None or other.interval_ms is None or best.one_process or other.one_process:
+        return False
+    return best.interval_ms[1] < other.interval_ms[0]
 
 
 def pareto(rows: Iterable[Row]) -> list[Row]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from bench.judge import Ratio
 from bench.metrics import METRICS, text
-from reports.comparison import Pair, Ratio
+from reports.comparison import Pair
 from reports.row import Row
 
 _BY_KEY: Mapping[str, int] = {metric.key: place for place, metric in enumerate(METRICS)}

@@ -13,15 +13,19 @@ from itertools import islice, zip_longest
 from statistics import median
 from typing import Any
 
+from bench import pairing
 from bench.metrics import METRICS, value
 from reference_models.errors import UserError
 
 Run = dict[str, Any]
 STATUSES = ("ok", "failed", "skipped")
-MACHINE_FACTS = ("cpu", "architecture", "cores_usable", "cpu_quota", "gpus")
-"""What makes a machine another one."""
+MACHINE_FACTS = (*pairing.MACHINE, "gpus")
+"""What makes a machine another one: the rule of the gate."""
 LONGEST = 600
 """Characters of a text that are shown; the embedded runs have all of it."""
+RECIPE: Mapping[str, Any] = {"clipping": "mse", "recovery": "fast", "floor_db": None, "kept": []}
+"""What may be asked of a recipe, and what stands where nothing was; the rest of it is the engine's choice."""
+_RECIPE_WORDS = {"clipping": "{}", "recovery": "recovery {}", "floor_db": "above {} dB", "kept": "{} in float"}
 DEEPEST = 4
 """Levels of a nested fact that are shown."""
 MOST_ITEMS = 40
@@ -43,6 +47,7 @@ class Row:
     reason: str
     unstable: tuple[str, ...]
     model: str
+    """With its options, as one writes them."""
     weights: str
     weights_sha256: str
     trained: bool
@@ -57,6 +62,8 @@ class Row:
     statistics: str
     """Empty where the network has none."""
     tile: str
+    recipe: str
+    """How the graph was brought to the precision, where somebody asked for more than the precision; empty elsewhere."""
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     contract: Mapping[str, str]
@@ -73,6 +80,8 @@ class Row:
     broken: bool
     """The output holds a NaN or an infinity."""
     peaks: Mapping[str, float]
+    layers: tuple[tuple[str, str, float], ...]
+    """Name, kind and ms of every node, where the run was profiled."""
     device_limit_mib: float | None
 
     @property
@@ -115,7 +124,8 @@ class Row:
         """What one chooses for a given network and size; the device where it is not the CPU, the tile where one is."""
         device = "" if self.device == "cpu" else self.device
         tile = "" if self.tile in ("", "off") else f"tile {self.tile}"
-        return " ".join(word for word in (self.variant, device, self.precision, self.statistics, tile) if word)
+        words = (self.variant, device, self.precision, self.recipe, self.statistics, tile)
+        return " ".join(word for word in words if word)
 
     @cached_property
     def one_process(self) -> bool:
@@ -199,7 +209,7 @@ def row_from_run(run: Run, source: str = "", place: int = 0) -> Row:
         status=status,
         reason=reader.text("reason"),
         unstable=tuple(reader.texts("unstable")),
-        model=reader.text("case.model"),
+        model=reader.model(),
         weights=reader.text("case.weights"),
         weights_sha256=reader.text("case.weights_sha256"),
         trained=case.get("trained") is True,
@@ -210,7 +220,8 @@ def row_from_run(run: Run, source: str = "", place: int = 0) -> Row:
         device=reader.text("case.device"),
         precision=reader.text("case.precision"),
         statistics=reader.text("case.statistics"),
-        tile=reader.text("case.tile"),
+        tile=reader.tile(),
+        recipe=reader.recipe(),
         machine=reader.facts("machine") | reader.drivers(),
         versions=reader.facts("versions"),
         contract=reader.facts("contract"),
@@ -222,6 +233,7 @@ def row_from_run(run: Run, source: str = "", place: int = 0) -> Row:
         psnr_db=_psnr_db(reader, quality),
         broken=quality is not None and not quality["finite"],
         peaks=reader.peaks() if ok else {},
+        layers=reader.layers() if ok else (),
         device_limit_mib=reader.device_limit_mib(reader.text("case.device")),
     )
 
@@ -266,6 +278,26 @@ class _Reader:
         if found is not None and not isinstance(found, str):
             raise self.wrong(key, "text or null")
         return clean(found or "")
+
+    def model(self) -> str:
+        """`can32:depth=7`: the name and the options that are not the network's own."""
+        options = self._at("case.options") or {}
+        if not isinstance(options, Mapping):
+            raise self.wrong("case.options", "an object or null")
+        return clean(":".join([self.text("case.model"), *(f"{name}={_fact(each)}" for name, each in options.items())]))
+
+    def recipe(self) -> str:
+        """What differs from RECIPE, in words."""
+        found = self._at("case.recipe") or {}
+        if not isinstance(found, Mapping):
+            raise self.wrong("case.recipe", "an object or null")
+        asked = [(name, found[name]) for name in RECIPE if name in found and found[name] != RECIPE[name]]
+        return clean(" ".join(_RECIPE_WORDS.get(name, name + " {}").format(_fact(each)) for name, each in asked))
+
+    def tile(self) -> str:
+        """`off`, or the side of a tile in pixels as text."""
+        found = self._at("case.tile")
+        return self.text("case.tile") if found is None or isinstance(found, str) else _fact(found)
 
     def texts(self, key: str) -> list[str]:
         found = self._at(key) or []
@@ -318,6 +350,22 @@ class _Reader:
             if found is not None and self._finite(key, found) < 0 and not key.endswith("_db"):
                 raise self.wrong(key, "a number from 0 up, or null")
 
+        self._check_rates()
+        self._check_builds()
+
+    def _check_rates(self) -> None:
+        """The machine's rate beside each process; comparisons divide by it."""
+        found = self._at("machine_gflop_s") or []
+        if not isinstance(found, list) or not all(self._finite("machine_gflop_s", rate) > 0 for rate in found):
+            raise self.wrong("machine_gflop_s", "a list of numbers above 0")
+
+    def _check_builds(self) -> None:
+        """Which build each process ran."""
+        found, samples = self._at("latency_ms.builds"), self._at("latency_ms.samples")
+        named = isinstance(found, list) and all(isinstance(build, int | str) for build in found)
+        if found is not None and not (named and isinstance(samples, list) and len(found) == len(samples)):
+            raise self.wrong("latency_ms.builds", "null or a name for each process")
+
     def interval(self) -> tuple[float, float] | None:
         key = "latency_ms.ci95"
         found = self._at(key)
@@ -352,6 +400,16 @@ class _Reader:
                 raise self.wrong(key, 'null or an object with "finite" and "identical"')
         found = self._at("quality.vs_reference")
         return found if isinstance(found, Mapping) else None
+
+    def layers(self) -> tuple[tuple[str, str, float], ...]:
+        found = self._at("layers") or []
+        if not isinstance(found, list) or not all(isinstance(layer, Mapping) for layer in found):
+            raise self.wrong("layers", "a list of objects, or null")
+        figures = [self._finite("layers", layer.get("ms")) for layer in found]
+        if any(not 0 <= ms <= ABSURD[1] for ms in figures):
+            raise self.wrong("layers", "times from 0 ms up")
+        names = [(_fact(layer.get("layer", "")), _fact(layer.get("kind", ""))) for layer in found]
+        return tuple((*name, ms) for name, ms in zip(names, figures, strict=True))
 
     def peaks(self) -> dict[str, float]:
         """Rates of the machine measured in the same command; empty where that failed."""

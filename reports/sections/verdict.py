@@ -33,9 +33,9 @@ def render(report: Report) -> str:
     machines = len({answer.first.machine_key for answer in found}) > 1
     text = (
         f"Per network and size the fastest row that keeps {report.floor_db:g} dB PSNR against the FP32 reference "
-        "with the same weights. Rows that the comparison's rule does not call slower are named: these runs do not tell "
-        "them apart. Torch is eager torch in fp32 on the same device. Named last is what was faster and does not keep "
-        "it."
+        "with the same weights. Rows that keep it too and whose intervals overlap that of the fastest are named: these "
+        "runs do not tell them apart. Torch is eager torch in fp32 on the same device. Named last is what was faster "
+        "and does not keep it."
     )
     head = (*HEAD, "machine") if machines else HEAD
     varied = distinctions([answer.first for answer in found])

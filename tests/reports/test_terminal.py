@@ -27,9 +27,7 @@ can24 720p onnxruntime fp32 image  slower   1.200×  1.173 to 1.228  100 ms  120
   can32 720p onnxruntime fp32 image: no like case on the other side
 
 1 slower
-ratio: B over A, below 1 B is faster. same: its 95 % interval over processes lies within 5%; faster, slower: the ratio lies beyond 5% and the interval
-excludes 1 (unstable rows: lies beyond as a whole). failed: the newest run of the case in B has no result.
-"""  # noqa: E501
+RULE"""
 
 
 def printed(a: list[dict[str, Any]], b: list[dict[str, Any]], width: int = 150) -> str:
