@@ -92,11 +92,11 @@ _NO_PARTNER = "no like case on the other side"
 
 
 def _above(row: Row, floor_db: float) -> bool:
-    return row.psnr_db is not None and row.psnr_db >= floor_db
+    return row.judged_db is not None and row.judged_db >= floor_db
 
 
 def _below(row: Row, floor_db: float) -> bool:
-    return row.psnr_db is not None and row.psnr_db < floor_db
+    return row.judged_db is not None and row.judged_db < floor_db
 
 
 def compare_rows(

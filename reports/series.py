@@ -16,7 +16,7 @@ import pandas as pd
 from bench.steps import find_steps
 from reports.answer import case_key, distinction, distinctions, latest, natural, pareto, subject_key, yardstick
 from reports.comparison import judged
-from reports.row import Row
+from reports.row import Against, Row
 
 PANELS = 12
 BARS = 30
@@ -54,7 +54,7 @@ def _base(row: Row, panel: str) -> dict[str, Any]:
         "resolution": row.resolution,
         "engine": row.variant,
         "device": row.device,
-        "precision": row.precision,
+        "precision": f"{row.precision} {row.recipe}".strip(),
         "statistics": row.statistics,
         "tile": row.tile,
         "megapixels": row.megapixels,
@@ -159,15 +159,23 @@ def memory(rows: Sequence[Row]) -> Series:
     return Series(_frame(lines), _both(note, absurd))
 
 
-def quality(rows: Sequence[Row]) -> Series:
-    """PSNR in dB against the reference over median latency in ms; `front`: not beaten in both. Infinite: identical."""
+def original(rows: Sequence[Row]) -> Series:
+    """As `quality`, against the original; `operator_ms`: the time of the operator that the network replaces."""
+    return quality(rows, "original")
+
+
+def quality(rows: Sequence[Row], against: Against = "reference") -> Series:
+    """PSNR in dB over median latency in ms; `front`: not beaten in both. Infinite: identical."""
     kept, absurd = _drawn(latest(rows))
-    panels, note = _sized([row for row in kept if row.psnr_db is not None])
+    panels, note = _sized([row for row in kept if row.db(against) is not None])
     lines = []
     for title, group in panels.items():
-        front = {row.id for row in pareto(group)}
+        front = {row.id for row in pareto(group, against)}
         for row in group:
-            figures = {"latency_ms": row.latency_ms, "psnr_db": row.psnr_db, "identical": math.isinf(row.psnr_db or 0)}
+            db = row.db(against)
+            figures: dict[str, Any] = {"latency_ms": row.latency_ms, "psnr_db": db, "identical": math.isinf(db or 0)}
+            if against == "original":
+                figures |= {"operator": row.operator.name, "operator_ms": row.operator.ms}
             lines.append({**_base(row, title), **figures, "front": row.id in front})
     return Series(_frame(lines), _both(note, absurd))
 
