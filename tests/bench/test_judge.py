@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu, ttest_ind
+from scipy.stats import mannwhitneyu
 
 from bench.judge import (
     GUARD,
