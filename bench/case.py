@@ -378,7 +378,6 @@ def _statistics(spec: ModelSpec, asked: Sequence[str]) -> Sequence[str | None]:
 def _weights(spec: ModelSpec, word: str | None) -> tuple[str | None, str]:
     """File and name of what `--weights` means; without it, the first of those that ship with the network, if any."""
     from reference_models.weights import resolve_weights
-
     if spec.onnx:
         if word is not None:
             raise UserError(

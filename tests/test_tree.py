@@ -31,8 +31,10 @@ VENDORS = (
 )
 """Libraries that must not be needed to import a module."""
 TORCH_BY_NATURE = ("reference_models/networks/", "reference_models/training/")
-"""Folders of files that define torch modules, and are imported by name only where one is built. What in them does not
-need torch is the tables of names of other projects' tensors: their file names end in the framework's."""
+"""Folders of files that define torch modules or train them, and are imported by name only where one is built. What in
+them does not need torch is the tables of names of other projects' tensors, whose file names end in the framework's, and
+what makes training pairs of pictures."""
+PAIRS = {f"reference_models.training.{name}" for name in ("crops", "pairs", "scenes", "sources", "targets")}
 EMPTY_WORDS = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "wrapper", "wrappers"}
 MAX_LINES = 400
 LONG_FILES: dict[str, str] = {}
@@ -160,7 +162,7 @@ def test_every_module_imports_where_no_vendor_library_is_installed() -> None:
 def test_what_defines_torch_modules_needs_torch_and_the_blocking_works() -> None:
     """Whatever else lies in these folders belongs one folder up, where it is tested to be light."""
     modules = {module_of(path) for path in sources() if torch_by_nature(path)}
-    light = {module for module in modules if module.endswith("_tensorflow")}
+    light = {module for module in modules if module.endswith("_tensorflow")} | PAIRS
     assert failing_imports(sorted(modules)) == modules - light
 
 
