@@ -30,7 +30,6 @@ RESOLUTIONS = {
 PRECISIONS = ("fp32", "tf32", *HALF, *QUANTISED, "auto")
 STATISTICS = ("image", "frozen", "thumbnail")
 MAX_SIDE = 1 << 15
-NO_WEIGHTS = "none"  # the word for the published initialisation, where a network has trained weights by default
 
 
 @dataclass(frozen=True)
@@ -378,14 +377,15 @@ def _statistics(spec: ModelSpec, asked: Sequence[str]) -> Sequence[str | None]:
 def _weights(spec: ModelSpec, word: str | None) -> tuple[str | None, str]:
     """File and name of what `--weights` means; without it, the first of those that ship with the network, if any."""
     from reference_models.weights import resolve_weights
+
     if spec.onnx:
         if word is not None:
             raise UserError(
                 f"`--weights {word}`: {spec.name} is an ONNX file and holds its own", "none", "Leave it out"
             )
         return spec.onnx, Path(spec.onnx).name
-    word = next(iter(spec.weights), NO_WEIGHTS) if word is None else word
-    if word == NO_WEIGHTS:
+    word = word or next(iter(spec.weights), "none")
+    if word == "none":
         return None, "its own" if spec.is_own else "untrained"
     return str(resolve_weights(spec, word)), word
 
