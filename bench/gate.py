@@ -57,6 +57,8 @@ class Terms:
     normalise: bool = False
     """Compare across machines, in units of each machine's own measured peaks."""
     confidence: float = CONFIDENCE
+    sides: tuple[str, str] = ("baseline", "candidate")
+    """What a sentence calls them."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def _judged(a: Run, b: Run, rule: Rule, terms: Terms) -> Outcome | None:
     if before is None or after is None:
         return _one_sided(rule, before, after)
     if figure.measured:
-        return _latency(a, b, rule, terms)
+        return judge_latency(a, b, rule, terms)
     return _as_they_are(a, b, rule, before, after)
 
 
@@ -167,15 +169,16 @@ def _one_sided(rule: Rule, before: float | None, after: float | None) -> Outcome
 # Latency: an interval over processes
 
 
-def _latency(a: Run, b: Run, rule: Rule, terms: Terms) -> Outcome:
+def judge_latency(a: Run, b: Run, rule: Rule, terms: Terms = Terms()) -> Outcome:
+    """What a rule on latency says of two runs that may be compared; `bench compare` and the report say it too."""
     sides = [judge.unit_medians(run["latency_ms"]["samples"], run["latency_ms"].get("builds")) for run in (a, b)]
     p50s = value(a, rule.figure.key), value(b, rule.figure.key)
     if not all(sides):
         return Outcome("", rule, "could not measure", *p50s, why="a side has no samples")
     ratio = judge.ratio_of(sides[0], sides[1], terms.confidence)
-    across = pairing.machine_of(a) != pairing.machine_of(b)  # only with --normalise: else `refusals` had it
-    ratio, doubts = (ratio, []) if terms.interleaved else _widened(ratio, a, b, across)
-    if across:
+    across = pairing.machine_of(a) != pairing.machine_of(b)  # only where that was asked for: else `refusals` had it
+    ratio, doubts = (ratio, []) if terms.interleaved else _widened(ratio, (a, b), across, terms.sides)
+    if terms.normalise and across:
         normalised = _in_units_of_peaks(ratio, a, b)
         if isinstance(normalised, str):
             return Outcome("", rule, "could not measure", *p50s, why=normalised)
@@ -201,20 +204,23 @@ def _too_few(sides: Sequence[Sequence[float]], terms: Terms) -> str:
     )
 
 
-def _widened(ratio: judge.Ratio, a: Run, b: Run, across: bool) -> tuple[judge.Ratio, list[str]]:
+def _widened(
+    ratio: judge.Ratio, runs: tuple[Run, Run], across: bool, names: tuple[str, str]
+) -> tuple[judge.Ratio, list[str]]:
     """The ratio with its interval widened by what disturbed the sides, which were measured at different times."""
     doubts = []
-    unstable = [(name, run["unstable"]) for name, run in (("baseline", a), ("candidate", b)) if run.get("unstable")]
+    unstable = [(name, run["unstable"]) for name, run in zip(names, runs, strict=True) if run.get("unstable")]
     if unstable:
         ratio = ratio.stretched()
         texts = (f"{name} unstable ({'; '.join(map(str, reasons))})" for name, reasons in unstable)
         doubts.append(f"interval widened {judge.STRETCH:g} times: {', '.join(texts)}")
-    rates = [run.get("machine_gflop_s") or [] for run in (a, b)]
+    rates = [run.get("machine_gflop_s") or [] for run in runs]
     if all(rates) and not across:
         slowdown = median(rates[0]) / median(rates[1])
         if abs(math.log(slowdown)) > math.log1p(RATE_NOISE):
             ratio = ratio.reaching(1 / slowdown, 1 / slowdown)
-            doubts.append(f"the machine's own rate was {1 / slowdown - 1:+.0%} beside the candidate: interval extended")
+            change = f"{1 / slowdown - 1:+.0%} from {names[0]} to {names[1]}"
+            doubts.append(f"the machine's own rate changed by {change}: interval extended")
     return ratio, doubts
 
 

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, variance
+from statistics import median
 from typing import Literal
 
 from bench.stats import CONFIDENCE
@@ -139,31 +139,3 @@ def verdict_of(ratio: Ratio, margin: float) -> Verdict:
     if value < -edge and high < -GUARD * edge:
         return "better"
     return "same" if high <= edge else "inconclusive"
-
-
-def welch_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of the ratio of geometric means of positive figures; None with fewer than two on a side.
-
-    Welch's t on logarithms: narrower than `ratio_of`'s and to be had from two units on, but it believes that they are
-    normally distributed; the gate does not use it.
-
-    Source: B. L. Welch, "The generalization of Student's problem", Biometrika 34, 1947.
-    """
-    if min(len(a), len(b)) < 2:
-        return None
-    logs = [[math.log(figure) for figure in side] for side in (a, b)]
-    centre = fmean(logs[1]) - fmean(logs[0])
-    half = _welch_half_width(*logs)
-    return math.exp(centre - half), math.exp(centre + half)
-
-
-def _welch_half_width(a: Sequence[float], b: Sequence[float]) -> float:
-    """Half the 95 % interval of the difference of two means."""
-    from scipy.stats import t
-
-    shares = [variance(side) / len(side) for side in (a, b)]
-    total = sum(shares)
-    if total <= 0:
-        return 0.0
-    degrees = total**2 / sum(s**2 / (len(side) - 1) for s, side in zip(shares, (a, b), strict=True))
-    return float(t.ppf(0.5 + CONFIDENCE / 2, degrees)) * math.sqrt(total)

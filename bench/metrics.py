@@ -189,6 +189,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("memory.device_peak_mib", "device MiB", "lower", 0),
     Metric("quality.vs_reference.psnr_db", "PSNR dB", "higher", 1),
     Metric("quality.vs_reference.ssim", "SSIM", "higher", 4, dispensable=4),
+    Metric("quality.vs_original.psnr_db", "orig. dB", "higher", 1),
+    Metric("quality.vs_original.ssim", "orig. SSIM", "higher", 4, dispensable=4),
     Metric("work.limit_share", "of limit", "higher", 0, dispensable=2, share=True),
 )
 """In the order of the table's columns; one that no run has a figure for is not shown."""
@@ -215,10 +217,10 @@ def text(run: Mapping[str, Any], metric: Metric) -> str:
     ">0.9999" for an SSIM that only rounding would make 1."""
     if metric.key.startswith("quality."):
         _, owner, name = metric.key.split(".")
-        quality = run["quality"][owner]
-        if quality and not quality["finite"]:
+        quality = run["quality"].get(owner)
+        if quality and not quality.get("finite", True):
             return "NaN"
-        if quality and quality["identical"] and name == "psnr_db":
+        if quality and quality.get("identical") and name == "psnr_db":
             return "∞"
     number = value(run, metric.key)
     if number is None:

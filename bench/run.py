@@ -17,6 +17,7 @@ import engines
 from bench import forecast, record, stats, store
 from bench.case import Case
 from bench.preparing import lowerings
+from bench.profile import refusal
 from bench.record import Run
 from bench.spawn import Event, JobFailed, run_job
 from export.cache import picture_sha256
@@ -53,6 +54,8 @@ class Plan:
     processes: int | None
     """None: 3 to 10, until the interval is narrow or the budget ends."""
     argv: Sequence[str]
+    profile: bool = False
+    """Whether the times of layers are taken too, each case once, after all were measured."""
 
     @property
     def picture_digests(self) -> list[tuple[str, str]]:
@@ -146,6 +149,8 @@ class Execution:
             if all(progress.done for progress in under_way):
                 break
         close(under_way, before, self.peaks())
+        for progress in under_way if self.plan.profile else ():
+            self.profile(progress)
 
     def open(self, under_way: list[Progress]) -> None:
         """Writes the inputs and prepares every network."""
@@ -164,6 +169,26 @@ class Execution:
         _finish(progress, self.plan, peaks)
         with contextlib.suppress(UserError):  # execute() tries again, and says it
             store.put(self.plan.store_path, [progress.run])
+
+    def profile(self, progress: Progress) -> None:
+        """Adds `layers` to the run of a measured case, or `layers_failed` with the reason, and stores it."""
+        case, run = progress.case, progress.run
+        if run["status"] != "ok":
+            return
+        run["layers"], run["layers_failed"] = None, refusal(case)
+        if not run["layers_failed"]:
+            network, inputs = self._prepared[case.model]["networks"][case.network_key], self._inputs[_input_key(case)]
+            job = {"job": "profile", "case": case.to_dict(), "network": network, "inputs": inputs}
+            job["ms"] = run["latency_ms"]["p50"]
+            own = engines.get(case.engine).environment(case.settings)
+            environment = {**_thread_environment(case.threads), **own, **self.environment}
+            try:
+                with self.reporter.stage(f"layers of {case.title}"):
+                    run |= run_job(job, environment)
+            except JobFailed as failure:
+                run["layers_failed"] = failure.reason
+        with contextlib.suppress(UserError):  # execute() tries again, and says it
+            store.put(self.plan.store_path, [run])
 
     def _write_inputs(self) -> dict[str, list[str]]:
         """`MODEL WIDTHxHEIGHT` → .npy files of the pictures, brought to that input size."""

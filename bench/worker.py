@@ -238,6 +238,13 @@ def job_worth(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return worth(job, emit)
 
 
+def job_profile(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """What each layer of a case takes, apart from the processes that are timed."""
+    from bench.profile import profile
+
+    return profile(job, emit)
+
+
 JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "peaks": job_peaks,
     "prepare": job_prepare,
@@ -246,6 +253,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "build": job_build,
     "evaluate": job_evaluate,
     "worth": job_worth,
+    "profile": job_profile,
 }
 
 

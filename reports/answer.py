@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.comparison import MARGIN, ratio_of, verdict_of
-from reports.row import Row
+from reports.comparison import CHOSEN
+from reports.row import Against, Row
 
 FLOOR_DB = 45.0
-"""PSNR against the reference that a row must keep to be an answer, unless another is asked for."""
+"""PSNR that a row must keep to be an answer, unless another is asked for."""
 YARDSTICK = "torch_eager"
 """The engine that others are compared with, where it was measured."""
 
@@ -28,7 +28,7 @@ class Answer:
     best: Row | None
     """None where no row keeps the floor."""
     close: Sequence[Row]
-    """Rows that keep the floor too and are not slower than the best by the rule of the comparison: not told apart."""
+    """Rows that keep the floor too and whose intervals overlap that of the best: not told apart."""
     yardstick: Row | None
     """Of the same device as the best."""
     failed_since: frozenset[str] = frozenset()
@@ -58,18 +58,18 @@ class Answer:
     def too_coarse(self) -> list[Row]:
         """Rows faster than the best that were judged and do not keep the floor: what the floor costs. Fastest first."""
         before = self.rows[: self.rows.index(self.best)] if self.best else ()
-        return [row for row in before if row.psnr_db is not None and not (row.broken or row.absurd)]
+        return [row for row in before if row.judged_db is not None and not (row.broken or row.absurd)]
 
     @property
     def nearest(self) -> Row | None:
         """The row of the highest quality, where none keeps the floor."""
-        judged = [row for row in self.rows if row.psnr_db is not None]
-        return max(judged, key=lambda row: row.psnr_db or 0.0, default=None)
+        judged = [row for row in self.rows if row.judged_db is not None]
+        return max(judged, key=lambda row: row.judged_db or 0.0, default=None)
 
 
 def case_key(row: Row) -> tuple[object, ...]:
     """Equal for two measurements of the same case on the same machine."""
-    return (*subject_key(row), row.variant, row.device, row.precision, row.statistics, row.tile)
+    return (*subject_key(row), *(getattr(row, name) for name in CHOSEN))
 
 
 def subject_key(row: Row) -> tuple[object, ...]:
@@ -127,7 +127,7 @@ def failed_since(rows: Iterable[Row]) -> frozenset[str]:
 
 def keeps(row: Row, floor_db: float) -> bool:
     """Whether the row has a result of the stated quality; one that was not judged has not shown it."""
-    return row.ok and not row.broken and not row.absurd and row.psnr_db is not None and row.psnr_db >= floor_db
+    return row.ok and not row.broken and not row.absurd and row.judged_db is not None and row.judged_db >= floor_db
 
 
 def answers(rows: Iterable[Row], floor_db: float = FLOOR_DB) -> list[Answer]:
@@ -168,15 +168,17 @@ def yardstick(rows: Iterable[Row], device: str) -> Row | None:
 
 
 def _told_apart(best: Row, other: Row) -> bool:
-    """Whether the comparison calls the other slower; of one process there is no interval, so it never does."""
-    return verdict_of(ratio_of(best, other), MARGIN, bool(best.unstable or other.unstable)) == "slower"
+    """Whether the intervals lie apart, as in the table of `bench run`; that of one process says nothing of the next."""
+    if best.interval_ms is None or other.interval_ms is None or best.one_process or other.one_process:
+        return False
+    return best.interval_ms[1] < other.interval_ms[0]
 
 
-def pareto(rows: Iterable[Row]) -> list[Row]:
+def pareto(rows: Iterable[Row], against: Against = "reference") -> list[Row]:
     """The rows that no other beats in both latency and quality, the fastest first; unjudged ones are left out."""
-    judged = [row for row in rows if row.ok and row.latency_ms is not None and row.psnr_db is not None]
-    front: list[Row] = []
-    for row in sorted(judged, key=lambda r: (r.latency_ms or 0.0, -(r.psnr_db or 0.0))):
-        if not front or (row.psnr_db or 0.0) > (front[-1].psnr_db or 0.0):
-            front.append(row)
-    return front
+    judged = [(row, db) for row in rows if row.ok and row.latency_ms and (db := row.db(against)) is not None]
+    front: list[tuple[Row, float]] = []
+    for row, db in sorted(judged, key=lambda item: (item[0].latency_ms or 0.0, -item[1])):
+        if not front or db > front[-1][1]:
+            front.append((row, db))
+    return [row for row, _ in front]

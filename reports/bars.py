@@ -89,13 +89,21 @@ def cold_start(points: list[Point]) -> Canvas:
 
 
 def layers(points: list[Point]) -> Canvas:
-    canvas, parts = panels(points, height=3.4, left=2.4)
+    longest = max(len(group) for group in grouped(points, "panel").values())
+    canvas, parts = panels(points, height=1.0 + 0.2 * longest, left=2.5)
     for number, (axes, chosen) in enumerate(parts):
         bars = axes.barh(range(len(chosen)), [p["ms"] for p in chosen], color="#0072B2", height=0.7)
-        for place, bar in enumerate(bars):
+        for place, (bar, p) in enumerate(zip(bars, chosen, strict=True)):
             bar.set_gid(f"bar-{number}-{place}")
-        axes.set_yticks(range(len(chosen)), [short(p["layer"], 30) for p in chosen], fontsize=7.5)
-        axes.set_ylim(len(chosen) - 0.4, -0.6)
+            axes.text(p["ms"], place, f" {p['share']:.0%}", va="center", fontsize=7.5)
+        axes.set_yticks(range(len(chosen)), [_layer(p) for p in chosen], fontsize=7.5)
+        axes.set_ylim(longest - 0.4, -0.6)
+        axes.margins(x=0.12)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("time of the layer (ms)")
+        axes.set_xlabel("time of the layer (ms), and its share of all")
     return canvas
+
+
+def _layer(p: Point) -> str:
+    kind = "" if not p["kind"] or p["kind"].lower() in p["layer"].lower() else f" ({p['kind']})"
+    return short(p["layer"], 36 - len(kind)) + short(kind, 18)

@@ -12,7 +12,7 @@ from bench import store
 from reference_models.errors import UserError
 from reports.answer import FLOOR_DB
 from reports.comparison import MARGIN, Comparison, compare_rows
-from reports.row import Row, row_from_run
+from reports.row import Against, Row, row_from_run
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ReportResult:
     runs: int
 
 
-def load_rows(paths: Sequence[str | Path]) -> list[Row]:
+def load_rows(paths: Sequence[str | Path], against: Against = "reference") -> list[Row]:
     """The checked rows of all files in the order given; a run that several files hold counts once, as the last says.
 
     Raises:
@@ -40,7 +40,7 @@ def load_rows(paths: Sequence[str | Path]) -> list[Row]:
         for run in store.load(path):
             found.pop(run["id"], None)
             try:
-                found[run["id"]] = row_from_run(run, path.name, place)
+                found[run["id"]] = row_from_run(run, path.name, place, against)
             except UserError as error:
                 raise UserError(f"{path}: {error.what}", error.expected, error.todo) from None
     return list(found.values())
@@ -58,14 +58,18 @@ def compare(a: str, b: str, margin: float = MARGIN, across_machines: bool = Fals
 
 
 def compare_files(
-    a: Sequence[str | Path], b: Sequence[str | Path], margin: float = MARGIN, across_machines: bool = False
+    a: Sequence[str | Path],
+    b: Sequence[str | Path],
+    margin: float = MARGIN,
+    across_machines: bool = False,
+    against: Against = "reference",
 ) -> Comparison:
     """The comparison of two groups of runs files, for those who want its values."""
     _check_margin(margin)
     names = (_names(a), _names(b))
     if names[0] == names[1]:
         names = (", ".join(map(str, a)), ", ".join(map(str, b)))
-    return compare_rows(load_rows(a), load_rows(b), names, margin, across_machines)
+    return compare_rows(load_rows(a, against), load_rows(b, against), names, margin, across_machines)
 
 
 def _check_margin(margin: float) -> None:
@@ -82,6 +86,7 @@ def write_report(
     output: str | Path,
     *,
     floor_db: float = FLOOR_DB,
+    against: Against = "reference",
     baseline: str | Path | None = None,
     margin: float = MARGIN,
     across_machines: bool = False,
@@ -91,6 +96,7 @@ def write_report(
 
     Args:
         floor_db: PSNR that an answer must keep.
+        against: what that PSNR is against: the FP32 reference, or the original operator or picture.
         baseline: a runs file that those of `paths` are compared with. Without it two files are compared with each
             other where they hold like cases.
         picture_folder: where the pictures of the runs are; default: beside each runs file, and in its `pictures`.
@@ -107,8 +113,14 @@ def write_report(
     _check_margin(margin)
     if not -100 < floor_db < 1000:
         raise UserError(f"`--floor {floor_db:g}`: out of range", "dB of PSNR, such as 45", "Try 45")
-    rows = load_rows(paths)
-    comparison = _comparison(paths, baseline, margin, across_machines)
+    rows = load_rows(paths, against)
+    if against == "original" and all(row.original_db is None for row in rows):
+        raise UserError(
+            "`--against original`: no run was judged against an original",
+            "runs of a network with its operator or its true picture",
+            "Leave it out: the FP32 reference counts then",
+        )
+    comparison = _comparison(paths, baseline, margin, across_machines, against)
     folder = _folder(Path(output))
     counts = [(Path(path).name, sum(row.place == place for row in rows)) for place, path in enumerate(paths)]
     newest = latest(rows)
@@ -132,13 +144,13 @@ def write_report(
 
 
 def _comparison(
-    paths: Sequence[str | Path], baseline: str | Path | None, margin: float, across_machines: bool
+    paths: Sequence[str | Path], baseline: str | Path | None, margin: float, across_machines: bool, against: Against
 ) -> Comparison | None:
     if baseline is not None:
-        return compare_files([baseline], paths, margin, across_machines)
+        return compare_files([baseline], paths, margin, across_machines, against)
     if len(paths) != 2:
         return None
-    found = compare_files([paths[0]], [paths[1]], margin, across_machines)
+    found = compare_files([paths[0]], [paths[1]], margin, across_machines, against)
     return found if found.pairs else None
 
 

@@ -1,6 +1,6 @@
 """Two lists of rows → pairs of like cases with ratios, intervals and verdicts, and what else differs. Prints nothing.
 
-A ratio is always B over A: below 1, B is faster.
+A ratio is always B over A: below 1, B is faster. The verdict is that of the gate (bench/gate.py), in other words.
 """
 
 from __future__ import annotations
@@ -11,29 +11,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.judge import welch_interval
+from bench import gate
+from bench.judge import GUARD, Ratio
+from bench.rules import FIGURES, Rule
 from reports.row import Row
 
 MARGIN = 0.05
-"""A change of less than this share is called the same."""
+"""Nothing slower by less than this share is called slower."""
 Verdict = Literal["failed", "slower", "faster", "same", "inconclusive", "not judged"]
 """failed: the newest run of the case in B has no result; an older one does not take its place."""
 VERDICTS: Sequence[Verdict] = ("failed", "slower", "faster", "same", "inconclusive", "not judged")
 
 _GIVEN = ("model", "trained", "weights_sha256", "resolution", "input_shape", "output_shape")
-CHOSEN = ("variant", "device", "precision", "statistics", "tile")
+CHOSEN = ("variant", "device", "precision", "recipe", "statistics", "tile")
 """What a comparison may be about."""
 _CONTRACT = ("pre_post_processing", "transfers", "threads", "in_flight", "batch")
-"""Parts of the contract that decide what a latency contains; two that differ here are not the same quantity."""
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Latency of B over that of A."""
-
-    value: float
-    interval: tuple[float, float] | None
-    """95 %; None with fewer than two processes on a side."""
+"""Parts of the contract that decide what a latency contains, whatever the engine; of like cases all parts count."""
+_WORDS: dict[str, Verdict] = {"worse": "slower", "better": "faster", "same": "same", "inconclusive": "inconclusive"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Pair:
     """None where a side has no result, or one that no clock can give."""
     verdict: Verdict
     why: str
-    """Why there is no verdict; empty where there is one."""
+    """What the verdict rests on or lacks; empty where nothing needs to be said."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,19 @@ class Comparison:
         found = Counter(pair.verdict for pair in self.pairs)
         return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
 
+    @property
+    def rule(self) -> str:
+        """What the verdicts mean."""
+        margin, guard = f"{100 * self.margin:g}", f"{100 * GUARD * self.margin:g}"
+        return (
+            "Ratios are B over A: below 1, B is faster. The rule is that of "
+            f"`bench gate --max latency:{margin}%`. Slower or faster: the ratio lies beyond {margin} %, and its whole "
+            f"95 % interval over processes beyond {guard} %. Same: nothing in the interval is slower by more than "
+            f"{margin} %. All else is inconclusive, and so are fewer than 4 processes on a side. The interval is "
+            "wider where a row is unstable, and reaches further where the machine's own rate changed between A and B. "
+            "Failed: the newest run of the case in B has no result, whatever an older one says."
+        )
+
     def faults(self, floor_db: float) -> dict[str, int]:
         """What makes B no result, whatever its latency: cases that failed, are missing, are broken or lost quality."""
         b = [(pair.a, pair.b) for pair in self.pairs if pair.b.ok]
@@ -85,46 +92,11 @@ _NO_PARTNER = "no like case on the other side"
 
 
 def _above(row: Row, floor_db: float) -> bool:
-    return row.psnr_db is not None and row.psnr_db >= floor_db
+    return row.judged_db is not None and row.judged_db >= floor_db
 
 
 def _below(row: Row, floor_db: float) -> bool:
-    return row.psnr_db is not None and row.psnr_db < floor_db
-
-
-def ratio_of(a: Row, b: Row) -> Ratio:
-    """Ratio of the medians, with a 95 % interval over processes (bench.judge.welch_interval).
-
-    The interval is widened to hold the ratio of the medians where the means lie apart.
-
-    Raises:
-        ValueError: a side has no latency (our bug).
-    """
-    if not a.latency_ms or not b.latency_ms:
-        raise ValueError(f"no latency to compare: {a.title}, {b.title}")
-    point = b.latency_ms / a.latency_ms
-    interval = None if a.one_process or b.one_process else welch_interval(a.medians_ms, b.medians_ms)
-    return Ratio(point, None if interval is None else (min(point, interval[0]), max(point, interval[1])))
-
-
-def verdict_of(ratio: Ratio, margin: float, unstable: bool = False) -> Verdict:
-    """What a ratio means.
-
-    same: the whole interval lies within the margin. faster, slower: the ratio lies beyond the margin and the interval
-    excludes 1; of unstable rows the whole interval must lie beyond the margin, since what disturbed them may have
-    moved all processes of a side alike. Everything else is inconclusive. The margin is symmetric: 1/(1+m) to 1+m.
-    """
-    if ratio.interval is None:
-        return "inconclusive"
-    low, high = ratio.interval
-    least, most = 1 / (1 + margin), 1 + margin
-    if least <= low and high <= most and not unstable:
-        return "same"
-    if ratio.value < least and high < (least if unstable else 1):
-        return "faster"
-    if ratio.value > most and low > (most if unstable else 1):
-        return "slower"
-    return "inconclusive"
+    return row.judged_db is not None and row.judged_db < floor_db
 
 
 def compare_rows(
@@ -146,7 +118,7 @@ def compare_rows(
     ignored = {name for name, _, _ in compared}
     sides = [_by_case(rows, ignored) for rows in (a, b)]
     pairs = [
-        judged(sides[0][key], row, margin, across_machines)
+        judged(sides[0][key], row, margin, across_machines, bool(compared))
         for key, row in sides[1].items()
         if key in sides[0] and sides[0][key].id != row.id
     ]
@@ -181,32 +153,37 @@ def _size(pair: Pair) -> float:
     return 0.0 if pair.ratio is None else abs(math.log(pair.ratio.value))
 
 
-def judged(a: Row, b: Row, margin: float = MARGIN, across_machines: bool = False) -> Pair:
-    """Two runs of like cases with their verdict; without one where a run, the machine or the contract forbids it."""
+def judged(a: Row, b: Row, margin: float = MARGIN, across_machines: bool = False, across_choices: bool = False) -> Pair:
+    """Two runs with their verdict; without one where a run, the machine or the contract forbids it.
+
+    Args:
+        across_choices: the two differ in what they chose: what their engines' contracts need not share may differ.
+    """
     for side, row in (("B", b), ("A", a)):
         if not row.ok:
             why = f"{side} {row.status}: {row.reason or 'no reason given'}"
             return Pair(a, b, None, "failed" if side == "B" and row.status == "failed" else "not judged", why)
         if row.absurd:
             return Pair(a, b, None, "not judged", f"{side} holds a figure that cannot be: {row.absurd}")
-    ratio = ratio_of(a, b)
+    said = gate.judge_latency(a.run, b.run, Rule(FIGURES[0], margin, relative=True), gate.Terms(sides=("A", "B")))
+    if said.change is None:
+        return Pair(a, b, None, "not judged", said.why)
+    interval = None if said.interval is None else (1 + said.interval[0], 1 + said.interval[1])
+    ratio = Ratio(1 + said.change, interval)
+    if refused := _refusal(a, b, across_machines, across_choices):
+        return Pair(a, b, ratio, "not judged", refused)
+    return Pair(a, b, ratio, _WORDS[said.verdict], said.why)
+
+
+def _refusal(a: Row, b: Row, across_machines: bool, across_choices: bool) -> str:
+    """Why no verdict may be given, empty where nothing speaks against it; as the gate refuses (bench/pairing.py)."""
     if a.machine_key != b.machine_key and not across_machines:
-        return Pair(a, b, ratio, "not judged", "measured on different machines")
-    differing = [name for name in _CONTRACT if a.contract.get(name) != b.contract.get(name)]
-    if differing:
-        parts = (f"{n} {a.contract.get(n, 'not stated')} → {b.contract.get(n, 'not stated')}" for n in differing)
-        return Pair(a, b, ratio, "not judged", f"the contract differs: {'; '.join(parts)}")
-    verdict = verdict_of(ratio, margin, unstable=bool(a.unstable or b.unstable))
-    return Pair(a, b, ratio, verdict, _why(a, b, ratio) if verdict == "inconclusive" else "")
-
-
-def _why(a: Row, b: Row, ratio: Ratio) -> str:
-    if ratio.interval is None:
-        counts = " and ".join("1" if row.one_process else str(len(row.medians_ms)) for row in (a, b))
-        return f"an interval needs two processes or more on each side; there are {counts}"
-    if a.unstable or b.unstable:
-        return f"{'both sides are' if a.unstable and b.unstable else 'one side is'} unstable"
-    return "the interval is too wide to tell"
+        return "measured on different machines"
+    names = _CONTRACT if across_choices else sorted(a.contract.keys() & b.contract.keys())
+    apart = [(n, a.contract.get(n, "not stated"), b.contract.get(n, "not stated")) for n in names]
+    if differing := [f"{name} {x} → {y}" for name, x, y in apart if x != y]:
+        return f"the contract differs: {'; '.join(differing)}"
+    return ""
 
 
 def _unmatched(

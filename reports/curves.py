@@ -98,7 +98,8 @@ def _limits(axes: Axes, points: list[Point], number: int) -> None:
             drawn = axes.axhline(limit, color=INK, linewidth=1.4, linestyle=(0, (6, 2, 1, 2)))
             drawn.set_gid(f"limit-{number}-{kind}-{place}")
             what = f"{'machine' if kind == 'host' else 'device'} has {limit:.0f} MiB"
-            axes.text(0.01, limit, what, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7.5)
+            near: Any = {"xytext": (0, 2), "textcoords": "offset points", "va": "bottom", "fontsize": 7.5}
+            axes.annotate(what, (0.01, limit), xycoords=axes.get_yaxis_transform(), **near)
 
 
 def history(points: list[Point]) -> Canvas:

@@ -19,7 +19,7 @@ class Doubt:
 
     kind: str
     """One word: failed, broken, absurd, unstable, outdated, single, untrained, skipped, mixed, peaks, interrupted,
-    pictures or commit."""
+    seams, pictures or commit."""
     severe: bool
     """A number is missing or wrong, not only less certain."""
     text: str
@@ -113,6 +113,12 @@ def _skipped(rows: Sequence[Row]) -> Iterable[Doubt]:
         yield Doubt("skipped", False, text, by_reason((row, row.reason) for row in chosen))
 
 
+def _seams(rows: Sequence[Row]) -> Iterable[Doubt]:
+    if chosen := [row for row in rows if row.seam]:
+        text = _count(chosen, rows, "computed in tiles: the error at their borders against that elsewhere.")
+        yield Doubt("seams", False, text, by_reason((row, row.seam) for row in chosen))
+
+
 def _pictures(rows: Sequence[Row]) -> Iterable[Doubt]:
     if len(found := {row.pictures for row in rows if row.ok}) > 1:
         text = f"{len(found)} different sets of input pictures: PSNR and SSIM of different pictures do not compare."
@@ -172,5 +178,5 @@ def _listed(titles: Sequence[str], most: int = 6) -> str:
 
 _MAKERS: Sequence[Callable[[Sequence[Row]], Iterable[Doubt]]] = (
     _failed, _broken, _absurd, _untrained, _machines, _mixed,
-    _single, _interrupted, _pictures, _peaks, _dirty, _skipped,
+    _single, _interrupted, _seams, _pictures, _peaks, _dirty, _skipped,
 )  # fmt: skip

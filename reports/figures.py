@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from bench.judge import Ratio
 from bench.metrics import METRICS, text
-from reports.comparison import Pair, Ratio
+from reports.comparison import Pair
 from reports.row import Row
 
 _BY_KEY: Mapping[str, int] = {metric.key: place for place, metric in enumerate(METRICS)}
@@ -36,11 +37,28 @@ def half_width(row: Row) -> str:
 
 
 def psnr(row: Row) -> str:
-    if row.broken:
-        return "NaN"
-    if row.psnr_db is None:
+    """Against the reference."""
+    return "NaN" if row.broken else decibels(row.psnr_db)
+
+
+def judged(row: Row) -> str:
+    """Against what the floor is about, and says so where that is the original."""
+    return f"{decibels(row.original_db)} to the original" if row.against == "original" else psnr(row)
+
+
+def original(row: Row) -> str:
+    """PSNR against the original, with the operator's own time where it is known."""
+    operator = row.operator
+    if operator.ms is None or not row.latency_ms:
+        return decibels(row.original_db)
+    name = operator.name or "the operator"
+    return f"{decibels(row.original_db)}; {name} itself {operator.ms:.4g} ms, {operator.ms / row.latency_ms:.3g}×"
+
+
+def decibels(number: float | None) -> str:
+    if number is None:
         return NONE
-    return "∞ dB" if math.isinf(row.psnr_db) else f"{row.psnr_db:.1f} dB"
+    return "∞ dB" if math.isinf(number) else f"{number:.1f} dB"
 
 
 def ratio(found: Ratio | None) -> str:

@@ -51,7 +51,7 @@ class PictureSet:
 
     row: Row
     overview: Sequence[Shown]
-    """input, reference (if there is one), output: all of one size."""
+    """input, original and reference (if there are any), output: all of one size."""
     difference: Shown | None
     amplification: int
     crops: Sequence[Shown]
@@ -157,6 +157,8 @@ def picture_set(row: Row, paths: dict[str, Path]) -> PictureSet:
         note = "No reference picture beside the runs file: nothing to take the difference from."
         return PictureSet(row, [*overview, _overview("output", output)], None, 0, (), (0, 0), None, note)
     reference = _read(paths["reference"], (row.width, row.height))
+    if "original" in paths:
+        overview.append(_overview("original", _read(paths["original"], (row.width, row.height))))
     overview += [_overview("reference", reference), _overview("output", output)]
     difference = np.abs(output.astype(np.int16) - reference).astype(np.uint8)
     if not difference.any():

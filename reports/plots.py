@@ -114,6 +114,7 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Row]], Series], str, Callable[[list[
     "latency": (series.latency, "Median latency over the size of the output, with 95 % intervals", latency),
     "memory": (series.memory, "Peak memory over the size of the output, with what the machine has", memory),
     "quality": (series.quality, "PSNR against the reference over latency, with the Pareto front", quality),
+    "original": (series.original, "PSNR against the original over latency, with the Pareto front", quality),
     "speed-up": (series.speed_up, "How many times faster than the yardstick, by engine and precision", speed_up),
     "roofline": (
         series.roofline,

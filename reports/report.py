@@ -32,6 +32,17 @@ class Report:
     room: int = MOST_BYTES
     """Bytes that the page has left for what a section can leave out."""
 
+    @property
+    def floor(self) -> str:
+        """What an answer keeps, in words."""
+        original = any(row.against == "original" for row in self.rows)
+        return f"{self.floor_db:g} dB" + (" to the original" if original else "")
+
+    @property
+    def has_original(self) -> bool:
+        """Whether a row was judged against what the network is to come close to."""
+        return any(row.original_db is not None for row in self.rows)
+
     @cached_property
     def answers(self) -> Sequence[Answer]:
         return answers(self.rows, self.floor_db)

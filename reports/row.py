@@ -5,29 +5,20 @@ No file is read here. A run whose figures are no figures is refused, never guess
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, zip_longest
-from statistics import median
-from typing import Any
+from itertools import zip_longest
+from typing import Literal
 
-from bench.metrics import METRICS, value
-from reference_models.errors import UserError
+from bench import pairing
+from bench.metrics import value
+from reports.reading import ABSURD, FIGURES, MOST_ITEMS, Operator, Reader, Run, clean, fact_text
 
-Run = dict[str, Any]
+Against = Literal["reference", "original"]
 STATUSES = ("ok", "failed", "skipped")
-MACHINE_FACTS = ("cpu", "architecture", "cores_usable", "cpu_quota", "gpus")
-"""What makes a machine another one."""
-LONGEST = 600
-"""Characters of a text that are shown; the embedded runs have all of it."""
-DEEPEST = 4
-"""Levels of a nested fact that are shown."""
-MOST_ITEMS = 40
-"""Entries of one object or list that are shown."""
-ABSURD = (1e-9, 1e12)
-"""Figures of a run outside of this are no measurement in any unit used here; no axis could hold them beside others."""
+MACHINE_FACTS = (*pairing.MACHINE, "gpus")
+"""What makes a machine another one: the rule of the gate."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +34,7 @@ class Row:
     reason: str
     unstable: tuple[str, ...]
     model: str
+    """With its options, as one writes them."""
     weights: str
     weights_sha256: str
     trained: bool
@@ -57,6 +49,8 @@ class Row:
     statistics: str
     """Empty where the network has none."""
     tile: str
+    recipe: str
+    """How the graph was brought to the precision, where somebody asked for more than the precision; empty elsewhere."""
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     contract: Mapping[str, str]
@@ -70,10 +64,28 @@ class Row:
     """One per worker process."""
     psnr_db: float | None
     """Against the reference; infinite where no value differs."""
+    original_db: float | None
+    """Against the operator or the picture that the network is to come close to; infinite where no value differs."""
+    operator: Operator
+    seam: str
+    """Error at the borders of tiles against that elsewhere, in words; empty where it was not judged."""
     broken: bool
     """The output holds a NaN or an infinity."""
     peaks: Mapping[str, float]
+    layers: tuple[tuple[str, str, float], ...]
+    """Name, kind and ms of every node, where the run was profiled."""
     device_limit_mib: float | None
+    against: Against = "reference"
+    """What a floor is about."""
+
+    @property
+    def judged_db(self) -> float | None:
+        """PSNR that a floor is held against."""
+        return self.db(self.against)
+
+    def db(self, against: Against) -> float | None:
+        """PSNR against the one or the other."""
+        return self.original_db if against == "original" else self.psnr_db
 
     @property
     def id(self) -> str:
@@ -115,7 +127,8 @@ class Row:
         """What one chooses for a given network and size; the device where it is not the CPU, the tile where one is."""
         device = "" if self.device == "cpu" else self.device
         tile = "" if self.tile in ("", "off") else f"tile {self.tile}"
-        return " ".join(word for word in (self.variant, device, self.precision, self.statistics, tile) if word)
+        words = (self.variant, device, self.precision, self.recipe, self.statistics, tile)
+        return " ".join(word for word in words if word)
 
     @cached_property
     def one_process(self) -> bool:
@@ -127,7 +140,7 @@ class Row:
     @cached_property
     def absurd(self) -> str:
         """The first figure that no measurement can give, as `key number`; empty where there is none."""
-        keys = {key: self.number(key) for key in _FIGURES} if self.ok else {}
+        keys = {key: self.number(key) for key in FIGURES} if self.ok else {}
         for key, figure in keys.items():
             if figure and not ABSURD[0] <= abs(figure) <= ABSURD[1] * (1e6 if key == "work.min_bytes" else 1):
                 return f"{key} {figure:g}"
@@ -154,7 +167,7 @@ class Row:
         if not isinstance(found, list):
             return "not named"
         named = zip_longest(found[:MOST_ITEMS], digests[: len(found)], fillvalue="")
-        return clean(", ".join(f"{_fact(each).replace(', ', ' ')} {digest[:8]}".strip() for each, digest in named))
+        return clean(", ".join(f"{fact_text(each).replace(', ', ' ')} {digest[:8]}".strip() for each, digest in named))
 
     @property
     def _digests(self) -> list[str]:
@@ -165,7 +178,7 @@ class Row:
         """Whether both were judged on the same input pictures: by digest where both have those, else by name."""
         if self._digests and other._digests:
             return self._digests == other._digests
-        return bool(_fact(self.run.get("pictures")) == _fact(other.run.get("pictures")))
+        return bool(fact_text(self.run.get("pictures")) == fact_text(other.run.get("pictures")))
 
     @property
     def picture_count(self) -> int:
@@ -177,13 +190,13 @@ class Row:
         return value(self.run, key)
 
 
-def row_from_run(run: Run, source: str = "", place: int = 0) -> Row:
+def row_from_run(run: Run, source: str = "", place: int = 0, against: Against = "reference") -> Row:
     """The checked row of a run.
 
     Raises:
         UserError: a key is missing or holds something else than it must; names run and key.
     """
-    reader = _Reader(run)
+    reader = Reader(run)
     case = reader.mapping("case")
     status = reader.text("status")
     if status not in STATUSES:
@@ -199,7 +212,7 @@ def row_from_run(run: Run, source: str = "", place: int = 0) -> Row:
         status=status,
         reason=reader.text("reason"),
         unstable=tuple(reader.texts("unstable")),
-        model=reader.text("case.model"),
+        model=reader.model(),
         weights=reader.text("case.weights"),
         weights_sha256=reader.text("case.weights_sha256"),
         trained=case.get("trained") is True,
@@ -210,7 +223,8 @@ def row_from_run(run: Run, source: str = "", place: int = 0) -> Row:
         device=reader.text("case.device"),
         precision=reader.text("case.precision"),
         statistics=reader.text("case.statistics"),
-        tile=reader.text("case.tile"),
+        tile=reader.tile(),
+        recipe=reader.recipe(),
         machine=reader.facts("machine") | reader.drivers(),
         versions=reader.facts("versions"),
         contract=reader.facts("contract"),
@@ -219,177 +233,13 @@ def row_from_run(run: Run, source: str = "", place: int = 0) -> Row:
         latency_ms=reader.positive("latency_ms.p50") if ok else None,
         interval_ms=reader.interval() if ok else None,
         medians_ms=reader.medians() if ok else (),
-        psnr_db=_psnr_db(reader, quality),
+        psnr_db=reader.psnr_db("vs_reference") if ok else None,
+        original_db=reader.psnr_db("vs_original") if ok else None,
+        operator=reader.operator() if ok else Operator(),
+        seam=reader.seam() if ok else "",
         broken=quality is not None and not quality["finite"],
         peaks=reader.peaks() if ok else {},
+        layers=reader.layers() if ok else (),
         device_limit_mib=reader.device_limit_mib(reader.text("case.device")),
+        against=against,
     )
-
-
-def clean(text: str) -> str:
-    """The text without control characters, direction overrides and half surrogates, at most LONGEST characters."""
-    shown = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: LONGEST + 1])
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
-
-
-def _psnr_db(reader: _Reader, quality: Mapping[str, Any] | None) -> float | None:
-    if quality is None or not quality["finite"]:
-        return None
-    return math.inf if quality["identical"] else value(reader.run, "quality.vs_reference.psnr_db")
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Takes values out of a run and refuses those of another kind."""
-
-    run: Run
-
-    def wrong(self, key: str, expected: str) -> UserError:
-        shown = repr(self._at(key))
-        shown = shown if len(shown) <= 80 else shown[:79] + "…"
-        return UserError(f"run {clean(self.run['id'])}: `{key}` is {shown}", expected, "Measure this case again")
-
-    def _at(self, key: str) -> Any:
-        found: Any = self.run
-        for name in key.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
-        return found
-
-    def mapping(self, key: str) -> Mapping[str, Any]:
-        if not isinstance(found := self._at(key), Mapping):
-            raise self.wrong(key, "an object")
-        return found
-
-    def text(self, key: str) -> str:
-        """Cleaned text; empty for null and for what is missing."""
-        found = self._at(key)
-        if found is not None and not isinstance(found, str):
-            raise self.wrong(key, "text or null")
-        return clean(found or "")
-
-    def texts(self, key: str) -> list[str]:
-        found = self._at(key) or []
-        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-            raise self.wrong(key, "a list of texts")
-        return [clean(text) for text in found]
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        found = self._at(key)
-        if not isinstance(found, list) or len(found) != 4 or not all(type(n) is int and 0 < n < 10**6 for n in found):
-            raise self.wrong(key, "four whole numbers (N, C, H, W)")
-        return tuple(found)
-
-    def facts(self, key: str) -> dict[str, str]:
-        """An object's values as text: facts that are shown and compared, not computed with."""
-        return facts_of(self.mapping(key))
-
-    def drivers(self) -> dict[str, str]:
-        """GPU drivers, apart from the GPUs: another driver is another condition, not another machine."""
-        gpus = self._at("machine.gpus") or []
-        if not isinstance(gpus, list) or not all(isinstance(gpu, Mapping) for gpu in gpus):
-            raise self.wrong("machine.gpus", "a list of objects")
-        found = ", ".join(_fact(gpu["driver"]) for gpu in gpus if gpu.get("driver"))
-        return {"gpu driver": found} if found else {}
-
-    def device_limit_mib(self, device: str) -> float | None:
-        """Memory of the GPU that `cuda:N` names; None for other devices and where it is not known."""
-        gpus, number = self._at("machine.gpus") or [], device.partition(":")[2]
-        if not device.startswith("cuda") or not (number or "0").isdecimal() or int(number or 0) >= len(gpus):
-            return None
-        limit = gpus[int(number or 0)].get("memory_mib")
-        return None if limit is None else self._finite("machine.gpus", limit)
-
-    def positive(self, key: str) -> float:
-        number = self._finite(key, self._at(key))
-        if number <= 0:
-            raise self.wrong(key, "a number above 0")
-        return number
-
-    def _finite(self, key: str, found: Any) -> float:
-        """The number; JSON's whole numbers may be larger than a float can be."""
-        if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < 1e300:
-            raise self.wrong(key, "a number")
-        return float(found)
-
-    def check_figures(self) -> None:
-        """Raises UserError where a figure that tables or plots show is neither null nor a number from 0 up."""
-        for key in _FIGURES:
-            found = self._at(key)
-            if found is not None and self._finite(key, found) < 0 and not key.endswith("_db"):
-                raise self.wrong(key, "a number from 0 up, or null")
-
-    def interval(self) -> tuple[float, float] | None:
-        key = "latency_ms.ci95"
-        found = self._at(key)
-        if found is None:
-            return None
-        if not isinstance(found, list) or len(found) != 2:
-            raise self.wrong(key, "two numbers or null")
-        low, high = (self._finite(key, number) for number in found)
-        if not 0 <= low <= high:
-            raise self.wrong(key, "two numbers in order")
-        return low, high
-
-    def medians(self) -> tuple[float, ...]:
-        key = "latency_ms.samples"
-        found = self._at(key)
-        if not isinstance(found, list) or not all(isinstance(samples, list) for samples in found):
-            raise self.wrong(key, "a list of lists of numbers")
-        numbers = [[self._finite(key, sample) for sample in samples] for samples in found]
-        if any(sample <= 0 for samples in numbers for sample in samples):
-            raise self.wrong(key, "numbers above 0")
-        return tuple(median(samples) for samples in numbers if samples)
-
-    def quality(self) -> Mapping[str, Any] | None:
-        if "vs_reference" not in self.mapping("quality"):
-            raise self.wrong("quality", 'an object with "vs_reference"')
-        for owner in ("vs_reference", "vs_original"):
-            key = f"quality.{owner}"
-            found = self._at(key)
-            if found is not None and not (
-                isinstance(found, Mapping) and all(isinstance(found.get(k), bool) for k in ("finite", "identical"))
-            ):
-                raise self.wrong(key, 'null or an object with "finite" and "identical"')
-        found = self._at("quality.vs_reference")
-        return found if isinstance(found, Mapping) else None
-
-    def peaks(self) -> dict[str, float]:
-        """Rates of the machine measured in the same command; empty where that failed."""
-        found = self._at("work.peaks")
-        peaks = {}
-        for name, rate in found.items() if isinstance(found, Mapping) else ():
-            if name.endswith(("_gflop_s", "_gb_s")) and not isinstance(rate, Mapping) and rate is not None:
-                peaks[name] = self._finite(f"work.peaks.{name}", rate)
-        return peaks
-
-
-_FIGURES: Sequence[str] = (
-    *(metric.key for metric in METRICS),
-    *("cold_start.build_s", "cold_start.load_s", "cold_start.first_ms"),
-    *("work.gmac", "work.min_bytes", "work.gflop_per_s", "memory.host_baseline_mib"),
-    "machine.memory_mib",
-)
-
-
-def _fact(fact: Any, deep: int = 0) -> str:
-    """One line of text for a value of any kind, of at most LONGEST characters; GPUs by their names."""
-    if isinstance(fact, Mapping | list) and deep == DEEPEST:
-        return "…"
-    if isinstance(fact, Mapping):
-        name = fact.get("name")
-        items = islice(fact.items(), MOST_ITEMS)
-        return clean(
-            name if isinstance(name, str) else ", ".join(f"{str(k)[:99]} {_fact(v, deep + 1)}" for k, v in items)
-        )
-    if isinstance(fact, list):
-        return clean(", ".join(_fact(item, deep + 1) for item in fact[:MOST_ITEMS]))
-    if isinstance(fact, bool):
-        return "yes" if fact else "no"
-    return clean(f"{fact:g}" if isinstance(fact, float) else str(fact)[:LONGEST])
-
-
-def facts_of(found: object) -> dict[str, str]:
-    """An object's values as cleaned text; empty where it is none."""
-    if not isinstance(found, Mapping):
-        return {}
-    return {clean(str(name)): text for name, fact in found.items() if fact is not None and (text := _fact(fact))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -12,6 +13,8 @@ from matplotlib.lines import Line2D
 from reports.drawing import CHOICE, Look, Point, grouped, hint, log_axis, missing, panels, plain, short
 from reports.svg import INK
 
+At = tuple[float, float]
+Box = tuple[float, float, float, float]
 NEAR = (0.09, 0.02)
 """How far from its mark a name begins, and how far from others it must stay, in inches."""
 LETTER_IN, LINE_IN = 0.058, 0.12
@@ -40,7 +43,13 @@ def quality(points: list[Point]) -> Canvas:
         if len(finite) < len(chosen):
             _infinity(axes, finite, top)
         axes.set_xlabel("median latency (ms)")
-        axes.set_ylabel("PSNR to reference (dB)")
+        operators = {(p["operator"], p["operator_ms"]) for p in chosen if not missing(p.get("operator_ms"))}
+        for place, (name, ms) in enumerate(sorted(operators)):
+            drawn = axes.axvline(ms, color=INK, linewidth=1, linestyle=(0, (1, 2)))
+            drawn.set_gid(f"limit-{number}-{place}")
+            words, across = short(name or "the operator", 24), axes.get_xaxis_transform()
+            axes.text(ms, 0.02, f" {words}", transform=across, va="bottom", fontsize=7.5, rotation=90)
+        axes.set_ylabel(f"PSNR to {'original' if 'operator_ms' in chosen[0] else 'reference'} (dB)")
         log_axis(axes.xaxis)
         how = {p["id"]: f"{p['precision']} {p['statistics']}".strip() for p in best}
         names = [((p["latency_ms"], heights[p["id"]]), how[p["id"]]) for p in best]
@@ -49,7 +58,8 @@ def quality(points: list[Point]) -> Canvas:
         ]
         corners += [(x[-1], y[-1])] if best else []
         marks = [(p["latency_ms"], heights[p["id"]]) for p in chosen]
-        _name(canvas, axes, names, marks, pairwise(corners))
+        level = [((0.01, top), (1e9, top))] if len(finite) < len(chosen) else []
+        _name(canvas, axes, names, marks, [*pairwise(corners), *level])
     return canvas
 
 
@@ -101,20 +111,29 @@ def _roofs(axes: Axes, points: list[Point], number: int) -> tuple[float, float]:
     reach, limits = [p["flop_per_byte"] for p in points], _limits(points)
     knees = [rate / copy for pairs in limits.values() for copy, rate in pairs]
     low, high = min([*reach, *knees]) / 3, max([*reach, *knees]) * 4
+    names = []
     for key, pairs in limits.items():
         for place, (copy, rate) in enumerate(pairs):
-            drawn = axes.plot([low, rate / copy, high], [low * copy, rate, rate], color=INK, linewidth=1, alpha=0.8)
+            line: Any = "-" if place == len(pairs) - 1 else (0, (5, 3))
+            ends = [low, rate / copy, high], [low * copy, rate, rate]
+            drawn = axes.plot(*ends, color=INK, linewidth=1, alpha=0.8, linestyle=line)
             drawn[0].set_gid(f"limit-{number}-{key}-{place}")
-    names = {
-        key: (key.removeprefix("peak_").removesuffix("_gflop_s"), [rate for _, rate in limits[key]]) for key in limits
-    }
+            word = key.removeprefix("peak_").removesuffix("_gflop_s")
+            names.append((rate, f"{word} {rate:.0f} GFLOP/s" + (", the least" if place < len(pairs) - 1 else "")))
     above = 0.0
-    for name, rates in sorted(names.values(), key=lambda item: max(item[1])):
-        above = max(*rates, above * 1.25)  # names of rates near each other would stand on each other
-        axes.text(high, above, f"{name} {_range(rates)} GFLOP/s", ha="right", va="bottom", fontsize=7.5)
-    copies = [p["peak_copy_gb_s"] for p in points]
-    axes.text(low * 1.9, low * min(copies) * 1.15, f"copy {_range(copies)} GB/s", fontsize=7.5, va="center")
+    for rate, name in sorted(names):
+        above = max(rate, above * 1.25)  # names of rates near each other would stand on each other
+        _beside(axes, (high, above), name, "right")
+    least, most = (extreme(p["peak_copy_gb_s"] for p in points) for extreme in (min, max))
+    for copy in dict.fromkeys((least, most)):
+        _beside(axes, (low * 1.4, low * 1.4 * copy), f"copy {copy:.0f} GB/s", "left")
     return low, high
+
+
+def _beside(axes: Axes, at: At, text: str, side: str) -> None:
+    """A name just above a line that ends at the right, or just below one that rises from the left."""
+    shift, va = ((0, 2), "bottom") if side == "right" else ((5, -2), "top")
+    axes.annotate(text, at, xytext=shift, textcoords="offset points", ha=side, va=va, fontsize=7.5)
 
 
 def _limits(points: list[Point]) -> dict[str, list[tuple[float, float]]]:
@@ -126,16 +145,6 @@ def _limits(points: list[Point]) -> dict[str, list[tuple[float, float]]]:
         if pairs:
             found[key] = [(copy, rate) for rate, copy in dict.fromkeys((min(pairs), max(pairs)))]
     return found
-
-
-def _range(rates: list[float]) -> str:
-    """`30`, or `28 to 31` where they differ as shown."""
-    low, high = f"{min(rates):.0f}", f"{max(rates):.0f}"
-    return low if low == high else f"{low} to {high}"
-
-
-At = tuple[float, float]
-Box = tuple[float, float, float, float]
 
 
 def _name(

@@ -8,16 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
+from bench.steps import find_steps
 from reports.answer import case_key, distinction, distinctions, latest, natural, pareto, subject_key, yardstick
 from reports.comparison import judged
-from reports.row import Row
+from reports.row import Against, Row
 
 PANELS = 12
 BARS = 30
+LAYERS = 15
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def _base(row: Row, panel: str) -> dict[str, Any]:
         "resolution": row.resolution,
         "engine": row.variant,
         "device": row.device,
-        "precision": row.precision,
+        "precision": f"{row.precision} {row.recipe}".strip(),
         "statistics": row.statistics,
         "tile": row.tile,
         "megapixels": row.megapixels,
@@ -156,15 +159,23 @@ def memory(rows: Sequence[Row]) -> Series:
     return Series(_frame(lines), _both(note, absurd))
 
 
-def quality(rows: Sequence[Row]) -> Series:
-    """PSNR in dB against the reference over median latency in ms; `front`: not beaten in both. Infinite: identical."""
+def original(rows: Sequence[Row]) -> Series:
+    """As `quality`, against the original; `operator_ms`: the time of the operator that the network replaces."""
+    return quality(rows, "original")
+
+
+def quality(rows: Sequence[Row], against: Against = "reference") -> Series:
+    """PSNR in dB over median latency in ms; `front`: not beaten in both. Infinite: identical."""
     kept, absurd = _drawn(latest(rows))
-    panels, note = _sized([row for row in kept if row.psnr_db is not None])
+    panels, note = _sized([row for row in kept if row.db(against) is not None])
     lines = []
     for title, group in panels.items():
-        front = {row.id for row in pareto(group)}
+        front = {row.id for row in pareto(group, against)}
         for row in group:
-            figures = {"latency_ms": row.latency_ms, "psnr_db": row.psnr_db, "identical": math.isinf(row.psnr_db or 0)}
+            db = row.db(against)
+            figures: dict[str, Any] = {"latency_ms": row.latency_ms, "psnr_db": db, "identical": math.isinf(db or 0)}
+            if against == "original":
+                figures |= {"operator": row.operator.name, "operator_ms": row.operator.ms}
             lines.append({**_base(row, title), **figures, "front": row.id in front})
     return Series(_frame(lines), _both(note, absurd))
 
@@ -235,39 +246,34 @@ def history(rows: Sequence[Row]) -> Series:
     note = f"The {PANELS} of {len(several)} cases that changed most." if len(several) > PANELS else ""
     lines = []
     for title, group in _labelled(several[:PANELS], lambda row: row.title).items():
-        before: Row | None = None
-        for order, row in enumerate(group):
-            step = "" if before is None else judged(before, row).verdict
-            marked = step if step in ("faster", "slower") else ""
+        for order, (row, step) in enumerate(zip(group, _steps(group), strict=True)):
             line = {**_latency_line(row, title), "commit": row.commit, "time": row.time, "order": order}
-            lines.append({**line, "step": marked})
-            before = row
+            lines.append({**line, "step": step})
     return Series(_frame(lines), _both(note, absurd))
 
 
+def _steps(group: Sequence[Row]) -> list[str]:
+    """Per row of a history `faster` or `slower` where it is a step, else empty: the gate's verdict on two neighbours,
+    or a change of level that `bench history` would mark."""
+    found = [""] * len(group)
+    for step in find_steps([row.latency_ms or 0.0 for row in group]):
+        found[step.place] = "slower" if step.change > 0 else "faster"
+    for place, (before, row) in enumerate(pairwise(group), 1):
+        if (verdict := judged(before, row).verdict) in ("faster", "slower"):
+            found[place] = verdict
+    return found
+
+
 def layers(rows: Sequence[Row]) -> Series:
-    """Milliseconds per layer, the longest first, where a run holds `profile`: [{"layer", "ms"}, ...]."""
-    lines = []
-    profiled = [[row] for row in latest(rows) if row.ok and isinstance(row.run.get("profile"), list)]
-    for title, (row,) in _labelled(profiled, lambda row: row.title).items():
-        found = [layer for entry in row.run["profile"] if (layer := _layer(entry))]
-        lines += [{**_base(row, title), "layer": name, "ms": ms} for name, ms in found]
-    frame = _frame(lines)
-    shown = list(dict.fromkeys(line["panel"] for line in lines))[:PANELS]
-    if not lines:
-        return Series(frame)
-    frame = frame[frame["panel"].isin(shown)].sort_values("ms", ascending=False)
-    kept = frame.groupby("panel", sort=False).head(15)
-    return Series(kept, "The 15 longest layers of each case." if len(kept) < len(lines) else "")
-
-
-def _layer(entry: Any) -> tuple[str, float] | None:
-    """Name and ms of one line of a profile; None for what is neither."""
-    from reports.row import clean
-
-    if not isinstance(entry, dict) or not isinstance(entry.get("layer"), str):
-        return None
-    ms = entry.get("ms")
-    if isinstance(ms, bool) or not isinstance(ms, int | float) or not 0 <= ms < 1e12:
-        return None
-    return clean(entry["layer"]), float(ms)
+    """ms per layer, the longest first, where a run holds `layers`: [{"layer", "kind", "ms"}, ...]. `share`: of
+    the sum over all layers of the case, whether drawn or not."""
+    lines: list[dict[str, Any]] = []
+    groups = _labelled([[row] for row in latest(rows) if row.layers], lambda row: row.title)
+    for title, (row,) in list(groups.items())[:PANELS]:
+        total = sum(ms for _, _, ms in row.layers) or math.nan
+        longest = sorted(row.layers, key=lambda layer: -layer[2])[:LAYERS]
+        base = _base(row, title)
+        lines += [{**base, "layer": name, "kind": kind, "ms": ms, "share": ms / total} for name, kind, ms in longest]
+    notes = [f"The {LAYERS} longest layers of each case."] if any(len(row.layers) > LAYERS for row in rows) else []
+    notes += [f"The first {PANELS} of {len(groups)} cases."] if len(groups) > PANELS else []
+    return Series(_frame(lines), _both(*notes))

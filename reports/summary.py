@@ -8,7 +8,19 @@ from collections.abc import Iterable, Sequence
 from reports.answer import Answer, distinction, distinctions
 from reports.comparison import Comparison, Pair
 from reports.doubts import Doubt
-from reports.figures import counted, figure, half_width, milliseconds, psnr, quality, ratio, ratio_interval, rows_of
+from reports.figures import (
+    counted,
+    figure,
+    half_width,
+    judged,
+    milliseconds,
+    original,
+    psnr,
+    quality,
+    ratio,
+    ratio_interval,
+    rows_of,
+)
 from reports.page import subject
 from reports.report import Report
 
@@ -31,7 +43,7 @@ def summary(report: Report) -> str:
     lines += [""] if found else []
     if report.comparison is not None:
         lines += _comparison(report.comparison)
-    lines += _answers(report.answers, report.floor_db)
+    lines += _answers(report)
     lines.append(f"{inert(subject(report), 200)}. Figures, contracts and raw runs are in `index.html`.")
     return "\n".join(lines[:MOST_LINES]) + "\n"
 
@@ -48,18 +60,18 @@ def verdict(report: Report) -> str:
     failed = sum(row.status == "failed" for row in report.rows)
     tail = f" {_count(failed, 'row')} failed." if failed else ""
     if not able:
-        return f"**No row keeps {report.floor_db:g} dB**, at any size.{tail}"
+        return f"**No row keeps {report.floor}**, at any size.{tail}"
     largest = max(able, key=lambda answer: (answer.first.megapixels, answer.speed_up or 0.0))
     best = largest.best
     assert best is not None
-    rest = f"; {len(able)} of {len(found)} pairs of network and size have a row that keeps {report.floor_db:g} dB"
+    rest = f"; {len(able)} of {len(found)} pairs of network and size have a row that keeps {report.floor}"
     what = f"**{inert(best.network)} {inert(best.resolution)}: {inert(best.how)}, {milliseconds(best)}**"
-    return f"{what} ({half_width(best)}, {psnr(best)}){_weakness(largest)}{rest if len(found) > 1 else ''}.{tail}"
+    return f"{what} ({half_width(best)}, {judged(best)}){_weakness(largest)}{rest if len(found) > 1 else ''}.{tail}"
 
 
 def _weakness(answer: Answer) -> str:
     """What takes from the answer, in brackets; empty where nothing does."""
-    said = list(answer.cautions)
+    said = [caution for caution in answer.cautions if caution != "one process"]  # stands where the interval would
     if answer.close:
         more = f" and {len(answer.close) - 1} more" if len(answer.close) > 1 else ""
         said.append(f"not told apart from {inert(answer.close[0].how)}{more}")
@@ -113,25 +125,28 @@ def _pair(pair: Pair) -> list[str]:
     return [pair.b.title, pair.verdict, shown, milliseconds(pair.a), milliseconds(pair.b), quality(pair)]
 
 
-def _answers(found: Sequence[Answer], floor_db: float) -> list[str]:
+def _answers(report: Report) -> list[str]:
+    found = report.answers
     if not found:
         return []
-    head = ("network", "size", f"fastest above {floor_db:g} dB", "median", "fps", "PSNR", "against torch")
+    last = ["to the original"] if report.has_original else []
+    head = ("network", "size", f"fastest above {report.floor}", "median", "fps", "PSNR", "against torch", *last)
     varied = distinctions([answer.first for answer in found])
-    lines = _table(head, (_answer(answer, varied) for answer in found[:ANSWERS]))
+    lines = _table(head, (_answer(answer, varied, bool(last)) for answer in found[:ANSWERS]))
     more = [f"{len(found) - ANSWERS} more pairs of network and size are in the report."] if len(found) > ANSWERS else []
     return [*lines, "", *more]
 
 
-def _answer(answer: Answer, varied: Sequence[str]) -> list[str]:
+def _answer(answer: Answer, varied: Sequence[str], has_original: bool) -> list[str]:
     first, best = answer.first, answer.best
     apart = distinction(first, varied)
     name = f"{first.network}, {apart}" if apart else first.network
     if best is None:
-        return [name, first.resolution, "none", "–", "–", "–", "–"]
+        return [name, first.resolution, "none", *["–"] * (5 if has_original else 4)]
     speed = f"{answer.speed_up:.2f}×" if answer.speed_up else "–"
     how = best.how + (f" ({'; '.join(answer.cautions)})" if answer.cautions else "")
-    return [name, best.resolution, how, milliseconds(best), figure(best, "throughput_fps"), psnr(best), speed]
+    shown = [name, best.resolution, how, milliseconds(best), figure(best, "throughput_fps"), psnr(best), speed]
+    return [*shown, original(best)] if has_original else shown
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

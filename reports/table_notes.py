@@ -45,6 +45,8 @@ def notes(runs: Sequence[Run]) -> list[str]:
     lines += [f"[yellow]! unstable[/]: {escape(line)}" for line in unstable(measured, every)]
     without = [run for run in runs if run.get("picture_failed")]
     lines += [f"[yellow]no picture[/]: {line}" for line in _by_reason(without, "picture_failed", label)]
+    untold = [run for run in runs if run.get("layers_failed")]
+    lines += [f"[yellow]no times of layers[/]: {line}" for line in _by_reason(untold, "layers_failed", label)]
     if any(not run["case"]["trained"] for run in runs):
         lines.append(
             "[yellow]untrained[/]: weights as the network starts out; CAN's leave most planes zero, and a device that "

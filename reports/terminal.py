@@ -38,16 +38,8 @@ def comparison_text(found: Comparison) -> RenderableType:
             parts.append(Text(f"\n{rows_of(len(rows))} of {side} not compared:"))
             parts += [Text(f"  {line}") for line in by_reason(rows)[:UNMATCHED]]
     parts.append(Text(f"\n{counted(found.counts)}", style="bold"))
-    parts.append(Text(_rule(found.margin), style="dim"))
+    parts.append(Text(found.rule, style="dim"))
     return Group(*parts)
-
-
-def _rule(margin: float) -> str:
-    return (
-        f"ratio: B over A, below 1 B is faster. same: its 95 % interval over processes lies within {margin:.0%}; "
-        f"faster, slower: the ratio lies beyond {margin:.0%} and the interval excludes 1 (unstable rows: lies beyond "
-        "as a whole). failed: the newest run of the case in B has no result."
-    )
 
 
 def _pairs(found: Comparison) -> Table:
@@ -57,17 +49,13 @@ def _pairs(found: Comparison) -> Table:
     for pair in found.pairs:
         figures = (ratio(pair.ratio), ratio_interval(pair.ratio), milliseconds(pair.a), milliseconds(pair.b))
         verdict = Text(pair.verdict, style=COLOURS[pair.verdict])
-        rest = (memory(pair), quality(pair), _remark(pair))
+        rest = (memory(pair), quality(pair), pair.why)
         table.add_row(Text(_title(pair, found)), verdict, *map(Text, figures), *map(Text, rest))
     return table
 
 
 def _title(pair: Pair, found: Comparison) -> str:
     return f"{pair.b.model} {pair.b.resolution}: {pair.a.how} → {pair.b.how}" if found.compared else pair.b.title
-
-
-def _remark(pair: Pair) -> str:
-    return pair.why or ("unstable" if pair.a.unstable or pair.b.unstable else "")
 
 
 def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -27,6 +27,12 @@ def add(commands: Any) -> None:
         "--floor", type=float, default=45.0, metavar="DB", help="PSNR that an answer must keep (default 45 dB)"
     )
     parser.add_argument(
+        "--against",
+        choices=("reference", "original"),
+        default="reference",
+        help="what that PSNR is against: FP32 with the same weights (default), or the original operator or picture",
+    )
+    parser.add_argument(
         "--pictures", metavar="DIR", help="where the runs' pictures are (default: beside each runs file)"
     )
     parser.add_argument("--baseline", metavar="RUNS", help="a runs file or folder that the others are compared with")
@@ -51,6 +57,7 @@ def _report(arguments: argparse.Namespace) -> int:
             [runs_file(path) for path in arguments.runs],
             arguments.output,
             floor_db=arguments.floor,
+            against=arguments.against,
             baseline=arguments.baseline and runs_file(arguments.baseline),
             margin=arguments.margin,
             across_machines=arguments.across_machines,

@@ -16,6 +16,7 @@ from bench.terminal import console_for, drop_output, progress_on
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.case import Case
     from bench.run import Plan
 
 ORDER = 10
@@ -64,6 +65,12 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="worker processes per case (default: 3, more while the interval is wide and the budget lasts)",
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="then take the times of each case's layers too, by the library's own profiler in one more process a case; "
+        "the report draws them (engines: onnxruntime, openvino)",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -105,7 +112,21 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
         budget_s=arguments.budget,
         processes=arguments.processes,
         argv=arguments.argv,
+        profile=_checked_profile(arguments.profile, cases),
     )
+
+
+def _checked_profile(asked: bool, cases: Sequence[Case]) -> bool:
+    """
+    Raises:
+        UserError: asked for, and no case can tell.
+    """
+    from bench.profile import refusal
+
+    refused = [refusal(case) for case in cases]
+    if asked and cases and all(refused):
+        raise UserError(f"`--profile`: {refused[0]}", "a case whose engine does: onnxruntime, openvino", "Leave it out")
+    return asked
 
 
 def measure_and_print(plan: Plan, before: Sequence[dict[str, Any]] = ()) -> int:

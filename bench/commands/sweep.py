@@ -42,7 +42,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
     plan = replace(plan, store_path=path, picture_folder=folder)
     shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256)
     stored = store.load(path) if Path(path).exists() else []
-    cases, held = still_to_measure(shard.of(plan.cases), shared, stored)
+    told = [run for run in stored if "layers" in run] if plan.profile else stored
+    cases, held = still_to_measure(shard.of(plan.cases), shared, told)
     console = console_for(stderr=True)
     console.print(f"{len(held)} of {len(held) + len(cases)} cases are in {path}", soft_wrap=True, markup=False)
     if cases:

@@ -23,14 +23,8 @@ def render(report: Report) -> str:
 
 def _heading(found: Comparison) -> Html:
     about = "".join(f" Compared is the {name}: {a} with {b}." for name, a, b in found.compared)
-    rule = (
-        f"Ratios are B over A: below 1, B is faster. Same: the 95 % interval lies within {found.margin:.0%}. Faster or "
-        f"slower: the ratio lies beyond {found.margin:.0%} and the interval excludes 1; of unstable rows the whole "
-        "interval must lie beyond it. Everything else is inconclusive. The newest run of a case counts; where it "
-        "failed in B, the case has failed, whatever an older run says."
-    )
     names = tag("p", "A: ", tag("strong", found.names[0]), ", B: ", tag("strong", found.names[1]), ".", about)
-    return joined((names, tag("p", tag("strong", counted(found.counts)), "."), tag("p", rule)))
+    return joined((names, tag("p", tag("strong", counted(found.counts)), "."), tag("p", found.rule)))
 
 
 def _differences(found: Comparison) -> Html:
@@ -51,9 +45,8 @@ def _pairs(found: Comparison) -> Html:
 def _line(pair: Pair, differ: bool) -> list[object]:
     title = f"{pair.b.model} {pair.b.resolution}: {pair.a.how} → {pair.b.how}" if differ else pair.b.title
     verdict = tag("span", pair.verdict, class_=f"verdict {pair.verdict.replace(' ', '-')}")
-    remark = pair.why or ("unstable" if pair.a.unstable or pair.b.unstable else "")
     figures = (milliseconds(pair.a), milliseconds(pair.b), memory(pair), quality(pair))
-    return [title, verdict, ratio(pair.ratio), ratio_interval(pair.ratio), *figures, remark]
+    return [title, verdict, ratio(pair.ratio), ratio_interval(pair.ratio), *figures, pair.why]
 
 
 def _unmatched(found: Comparison, side: int) -> Html:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from reports.markup import Html, facts, joined, simple_table, tag
+from reports.reading import facts_of
 from reports.report import Report
 from reports.row import Row
 
@@ -53,7 +54,5 @@ def _peaks(row: Row) -> dict[str, str]:
 
 
 def _convention(row: Row) -> dict[str, str]:
-    from reports.row import facts_of
-
     quality = row.run.get("quality")
     return facts_of(quality.get("convention")) if isinstance(quality, Mapping) else {}

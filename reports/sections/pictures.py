@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reports.figures import milliseconds, psnr
+from reports.figures import milliseconds, original, psnr
 from reports.markup import Html, joined, tag
 from reports.pictures import CROP_PX, PictureSet, Shown
 from reports.report import MOST_BYTES, Report
@@ -30,8 +30,11 @@ def _fitting(sets: Iterable[PictureSet], room: int) -> tuple[list[Html], list[tu
     """The sets that fit into so many bytes, and the titles of those that do not, with the reason."""
     shown: list[Html] = []
     beyond: list[tuple[str, str]] = []
+    seen: set[tuple[str, str]] = set()
     for each in sets:
-        text = _set(each)
+        subject = (each.row.network, each.row.resolution)
+        text = _set(each, opened=subject not in seen)
+        seen.add(subject)
         size = len(text.encode())
         if size <= room:
             shown.append(text)
@@ -41,24 +44,32 @@ def _fitting(sets: Iterable[PictureSet], room: int) -> tuple[list[Html], list[tu
     return shown, beyond
 
 
-def _set(found: PictureSet) -> Html:
+def _set(found: PictureSet, opened: bool) -> Html:
+    """
+    Args:
+        opened: shown at once; the others on a click, since many cases of one network look alike.
+    """
     row = found.row
-    head = tag("h3", row.title)
+    head = tag("summary", tag("h3", row.title))
     several = (
         f"The first of {row.picture_count} pictures; the dB are the worst of all." if row.picture_count > 1 else ""
     )
     figures = f"{row.network}, {row.size}, {milliseconds(row)}, {psnr(row)} against the reference."
+    if row.original_db is not None:
+        figures += f" To the original: {original(row)}."
     said = tag("p", " ".join(text for text in (figures, several, found.note) if text))
     overview = [*found.overview, *(p for p in (found.difference, found.ssim_map) if p)]
     parts = [head, said, tag("div", *(_picture(p, row.title) for p in overview), class_="pictures")]
+    closer: list[Html] = []
     if found.difference is not None:
         by_label = {picture.label: picture for picture in found.overview}
-        parts.append(_slider(by_label["reference"], by_label["output"], row.title))
+        closer.append(_slider(by_label["reference"], by_label["output"], row.title))
     if found.crops:
         left, top = found.crop_at
         where = f"Worst place: {CROP_PX}x{CROP_PX} pixels from ({left}, {top}), enlarged."
-        parts += [tag("p", where), tag("div", *(_picture(p, row.title) for p in found.crops), class_="crops")]
-    return tag("section", *parts, class_="case")
+        crops = tag("div", *(_picture(p, row.title) for p in found.crops), class_="crops")
+        closer.append(tag("div", tag("p", where), crops, class_="worst"))
+    return tag("details", *parts, tag("div", *closer, class_="closer"), class_="case", open=opened)
 
 
 def _picture(shown: Shown, title: str) -> Html:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reports.markup import joined
 from reports.report import Report
 
 TITLE = "Quality against latency"
@@ -10,7 +11,11 @@ TEXT = (
     "To the upper left is better. The steps join the rows that no other beats in both; they are drawn larger. PSNR is "
     "against the FP32 reference with the same weights; identical outputs stand at ∞."
 )
+ORIGINAL = (
+    "The same against the original: the operator that the network was trained to replace, or the true picture. The "
+    "upright line is the operator's own time."
+)
 
 
 def render(report: Report) -> str:
-    return report.figure("quality", TEXT)
+    return joined((report.figure("quality", TEXT), report.figure("original", ORIGINAL)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.metrics import METRICS, Metric, text
-from reports.figures import figure, half_width
+from reports.figures import figure, half_width, original
 from reports.markup import Html, facts, region, tag
 from reports.report import Report
 from reports.row import Row
@@ -66,8 +66,10 @@ def _beyond(shown: int, count: int) -> str:
 def _choices(row: Row) -> list[str]:
     """Texts of the columns CHOICES."""
     status = "unstable" if row.ok and row.unstable else row.status
-    words = (row.variant, row.precision, row.statistics, row.device, "" if row.tile == "off" else row.tile)
-    return [row.network, f"{row.resolution} {row.size}", *(word or "–" for word in words), status]
+    precision = f"{row.precision} {row.recipe}".strip()
+    words = (row.variant, precision, row.statistics, row.device, "" if row.tile == "off" else row.tile)
+    size = row.size if row.size == row.resolution else f"{row.resolution} {row.size}"
+    return [row.network, size, *(word or "–" for word in words), status]
 
 
 def _figure_heads(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
@@ -95,7 +97,8 @@ def _controls(count: int) -> Html:
 
 def _row(row: Row, metrics: Sequence[Metric], files: bool, same: Mapping[str, str]) -> Html:
     _, _, *words, status = zip(CHOICES, _choices(row), strict=True)
-    size = tag("td", row.resolution, " ", tag("span", row.size, class_="size"), data_v=row.megapixels)
+    more = "" if row.size == row.resolution else Html(" " + tag("span", row.size, class_="size"))
+    size = tag("td", row.resolution, more, data_v=row.megapixels)
     cells = [tag("td", network(row)), size, *(tag("td", word, hidden=name in same) for name, word in words)]
     cells.append(tag("td", mark(status[1]), hidden="status" in same))
     for place, metric in enumerate(metrics):
@@ -134,6 +137,8 @@ def _contract(row: Row) -> Html:
     if row.one_process:
         counts = "1 process; the interval lies within it and says nothing of the next process"
     pairs += [("samples", counts)] if counts else []
+    pairs += [("seam of the tiles", row.seam)] if row.seam else []
+    pairs += [("original", original(row))] if row.original_db is not None else []
     pairs += [("weights", f"{row.weights} {row.weights_sha256[:12]}".strip()), ("measured", row.time)]
     pairs += [("commit", row.commit[:12])] if row.commit else []
     pairs += [("machine", row.machine_name), ("run", row.id)]

@@ -50,7 +50,7 @@ def write_runs(tmp_path: Path) -> Callable[..., Path]:
 
 
 def _make_run(identifier: str = "a", ms: float = 100.0, spread: float = 0.01, **changes: Any) -> Run:
-    medians = [ms * (1 - spread), ms, ms * (1 + spread)]
+    medians = [ms * (1 + share * spread) for share in (-1, -0.5, 0, 0.5, 1)]  # five: fewer carry no verdict
     run: Run = {
         "id": identifier,
         "time": "2026-03-01T10:00:00+00:00",
@@ -67,7 +67,7 @@ def _make_run(identifier: str = "a", ms: float = 100.0, spread: float = 0.01, **
         "status": "ok",
         "reason": None,
         "contract": {"pre_post_processing": "excluded", "threads": 8, "in_flight": 1, "batch": 1, "transfers": "none"},
-        "latency_ms": {"samples": [[m, m, m] for m in medians], "warmup": [[ms * 2]] * 3, "steady": [True] * 3,
+        "latency_ms": {"samples": [[m, m, m] for m in medians], "warmup": [[ms * 2]] * 5, "steady": [True] * 5,
                        "p50": ms, "p90": None, "p95": None, "p99": None,
                        "ci95": [ms * (1 - 2 * spread), ms * (1 + 2 * spread)], "ci95_of": "median over processes",
                        "enqueue": None},

@@ -117,12 +117,11 @@ def test_an_older_success_is_marked_where_the_newest_run_failed(make_run: Make) 
     assert answers([good, failed, again])[0].cautions == []
 
 
-def test_rows_are_told_apart_by_the_rule_of_the_comparison(make_run: Make) -> None:
+def test_rows_of_one_process_are_never_told_apart(make_run: Make) -> None:
     best = row(make_run, "a", 100, case=engine("x"))
     slower = row(make_run, "b", 120, case=engine("y"))
     single = row(make_run, "c", 120, case=engine("y"), latency_ms={"samples": [[120.0] * 9], "p50": 120.0})
-    shaky = row(make_run, "d", 107, case=engine("y"), unstable=["noise"])
-    assert [r.id for other in (slower, single, shaky) for r in answers([best, other])[0].close] == ["c", "d"]
+    assert [r.id for other in (slower, single) for r in answers([best, other])[0].close] == ["c"]
 
 
 def test_the_yardstick_is_of_the_device_of_the_answer(make_run: Make) -> None:
@@ -151,3 +150,13 @@ def test_what_is_faster_and_too_coarse_is_known(make_run: Make) -> None:
     assert [r.precision for r in found.too_coarse] == ["fp8", "int8"]
     assert answers(rows, 99)[0].too_coarse == [rows[1], rows[0], rows[2], rows[3]]
     assert answers(rows[:2], 99)[0].too_coarse == []  # no answer: nothing is faster than it
+
+
+def test_the_floor_may_be_against_the_original(make_run: Make) -> None:
+    runs = [make_run(name, ms, case=engine(name)) for name, ms in (("fast", 10), ("slow", 20))]
+    for run, db in zip(runs, (29.0, 33.0), strict=True):
+        run["quality"]["vs_original"] = {"psnr_db": db, "ssim": 0.9}
+    (of_reference,) = answers([row_from_run(run) for run in runs], 30)
+    (of_original,) = answers([row_from_run(run, against="original") for run in runs], 30)
+    assert (of_reference.first.id, of_reference.best and of_reference.best.id) == ("fast", "fast")
+    assert (of_original.best and of_original.best.id, [r.id for r in of_original.too_coarse]) == ("slow", ["fast"])

@@ -128,17 +128,21 @@ def test_cold_start_bars_are_as_long_as_their_seconds(
             start += seconds or 0
 
 
+def layer(name: str, ms: float, kind: str = "Conv") -> dict[str, Any]:
+    return {"layer": name, "kind": kind, "ms": ms}
+
+
 def test_layers_are_as_long_as_their_time_the_longest_first(make_run: Make, read_back: Read) -> None:
-    profile = [{"layer": "relu", "ms": 1.0}, {"layer": "conv1", "ms": 3.5}, {"layer": "conv2", "ms": 2.0}]
-    panel = read_back(drawn([make_run(profile=profile)], "layers"), log="")
+    layers = [layer("relu", 1.0, "Relu"), layer("first", 4.0), layer("conv2", 3.0)]
+    panel = read_back(drawn([make_run(layers=layers)], "layers"), log="")
     ends = [max(at for at, _ in panel.points(f"bar-0-{place}")[0]) for place in range(3)]
-    assert ends == [pytest.approx(ms, rel=0.01) for ms in (3.5, 2.0, 1.0)]
-    text = list(panel.axes.itertext())
-    assert text.index("conv1") < text.index("conv2") < text.index("relu")
+    assert ends == [pytest.approx(ms, rel=0.01) for ms in (4.0, 3.0, 1.0)]
+    text = [words.strip() for words in panel.axes.itertext() if words.strip()]
+    assert text.index("first (Conv)") < text.index("conv2") < text.index("relu")
+    assert {"50%", "38%", "12%"} <= set(text)
 
 
-def test_layers_are_drawn_only_where_a_profile_is(make_run: Make) -> None:
+def test_layers_are_drawn_only_where_a_run_was_profiled(make_run: Make) -> None:
     assert draw([row_from_run(make_run())], ["layers"]) == {}
-    profile = [{"layer": "conv1", "ms": 3.5}, {"layer": "<b>", "ms": 1}, {"layer": 3}, "x", {"layer": "y", "ms": "1"}]
-    points = drawn([make_run(profile=profile)], "layers").series.points
+    points = drawn([make_run(layers=[layer("conv1", 3.5), layer("<b>", 1)])], "layers").series.points
     assert list(zip(points["layer"], points["ms"], strict=True)) == [("conv1", 3.5), ("<b>", 1.0)]

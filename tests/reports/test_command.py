@@ -108,7 +108,7 @@ def test_hostile_words_stay_words(make_run: Make, write_runs: Write, tmp_path: P
     facts = {HOSTILE: HOSTILE}
     runs = [
         make_run(HOSTILE, case=words, machine=facts, versions=facts, contract=facts, unstable=[HOSTILE], commit=HOSTILE,
-                 pictures=[HOSTILE], time=HOSTILE, profile=[{"layer": HOSTILE, "ms": 1}]),
+                 pictures=[HOSTILE], time=HOSTILE, layers=[{"layer": HOSTILE, "kind": HOSTILE, "ms": 1}]),
         make_run("f", case=words, status="failed", reason=HOSTILE, latency_ms=None, commit="other"),
         make_run("g", 20, case=words | {"precision": "fp32"}, commit="other", machine={"cpu": HOSTILE + "2"}),
     ]  # fmt: skip
@@ -248,3 +248,19 @@ def test_samples_without_end_do_not_swell_the_page(
     for before, after in zip(runs, kept, strict=True):
         assert row_from_run(after).medians_ms == row_from_run(before).medians_ms
         assert after["samples_left_out"] is True
+
+
+def test_the_original_is_shown_beside_the_reference_and_a_floor_may_be_against_it(
+    make_run: Make, write_runs: Callable[..., Path], tmp_path: Path
+) -> None:
+    quality = {"vs_original": {"psnr_db": 31.5, "ssim": 0.9}, "original": {"name": "l0_smoothing", "ms": 812.0}}
+    path = write_runs([make_run("a", 100.0, quality=quality)])
+    found = write_report([path], tmp_path / "r", floor_db=30, against="original")
+    page, summary = found.index.read_text(), found.summary.read_text()
+    for text in (page, summary):
+        assert "to the original" in text
+        assert "31.5 dB; l0_smoothing itself 812 ms, 8.12×".replace("_", "_" if text is page else "&#95;") in text
+    assert "orig. dB" in page
+    assert 'id="data-original"' in page
+    with pytest.raises(UserError, match="no run was judged against an original"):
+        write_report([write_runs([make_run("b")], "b.json")], tmp_path / "s", against="original")

@@ -128,7 +128,7 @@ def runs_of_all_kinds(make_run: Make) -> list[dict[str, Any]]:
                 run["quality"]["vs_reference"]["psnr_db"] = psnr
                 run["time"] = f"2026-0{1 if commit == 'aaaa' else 2}-01T00:00:00+00:00"
                 runs.append(run)
-    runs[-1]["profile"] = [{"layer": BAD, "ms": 2.0}, {"layer": "conv", "ms": 1.0}]
+    runs[-1]["layers"] = [{"layer": BAD, "kind": BAD, "ms": 2.0}, {"layer": "conv", "kind": "Conv", "ms": 1.0}]
     runs.append(make_run("bad", status="failed", reason=BAD, case={"model": BAD}, latency_ms=None))
     words = dict.fromkeys(("resolution", "weights", "precision", "statistics", "tile"), BAD)
     odd = make_run("=1+1", 33.0, case={"model": "=HYPERLINK(1)|x", "variant": BAD, **words}, unstable=[BAD])

@@ -142,3 +142,18 @@ def test_networks_and_sizes_are_named_on_the_roof_where_there_is_room(
 def test_every_mark_of_the_roof_says_its_case(make_run: Make, read_back: Read) -> None:
     (title,) = read_back(drawn([make_run()], "roofline")).titles()
     assert title == "can24 720p onnxruntime fp32 image: 680 GFLOP/s, 50% of its limit"
+
+
+def test_quality_to_the_original_has_the_operators_own_time(make_run: Make, read_back: Read) -> None:
+    runs = [make_run("a", 100.0), make_run("b", 50.0, case={"variant": "x"})]
+    for run, db in zip(runs, (33.0, 31.5), strict=True):
+        run["quality"] |= {"vs_original": {"psnr_db": db, "ssim": 0.9}, "original": {"name": "l0", "ms": 800.0}}
+    figure = draw([row_from_run(run) for run in runs], ["original"])["original"]
+    panel = read_back(figure, log="x")
+    assert panel.marks() == [
+        (pytest.approx(50, rel=0.01), pytest.approx(31.5, abs=0.05)),
+        (pytest.approx(100, rel=0.01), pytest.approx(33.0, abs=0.05)),
+    ]
+    assert panel.points("limit-0-0")[0][0][0] == pytest.approx(800, rel=0.02)
+    assert "l0" in " ".join(panel.axes.itertext())
+    assert draw([row_from_run(make_run())], ["original"]) == {}

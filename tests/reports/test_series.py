@@ -132,8 +132,8 @@ def test_cases_of_two_machines_or_contracts_are_two_histories(make_run: Make) ->
 
 
 def test_layers_of_two_machines_are_two_panels(make_run: Make) -> None:
-    profile = [{"layer": "conv1", "ms": 3.5}]
-    runs = [make_run("a", profile=profile), make_run("b", profile=profile, machine={"cpu": "Other"})]
+    layers = [{"layer": "conv1", "kind": "Conv", "ms": 3.5}]
+    runs = [make_run("a", layers=layers), make_run("b", layers=layers, machine={"cpu": "Other"})]
     assert series.layers(rows_of(*runs)).points["panel"].nunique() == 2
 
 
@@ -156,3 +156,12 @@ def test_a_commit_measured_again_stands_where_it_was_measured_last(make_run: Mak
     for order in ((0, 1, 2), (2, 1, 0)):
         points = series.history(rows_of(*(runs[i] for i in order))).points
         assert list(points["id"]) == ["b", "a2"]
+
+
+def test_a_level_that_changes_for_good_is_a_step_even_of_few_processes(make_run: Make) -> None:
+    runs = []
+    for order in range(12):
+        run = make_run(f"r{order}", 100.0 * (1.3 if order >= 6 else 1) + order % 3, commit=f"c{order:02}")
+        run["latency_ms"]["samples"] = run["latency_ms"]["samples"][:3]
+        runs.append(run | {"time": f"2026-01-{order + 1:02}"})
+    assert list(series.history(rows_of(*runs)).points["step"]) == [""] * 6 + ["slower"] + [""] * 5

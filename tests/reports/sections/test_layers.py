@@ -1,4 +1,4 @@
-"""The section stands where there are a profile, and nowhere else."""
+"""The section stands where a run was profiled, and nowhere else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rendered(runs: list[dict[str, Any]]) -> str:
 
 
 def test_it_has_drawing_text_and_numbers(make_run: Callable[..., dict[str, Any]]) -> None:
-    text = rendered([make_run(profile=[{"layer": "conv1", "ms": 2.0}])])
+    text = rendered([make_run(layers=[{"layer": "conv1", "kind": "Conv", "ms": 2.0}])])
     assert "<svg " in text
     assert "From the profile" in text
     assert 'id="data-layers"' in text
