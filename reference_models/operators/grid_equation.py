@@ -99,7 +99,7 @@ def solve(grid: Grid, values: NDArray[np.floating[Any]], tolerance: float) -> Pl
 
     Args:
         values: (C, H, W), or (H, W); also the start of the iteration.
-        tolerance: it ends when the root of the mean squared error, weighed as above, is about this, in the values' unit.
+        tolerance: it ends when the root of the mean squared error, weighed as above, is about this, in their unit.
 
     Source: Kershaw, J. Comput. Phys. 26, 1978 (preconditioned conjugate gradients); Braess: Towards algebraic multigrid
         for elliptic problems of second order, Computing 55, 1995 (piecewise constant coarsening).
