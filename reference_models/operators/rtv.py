@@ -25,7 +25,7 @@ def structure(picture: Picture, weight: float, scale: float, sharpness: float, r
 
     Source: Xu, Yan, Xia, Jia, section 3.2; the windowed sums and the limits as in the authors' tsmooth.m.
     """
-    planes = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / 255
+    planes = np.divide(picture.transpose(2, 0, 1), 255, dtype=np.float32, order="C")
     made = planes
     for _ in range(rounds):
         down, right = _texture_weights(made, scale, sharpness)

@@ -23,7 +23,7 @@ def restore(picture: Picture, fidelity: float, rounds: int) -> NDArray[np.float3
         iteration: Chambolle, Pock: A First-Order Primal-Dual Algorithm for Convex Problems with Applications to
         Imaging, JMIV 40, 2011, algorithm 1 and section 6.2.2.
     """
-    wanted = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / 255
+    wanted = np.divide(picture.transpose(2, 0, 1), 255, dtype=np.float32, order="C")
     made = wanted.copy()
     for plane, target in zip(made, wanted, strict=True):
         _minimise(plane, target, np.float32(fidelity), rounds)
