@@ -83,6 +83,7 @@ def new_run(case: Case, shared: Run) -> Run:
         "throughput_fps": None,
         "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
         "memory": {"host_peak_mib": None, "device_peak_mib": None, "plan_mib": None, "weights_mib": None},
+        "original": None,
         "quality": {
             "vs_reference": None,
             "vs_original": None,
@@ -101,6 +102,24 @@ def _network_sha256(spec: ModelSpec) -> str:
     own, and of networks that ship our code."""
     text = dataclasses.replace(spec, onnx=spec.onnx and "onnx").to_json()
     return hashlib.sha256((text + ("" if spec.is_own else code_sha256())).encode()).hexdigest()
+
+
+def original(task: str, case: Case, series: Mapping[str, Any] | None) -> Run:
+    """What a run says of what its network replaces.
+
+    Args:
+        series: times of the operator, ms; None for tasks whose target is the picture itself.
+    """
+    from reference_models import tasks
+
+    samples = series["samples"] if series else []
+    return {
+        "task": task,
+        "operator": tasks.get(task).operator,
+        "threads": case.threads,
+        "samples_ms": samples,
+        "p50_ms": median(samples) if samples else None,
+    }
 
 
 def describe_network(run: Run, case: Case, network: Network) -> None:

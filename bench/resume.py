@@ -64,6 +64,6 @@ def _ended_well(run: Run) -> bool:
 
 def _identity(run: Run) -> dict[str, Any]:
     case = {"recipe": None, **run["case"]}  # runs of earlier versions have none
-    return {"case": case} | {
+    return {"case": case, "original": (run.get("originals") or {}).get(case["model"])} | {
         key: run.get(key) for key in ("machine", "versions", "pictures_sha256", "calibration_sha256")
     }

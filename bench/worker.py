@@ -120,12 +120,14 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
     import numpy as np
 
     from bench.metrics import compare
+    from bench.originals import convention, judge_original
     from reference_models.colour import picture_from_tensor, unit_range
     from reference_models.pictures import write_picture
     from reference_models.spec import ModelSpec
 
     spec = ModelSpec.from_json(job["case"]["spec"])
     found: dict[str, list[dict[str, Any]]] = {"vs_reference": [], "vs_same_statistics": []}
+    beside: list[tuple[str, dict[str, Any]]] = []
     failed = None
     height, width = job["output_shape"][2:]
 
@@ -143,6 +145,10 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
         for name, paths in (("vs_reference", "references"), ("vs_same_statistics", "parities")):
             expected = cropped(np.load(job[paths][number], mmap_mode="r"))
             found[name].append(compare(y, unit_range(expected, spec)))
+        if job["original"]:
+            judged, plain = judge_original(job, spec, output, number)
+            found.setdefault("vs_original", []).append(judged)
+            beside.append(plain)
         if number == 0 and job["pictures"] and found["vs_reference"][0]["finite"]:
             reference = cropped(np.load(job["references"][0], mmap_mode="r"))
             source = np.load(job["sources"][0])
@@ -152,7 +158,11 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
                     write_picture(job["pictures"][kind], picture_from_tensor(made, spec, source, (height, width)))
             except UserError as error:  # a number that was measured is worth more than its picture
                 failed = str(error)
-    return {name: {**_worst(each), "pictures": each} for name, each in found.items()}, failed
+    quality = {name: {**_worst(each), "pictures": each} for name, each in found.items()}
+    if beside:
+        quality["vs_original"] |= {"baseline": {"name": beside[0][0], **_worst([figures for _, figures in beside])}}
+        quality["vs_original"] |= {"task": job["original"], "convention": convention(spec.evaluation)}
+    return quality, failed
 
 
 def _worst(each: list[dict[str, Any]]) -> dict[str, Any]:
@@ -224,6 +234,13 @@ def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return job_build(job, emit)
 
 
+def job_operator(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """What an operator makes of the pictures of a run, and how long it takes."""
+    from bench.operator_run import run_operator
+
+    return run_operator(job, emit)
+
+
 def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """How far a network in other precisions is from FP32, without any engine's kernels."""
     from bench.evaluate import evaluate
@@ -249,6 +266,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "peaks": job_peaks,
     "prepare": job_prepare,
     "case": job_case,
+    "operator": job_operator,
     "apply": job_apply,
     "build": job_build,
     "evaluate": job_evaluate,

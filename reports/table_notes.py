@@ -52,7 +52,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
             "[yellow]untrained[/]: weights as the network starts out; CAN's leave most planes zero, and a device that "
             "saves power on zeros may look faster. PSNR and SSIM say only that engines agree. Measure with --weights."
         )
-    return lines + _quantised(ok, label) + (_contract(ok) if ok else [])
+    return lines + _originals(ok, label) + _quantised(ok, label) + (_contract(ok) if ok else [])
 
 
 # Rows in words
@@ -163,6 +163,34 @@ def _named(numbers: Sequence[str], group: Sequence[tuple[str, str]]) -> str:
     for number, (label, _) in zip(numbers, group, strict=True):
         found.setdefault(number, []).append(label)
     return ", ".join(f"{number} ({', '.join(labels)})" for number, labels in found.items())
+
+
+# What the network replaces
+
+
+def _originals(ok: Sequence[Run], label: Label) -> list[str]:
+    """Per original one line: the operator's own time, and how many times as fast each network is; or, for a ground
+    truth, what one has without the network."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in ok:
+        if original := run.get("original"):
+            size = tuple(run["case"]["output_shape"])
+            groups.setdefault((original["task"], original["p50_ms"], size), []).append(run)
+    return [f"[bold]original[/]: {escape(_original(runs, label))}" for runs in groups.values()]
+
+
+def _original(runs: Sequence[Run], label: Label) -> str:
+    original, quality = runs[0]["original"], runs[0]["quality"]["vs_original"] or {}
+    beside = quality.get("baseline")
+    plain = f"; {beside['name']} {_decibels(beside)}" if beside else ""
+    if not original["p50_ms"]:
+        return f"{original['task']}: against the ground truth{plain}"
+    time = original["p50_ms"]
+    faster = ", ".join(f"{label(run)} {time / run['latency_ms']['p50']:.3g} times as fast" for run in runs)
+    return (
+        f"operator {original['operator']} takes {time:.0f} ms ({len(original['samples_ms'])} runs, "
+        f"{original['threads']} threads): {faster}{plain}"
+    )
 
 
 # What quantising cost

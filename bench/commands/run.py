@@ -51,6 +51,13 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         help="input pictures: the first is timed, all are judged (default: a photograph)",
     )
     parser.add_argument(
+        "--original",
+        metavar="OPERATOR|TASK",
+        help="what the network replaces: its pictures are compared with those of this operator, which is timed beside "
+        "it, or with the ground truth of `super-resolution x3`, `denoising sigma 30` and the like (default: what the "
+        "card of the weights says)",
+    )
+    parser.add_argument(
         "--budget",
         type=float,
         default=45,
@@ -88,6 +95,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
         UserError: wrong use.
     """
     from bench.case import expand
+    from bench.originals import originals_of
     from bench.places import check_calibration
     from bench.run import Plan
 
@@ -101,6 +109,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
             from export.own_onnx import check_size
 
             check_size(case.spec, *case.input_shape[2:])
+    originals = originals_of(cases, arguments.original)
     return Plan(
         cases,
         left_out,
@@ -112,6 +121,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
         budget_s=arguments.budget,
         processes=arguments.processes,
         argv=arguments.argv,
+        originals=originals,
         profile=_checked_profile(arguments.profile, cases),
     )
 

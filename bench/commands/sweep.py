@@ -40,7 +40,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
     plan = checked_plan(arguments)
     path, folder = run_places(None, arguments.output)
     plan = replace(plan, store_path=path, picture_folder=folder)
-    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256)
+    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256) | {
+        "originals": dict(plan.originals)
+    }
     stored = store.load(path) if Path(path).exists() else []
     told = [run for run in stored if "layers" in run] if plan.profile else stored
     cases, held = still_to_measure(shard.of(plan.cases), shared, told)
