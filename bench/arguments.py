@@ -194,9 +194,9 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.floor is not None:
         asked["floor_db"] = _decibels(arguments.floor)
     if arguments.layers is not None:
-        from bench.layers import kept_layers
+        from bench.layers import read_layers
 
-        asked["kept"] = kept_layers(arguments.layers)
+        asked["layers"] = read_layers(arguments.layers)
     return asked
 
 

@@ -19,6 +19,7 @@ from bench.arguments import (
     request_from_arguments,
     split_words,
 )
+from bench.layers import Layers
 from reference_models.errors import UserError
 
 
@@ -222,7 +223,8 @@ def test_every_choice_reaches_the_request(tmp_path: Path) -> None:
     path = tmp_path / "layers.json"
     path.write_text(json.dumps({"format": "fullres layers 1", "layers": {"a": "int8", "b": "fp32"}}))
     found = parsed("--recovery", "none", "--clipping", "entropy", "--floor", "40dB", "--layers", str(path))
-    expected = {"recovery": "none", "clipping": "entropy", "floor_db": 40.0, "kept": ("b",)}
+    expected = {"recovery": "none", "clipping": "entropy", "floor_db": 40.0}
+    expected["layers"] = Layers(str(path), ("b",), None)
     assert request_from_arguments(found, []).lowering == expected
     with pytest.raises(UserError, match="--layers"):
         request_from_arguments(parsed("--layers", str(tmp_path / "absent.json")), [])

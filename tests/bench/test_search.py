@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, load, numpy_helper, save
 
 import bench.search
 import engines
-from bench.layers import kept_layers, layers_file
+from bench.layers import layers_file, read_layers
 from bench.search import searched_network, split
 from engines.engine import Options
 from export.network import Graph, Network, file_sha256
@@ -177,7 +177,7 @@ def test_the_graph_is_the_one_that_the_file_of_layers_gives_back(
     network = search(30.0)
     path = tmp_path / "layers.json"
     path.write_text(json.dumps(layers_file("toy", told(network))))
-    kept = kept_layers(str(path))
+    kept = read_layers(str(path)).kept
     assert kept == ("bad",)
     recipe = Recipe("int8", placement="integer", shifted=True, recovery="none", kept=kept)
     replayed = lowered_network(LoweringRequest(toy, get("can24"), recipe, split(photographs)[0]), cache)
