@@ -11,6 +11,7 @@ import numpy as np
 from export import qdq, ranges, recovery, rounding
 from export.as_rounded import run_graph
 from export.calibration import CALIBRATION_SIDE
+from export.centred import centred
 from export.network import Network
 from export.onnx_file import folded
 from export.ranges import Report
@@ -84,7 +85,9 @@ class Quantiser:
         self._seen = [*inputs, *further]
         number: Any = "fp8" if recipe.precision == "fp8" else "int8"
         self.scheme = qdq.Scheme(recipe.placement, recipe.shifted and number == "int8", number)
-        self.layers = qdq.layers(original, self.scheme)
+        around_zero = self.scheme.number == "int8" and not self.scheme.shifted
+        self._start, self._steps = centred(original, self._seen) if around_zero else (original, {})
+        self.layers = qdq.layers(self._start, self.scheme)
         names = [layer.name for layer in self.layers]
         if not names:
             raise UserError(
@@ -103,13 +106,14 @@ class Quantiser:
         chosen = self._chosen(self.recipe.kept)
         if not chosen:
             return []
-        found = self._histograms(self.original, report)
-        tried = [self.attempt(self._base("rounded to nearest", self.original, found, None), self.recipe.kept)]
+        start = self._start
+        found = self._histograms(start, report)
+        tried = [self.attempt(self._base("rounded to nearest", start, found, None), self.recipe.kept)]
         if self.recipe.recovery != "none" and self.scheme.number == "int8":
-            moments = rounding.moments(self.original, self.layers, self._seen, report)
-            tried.append(self.attempt(self._base("errors cancelled", self.original, found, moments), self.recipe.kept))
+            moments = rounding.moments(start, self.layers, self._seen, report)
+            tried.append(self.attempt(self._base("errors cancelled", start, found, moments), self.recipe.kept))
             peaks = {name: histogram.channel_peaks for name, histogram in found.items()}
-            equal = recovery.equalised(self.original, self.layers, peaks)
+            equal = recovery.equalised(start, self.layers, peaks)
             if equal is not None:
                 moments = rounding.moments(equal, self.layers, self._seen, report)
                 base = self._base(
@@ -172,7 +176,9 @@ class Quantiser:
                 value, step = weights[layer.weight], scales[layer.weight]
                 weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.weight))
         source = qdq.scale_sources(model, found)
-        return _Base(title, model, weights, scales, {name: self._number(found[source[name]]) for name in found})
+        activations = {name: self._number(found[source[name]]) for name in found}
+        activations |= {name: (self._step(step), 0) for name, step in self._steps.items() if name in activations}
+        return _Base(title, model, weights, scales, activations)
 
     def _number(self, histogram: ranges.Histogram) -> tuple[float, int]:
         if self.scheme.number == "fp8":
@@ -180,7 +186,10 @@ class Quantiser:
             return max(-low, high, 1e-8) / 448, 0
         levels = self.scheme.levels
         scale, zero = ranges.scale_and_zero(*ranges.clipped(histogram, levels, self.recipe.clipping), levels)
-        return (float(rounding.half_step(np.asarray(scale))) if self._half else scale), zero
+        return self._step(scale), zero
+
+    def _step(self, scale: float) -> float:
+        return float(rounding.half_step(np.asarray(scale))) if self._half else scale
 
     def _psnr_db(self, model: Any) -> float:
         outputs = [run_graph(model, x) for x in self.inputs]
