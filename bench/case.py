@@ -6,12 +6,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import engines
 import reference_models
+from bench.recipes import check_lowering, recipe_for
 from engines.installed import cuda_device_count, cuda_missing
 from export.recipe import HALF, QUANTISED, Recipe
 from reference_models.choices import parse_options
@@ -246,39 +247,6 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
             "nothing to measure: " + "; ".join(reasons), "an engine with this precision", "`bench engines` lists them"
         )
     return cases, left_out
-
-
-def recipe_for(engine: engines.Engine, device: str, precision: str, asked: Mapping[str, Any]) -> Recipe | None:
-    """The engine's recipe for a precision, with what the user asked for; None where it takes the FP32 graph."""
-    recipe = engine.recipe(device, precision)
-    if recipe is None or not recipe.calibrated:
-        return recipe
-    searched = precision == "auto"
-    floor, layers = (asked.get("floor_db"), None) if searched else (None, asked.get("layers"))
-    ways = {key: asked[key] for key in ("recovery", "clipping") if key in asked}
-    return replace(recipe, **ways, floor_db=floor, kept=layers.kept if layers else ())
-
-
-def check_lowering(precisions: Sequence[str], asked: Mapping[str, Any], titles: Sequence[str]) -> None:
-    """
-    Args:
-        titles: of the models that are asked for.
-
-    Raises:
-        UserError: `auto` without a floor, a floor or layers without a precision that they could be of, or layers of
-            another model.
-    """
-    words = set(precisions)
-    if "auto" in words and asked.get("floor_db") is None:
-        raise UserError("`--precision auto`: which quality has to be kept?", "`--floor 42dB` or another", "Add --floor")
-    if "auto" not in words and asked.get("floor_db") is not None:
-        raise UserError("`--floor`: only `--precision auto` searches", "--precision auto", "Add it, or drop --floor")
-    if "layers" in asked and not words & set(QUANTISED):
-        raise UserError(
-            f"`--layers` with precision {', '.join(sorted(words))}", " or ".join(QUANTISED), "Choose one of these"
-        )
-    for title in titles if "layers" in asked else ():
-        asked["layers"].check_model(title)
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -90,7 +90,8 @@ def for_engine(case: Case, arguments: argparse.Namespace) -> Case:
     """
     import engines
     from bench.arguments import lowering_from_arguments
-    from bench.case import PRECISIONS, check_lowering, recipe_for
+    from bench.case import PRECISIONS
+    from bench.recipes import check_lowering, recipe_for
 
     engine, precision = engines.get(arguments.engine), arguments.precision
     if precision not in PRECISIONS:

@@ -19,10 +19,8 @@ from bench.case import (
     RESOLUTIONS,
     Case,
     Request,
-    check_lowering,
     expand,
     parse_settings,
-    recipe_for,
     resolution_size,
     resolve_device,
 )
@@ -574,13 +572,6 @@ def test_a_floor_is_of_the_search_and_layers_are_of_the_others() -> None:
     assert recipes == [("int8", (None, ("last",))), ("auto", (42.0, ())), ("fp32", None)]
 
 
-def test_halves_have_nothing_to_choose() -> None:
-    engine = engines.get("tensorrt")
-    assert recipe_for(engine, "cuda:0", "fp16", {"clipping": "minmax"}) == Recipe("fp16")
-    assert recipe_for(engine, "cuda:0", "tf32", {}) is None
-    assert recipe_for(engine, "cuda:0", "int8+fp16", {"clipping": "minmax"}) == Recipe("int8+fp16", clipping="minmax")
-
-
 @pytest.mark.parametrize(
     ("precisions", "asked", "what"),
     [
@@ -599,12 +590,6 @@ def test_a_choice_without_the_precision_that_it_is_of_is_refused(
     error = refused(lambda: expand(ask(engines=["onnxruntime"], precisions=precisions, lowering=asked)))
     assert what in error.what
     assert error.todo
-
-
-def test_choices_that_fit_are_not_refused() -> None:
-    check_lowering(["fp32"], {"clipping": "mse", "recovery": "fast"}, ["can24"])
-    check_lowering(["auto", "fp32"], {"floor_db": 42.0}, ["can24"])
-    check_lowering(["int8+fp16", "auto"], {"floor_db": 42.0, "layers": LAST}, ["can24"])
 
 
 def test_thumbnails_cannot_be_quantised_and_say_why() -> None:
