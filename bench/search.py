@@ -24,7 +24,7 @@ from engines.engine import Options
 from export import qdq
 from export.as_rounded import as_rounded, run_graph
 from export.cache import cache_folder, code_sha256, made_once, picture_sha256
-from export.calibration import calibration_inputs, lightness_variants
+from export.calibration import calibration_inputs, further_inputs
 from export.network import INPUT, OUTPUT, Graph, Network, file_sha256
 from export.precision import LoweringRequest, lowered_network
 from export.quantiser import Attempt, Quantiser, original_graph, worst_psnr_db
@@ -108,7 +108,7 @@ class _Search:
         self._inputs, self._held = (calibration_inputs(pictures, request.spec) for pictures in self._pictures)
         recipe = replace(request.recipe, precision="int8", floor_db=None)
         original = original_graph(request.network, _base_precision(request))
-        further = calibration_inputs(lightness_variants(self._pictures[0]), request.spec)
+        further = further_inputs(self._pictures[0], request.spec)
         self._quantiser = Quantiser(original, request.spec, recipe, self._inputs, further)
         self._expected = [run_graph(original, x) for x in self._held]
         self._engine = engines.get(engine)

@@ -301,7 +301,7 @@ def _alone_db(
     fp32: Network, spec: ModelSpec, low: Network, pictures: Sequence[np.ndarray], emit: Emit
 ) -> dict[str, float]:
     """Layer → PSNR in dB against FP32 where it alone is quantised, of the worst calibration picture."""
-    from export.calibration import calibration_inputs, lightness_variants
+    from export.calibration import calibration_inputs, further_inputs
     from export.quantiser import Quantiser, original_graph
 
     assert low.lowering is not None
@@ -309,7 +309,7 @@ def _alone_db(
     # Layers that are kept have an answer too.
     precision = "int8" if recipe.precision == "auto" else recipe.precision
     recipe = replace(recipe, precision=precision, kept=(), floor_db=None)
-    inputs, further = (calibration_inputs(p, spec) for p in (pictures, lightness_variants(pictures)))
+    inputs, further = calibration_inputs(pictures, spec), further_inputs(pictures, spec)
     quantiser = Quantiser(original_graph(fp32, precision), spec, recipe, inputs, further)
 
     def report(what: str, share: float | None) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from export import qdq
 from export.cache import code_sha256, made_once
-from export.calibration import calibration_inputs, lightness_variants
+from export.calibration import calibration_inputs, further_inputs
 from export.network import Network, file_sha256
 from export.onnx_file import default_opset
 from export.quantiser import Quantiser, original_graph
@@ -76,7 +76,7 @@ def _write(request: LoweringRequest, inputs: list[np.ndarray], folder: Path, rep
     facts: dict[str, Any] = {"recipe": recipe.to_dict()}
     model = original
     if recipe.precision in QUANTISED:
-        further = calibration_inputs(lightness_variants(request.pictures), request.spec)
+        further = further_inputs(request.pictures, request.spec)
         quantiser = Quantiser(original, request.spec, recipe, inputs, further)
         tried = quantiser.attempts(report)
         best = max(tried, key=lambda attempt: attempt.psnr_db) if tried else None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference_models
-from export.calibration import GAMMAS, calibration_inputs, lightness_variants
+from export.calibration import GAMMAS, calibration_inputs, further_inputs
 from reference_models.colour import tensor_from_picture
 from reference_models.errors import UserError
 
@@ -46,10 +46,16 @@ def test_where_a_network_enlarges_the_side_is_that_of_its_output(name):
 
 
 def test_every_picture_is_seen_brighter_and_darker_too():
-    picture = smooth(5, 4)
-    brighter, darker = lightness_variants((picture,))
+    picture, spec = smooth(16, 20), reference_models.get("can32_no_norm")
+    (x,) = calibration_inputs((picture,), spec)
+    brighter, darker = further_inputs((picture,), spec)
     assert GAMMAS == (0.5, 2.0)
-    for found, wanted in ((brighter, np.sqrt(picture / 255)), (darker, (picture / 255) ** 2)):
-        assert found.dtype == np.uint8
-        assert np.abs(found / 255 - wanted).max() <= 0.5 / 255 + 1e-9
-    assert len(lightness_variants((picture, picture))) == 4
+    for found, wanted in ((brighter, np.sqrt(x)), (darker, x**2)):
+        assert found.dtype == np.float32
+        assert np.abs(found - wanted).max() <= 0.5 / 255 + 1e-6
+    assert len(further_inputs((picture, picture), spec)) == 4
+
+
+@pytest.mark.parametrize("name", ["vdsr", "espcn_x3"])
+def test_networks_that_enlarge_see_pictures_as_they_are(name):
+    assert further_inputs((smooth(),), reference_models.get(name)) == []
