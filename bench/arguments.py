@@ -167,9 +167,9 @@ def add_lowering(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--clipping",
-        default="mse",
+        default="minmax",
         metavar="HOW",
-        help="how activations' ranges are found on calibration pictures: mse (default), minmax, percentile, entropy",
+        help="how activations' ranges are found on calibration pictures: minmax (default), mse, percentile, entropy",
     )
     group.add_argument(
         "--floor", metavar="DB", help="auto: PSNR against FP32 to keep on held-back pictures, such as 42dB"
@@ -194,9 +194,9 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.floor is not None:
         asked["floor_db"] = _decibels(arguments.floor)
     if arguments.layers is not None:
-        from bench.layers import kept_layers
+        from bench.layers import read_layers
 
-        asked["kept"] = kept_layers(arguments.layers)
+        asked["layers"] = read_layers(arguments.layers)
     return asked
 
 

@@ -199,7 +199,7 @@ def quantised_case() -> Case:
 def test_a_run_says_by_which_recipe_its_graph_was_made_as_the_file_will_have_it() -> None:
     run = record.new_run(quantised_case(), {})
     assert run["case"]["recipe"] == {
-        "precision": "int8", "placement": "integer", "shifted": True, "clipping": "mse", "recovery": "fast",
+        "precision": "int8", "placement": "integer", "shifted": True, "clipping": "minmax", "recovery": "fast",
         "kept": ["last"], "floor_db": None,
     }  # fmt: skip
     assert json.loads(json.dumps(run)) == run
