@@ -1,4 +1,4 @@
-"""`bench apply` on pictures, as the command sees it: what is left to do, progress, and what there is to say at the end."""
+"""`bench apply` on pictures, as the command sees it: what is left to do, progress, and what has become of it."""
 
 from __future__ import annotations
 
@@ -38,10 +38,19 @@ class Applied:
         return f"{self.done / self.seconds:.3g} pictures/s" if self.done > 1 and self.seconds else ""
 
 
-def apply_to_pictures(
-    job: Mapping[str, Any], pairs: Sequence[tuple[str, str]], place: Manifest | None, environment: Mapping[str, str],
-    reporter: Any,
-) -> Applied:  # fmt: skip
+@dataclass(frozen=True)
+class Work:
+    """One network that is ready to be applied."""
+
+    job: Mapping[str, Any]
+    """What the worker's job `apply` needs, besides pictures or a video."""
+    environment: Mapping[str, str]
+    """Of the worker."""
+    reporter: Any
+    """A bench.run.Reporter."""
+
+
+def apply_to_pictures(work: Work, pairs: Sequence[tuple[str, str]], place: Manifest | None) -> Applied:
     """
     Args:
         place: what the output folder holds; None: every picture is made.
@@ -55,10 +64,10 @@ def apply_to_pictures(
     if not left:
         return applied
     targets = dict(left)
-    with no_leftovers(Path(left[0][1]).parent), reporter.stage("apply", total=len(left)) as show:
+    with no_leftovers(Path(left[0][1]).parent), work.reporter.stage("apply", total=len(left)) as show:
         follow = _Follower(applied, place, states, targets, show)
         try:
-            result = run_job({**job, "job": "apply", "pictures": left}, environment, follow, GRACE_S)
+            result = run_job({**work.job, "job": "apply", "pictures": left}, work.environment, follow, GRACE_S)
         except Interrupted as end:
             result = {**(end.result or {}), "stopped": "interrupted"}
         except JobFailed as failure:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.apply_pictures import GRACE_S, no_leftovers, progress_words
+from bench.apply_pictures import GRACE_S, Work, no_leftovers, progress_words
 from bench.preparing import told
 from bench.spawn import Interrupted, JobFailed, run_job
 from bench.video.colours import Colours
@@ -26,16 +26,14 @@ class VideoOutcome:
     interrupted: bool = False
 
 
-def apply_to_video(
-    job: Mapping[str, Any], video: dict[str, Any], environment: Mapping[str, str], reporter: Any
-) -> VideoOutcome:
+def apply_to_video(work: Work, video: dict[str, Any]) -> VideoOutcome:
     """
     Raises:
         UserError: the worker failed, with exit code 5.
     """
     total, start = video["facts"]["frames"], time.monotonic()
     interrupted = False
-    with no_leftovers(Path(video["target"]).parent), reporter.stage("apply", total=total) as show:
+    with no_leftovers(Path(video["target"]).parent), work.reporter.stage("apply", total=total) as show:
 
         def follow(event: Mapping[str, Any]) -> None:
             if event["event"] == "frame":
@@ -43,7 +41,9 @@ def apply_to_video(
                 show(done, progress_words("", seconds, done, total or done, "frames"))
 
         try:
-            result = run_job({**job, "job": "apply", "video": video}, environment, follow, GRACE_S)
+            result: dict[str, Any] | None = run_job(
+                {**work.job, "job": "apply", "video": video}, work.environment, follow, GRACE_S
+            )
         except Interrupted as end:
             result, interrupted = end.result, True
         except JobFailed as failure:

@@ -108,7 +108,7 @@ def _apply_to_pictures(
     else:
         outcomes = one_by_one(pairs, stages, network.computing)
     failed: list[list[str]] = []
-    with closing(outcomes):  # type: ignore[type-var]  # a generator
+    with closing(outcomes):
         for outcome in outcomes:
             source = outcome.item[0]
             emit("picture", name=Path(source).name, source=source, failed=outcome.error is not None)
@@ -127,5 +127,3 @@ def is_full(error: BaseException | None) -> bool:
 
 def _reason(error: BaseException) -> str:
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-
-

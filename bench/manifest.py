@@ -92,7 +92,8 @@ class Manifest:
         Raises:
             OSError: it cannot be written.
         """
-        line = {"name": Path(target).name, "key": self._key, "source": [Path(source).name, *state], "target": _state(target)}
+        name = Path(target).name
+        line = {"name": name, "key": self._key, "source": [Path(source).name, *state], "target": _state(target)}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 

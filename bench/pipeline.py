@@ -7,12 +7,15 @@ go of the interpreter's lock while they work, so that the other stages cost that
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-Item, Loaded, Computed, Saved = (TypeVar(name) for name in ("Item", "Loaded", "Computed", "Saved"))
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+Computed = TypeVar("Computed")
+Saved = TypeVar("Saved")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Stages(Generic[Item, Loaded, Computed, Saved]):
 
 def overlapped(
     items: Iterable[Item], stages: Stages[Item, Any, Any, Saved], computing: Executor, width: Width
-) -> Iterator[Outcome[Item, Saved]]:
+) -> Generator[Outcome[Item, Saved], None, None]:
     """The outcomes, in the order of the items; an item that fails does not end the others.
 
     To be closed (`contextlib.closing`) where it is not read to its end: what was begun is finished, the rest never
@@ -68,8 +71,9 @@ def overlapped(
         while waiting:
             yield _outcome(*waiting.popleft())
     finally:
-        for _, futures in waiting:
-            for future in futures:
+        # The last first: what could not be stopped any more is then the beginning of what was left, without a gap.
+        for _, futures in reversed(waiting):
+            for future in reversed(futures):
                 future.cancel()
         loading.shutdown()
         saving.shutdown()
@@ -77,7 +81,7 @@ def overlapped(
 
 def one_by_one(
     items: Iterable[Item], stages: Stages[Item, Any, Any, Saved], computing: Executor
-) -> Iterator[Outcome[Item, Saved]]:
+) -> Generator[Outcome[Item, Saved], None, None]:
     """The same with one item at a time: what `overlapped` is compared with."""
     return overlapped(items, stages, computing, Width(in_flight=1))
 

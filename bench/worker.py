@@ -197,6 +197,13 @@ def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return job_build(job, emit)
 
 
+def job_bundle(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """A network's graph on pictures, checked."""
+    from bench.bundling import job_bundle
+
+    return job_bundle(job, emit)
+
+
 def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """How far a network in other precisions is from FP32, without any engine's kernels."""
     from bench.evaluate import evaluate
@@ -224,6 +231,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "case": job_case,
     "apply": job_apply,
     "build": job_build,
+    "bundle": job_bundle,
     "evaluate": job_evaluate,
     "worth": job_worth,
     "profile": job_profile,

@@ -1,4 +1,4 @@
-"""What stands before and behind every inference on a picture: the network's tensor of it, and the picture of an output."""
+"""Before and behind every inference on a picture: the network's tensor of it, and the picture of an output."""
 
 from __future__ import annotations
 

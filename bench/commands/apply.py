@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.apply_pictures import Applied
+    from bench.apply_pictures import Applied, Work
     from bench.case import Case
 
 ORDER = 20
@@ -74,6 +73,8 @@ def add(commands: Any) -> None:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
+    import engines
+    from bench.apply_pictures import Work
     from bench.case import expand
     from bench.places import check_calibration
 
@@ -94,15 +95,14 @@ def _apply(arguments: argparse.Namespace) -> int:
             "tile": arguments.tile,
             "settings": dict(case.settings),
         }
-        code = run(job, _engine_environment(case), reporter)
+        code = run(Work(job, engines.get(case.engine).environment(case.settings), reporter))
     if not case.trained:
         print(f"bench: {case.model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
     return code
 
 
 def _checked(case: Case, arguments: argparse.Namespace) -> Any:
-    """A function of (job, environment, reporter) that does the work and returns the exit code; input, output and
-    options have been checked.
+    """A function of the Work that does it and returns the exit code; input, output and options have been checked.
 
     Raises:
         UserError: wrong use.
@@ -113,21 +113,18 @@ def _checked(case: Case, arguments: argparse.Namespace) -> Any:
     source, target = Path(arguments.input), Path(arguments.output)
     if is_video(source) or is_video(target):
         video = checked_video(source, target, arguments, case.spec)
-        return lambda *words: _apply_to_video(video, case, *words)
+        return lambda work: _apply_to_video(work, video, case)
     refuse_video_options(arguments)
     pairs = picture_pairs(source, target)
-    return lambda *words: _apply_to_pictures(pairs, arguments, case, *words)
+    return lambda work: _apply_to_pictures(work, pairs, case, arguments)
 
 
-def _apply_to_pictures(
-    pairs: list[tuple[str, str]], arguments: argparse.Namespace, case: Case,
-    job: Mapping[str, Any], environment: Mapping[str, str], reporter: Any,
-) -> int:  # fmt: skip
+def _apply_to_pictures(work: Work, pairs: list[tuple[str, str]], case: Case, arguments: argparse.Namespace) -> int:
     from bench.apply_pictures import apply_to_pictures, manifest_for
 
     output = Path(arguments.output)
-    place = manifest_for(output, job, arguments.again) if output.is_dir() else None
-    applied = apply_to_pictures(job, pairs, place, environment, reporter)
+    place = manifest_for(output, work.job, arguments.again) if output.is_dir() else None
+    applied = apply_to_pictures(work, pairs, place)
     for source, reason in applied.failed:
         print(f"bench: {source}: {reason}", file=sys.stderr)
     print(_summary(applied, f"{arguments.output} ({_case_words(case)})"))
@@ -144,12 +141,10 @@ def _summary(applied: Applied, where: str) -> str:
     return done + kept + (f"; {applied.rate}" if applied.rate else "")
 
 
-def _apply_to_video(
-    video: Any, case: Case, job: Mapping[str, Any], environment: Mapping[str, str], reporter: Any
-) -> int:
+def _apply_to_video(work: Work, video: dict[str, Any], case: Case) -> int:
     from bench.apply_video import apply_to_video
 
-    outcome = apply_to_video(job, video, environment, reporter)
+    outcome = apply_to_video(work, video)
     for line in outcome.faults:
         print(f"bench: {line}", file=sys.stderr)
     print(f"{outcome.summary} ({_case_words(case)})")
@@ -176,9 +171,3 @@ def _check_style(case: Case, style: str | None) -> None:
             f"`--style {style}`: model `{case.model}` has no global branch", "a model that has one", "Leave it out"
         )
     read_picture(style)
-
-
-def _engine_environment(case: Case) -> dict[str, str]:
-    import engines
-
-    return engines.get(case.engine).environment(case.settings)

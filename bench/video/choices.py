@@ -1,4 +1,4 @@
-"""The words of `bench apply` on a video, checked before the first slow step. PyAV is imported only where it is needed."""
+"""The words of `bench apply` on a video, checked before the first slow step. PyAV is imported inside functions only."""
 
 from __future__ import annotations
 
@@ -132,9 +132,7 @@ def _check_endings(source: Path, target: Path) -> None:
     if not source.is_file():
         raise UserError(f"`--input {source}`: there is no such file", "a video", "Check the path")
     if not is_video(target):
-        raise UserError(
-            f"`--output {target}`: the input is a video", f"a file ending in {known}", "Change the ending"
-        )
+        raise UserError(f"`--output {target}`: the input is a video", f"a file ending in {known}", "Change the ending")
 
 
 def _check_network(facts: dict[str, Any], spec: ModelSpec) -> None:

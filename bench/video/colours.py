@@ -1,4 +1,4 @@
-"""Video frames ↔ pictures: the colour matrix and range that a video states, or that players assume where it does not."""
+"""Video frames ↔ pictures: colour matrix and range as the video states them, or as players assume them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def colours_of(frame: Any) -> Colours:
             "Convert the video first",
         )
     full = int(frame.color_range) == _FULL or kind.name.startswith("yuvj")
-    return Colours(stated, full and not is_rgb, int(frame.color_primaries), int(frame.color_trc), assumed and not is_rgb)
+    tags = int(frame.color_primaries), int(frame.color_trc)
+    return Colours(stated, full and not is_rgb, *tags, assumed and not is_rgb)
 
 
 class Converter:

@@ -114,7 +114,7 @@ def _run(way: _Way, asked: Callable[[], bool], emit: Callable[..., None]) -> str
     last = 0.0
     stages = Stages(way.load, way.compute, way.save)
     outcomes = overlapped(itertools.count(), stages, way.network.computing, FRAMES)
-    with closing(outcomes):  # type: ignore[type-var]  # a generator
+    with closing(outcomes):
         for outcome in outcomes:
             if outcome.error:
                 return _why(outcome.error, way.video["target"])

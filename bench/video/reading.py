@@ -23,7 +23,7 @@ SLACK_S = 0.25
 
 @dataclass(frozen=True)
 class Batch:
-    """One picture with the audio packets that come before it in the file; without a picture, what is left at the end."""
+    """One picture with the audio packets before it in the file; without a picture, what is left at the end."""
 
     picture: Picture | None
     pts: int
@@ -53,9 +53,7 @@ def open_video(path: Path) -> Any:
     import av
 
     try:
-        return av.open(
-            str(path.absolute()), options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-        )
+        return av.open(str(path.absolute()), options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS})
     except (av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(

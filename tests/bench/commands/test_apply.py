@@ -166,7 +166,7 @@ def test_apply_does_the_other_pictures_of_a_folder_and_names_the_bad_one(
     assert "truncated" in outcome.err
     assert "Traceback" not in outcome.err
     assert "2 of 3 pictures" in outcome.out
-    assert {path.name: size(path) for path in out.iterdir()} == {"a.png": (20, 10), "c.png": (10, 20)}
+    assert {path.name: size(path) for path in out.glob("*.png")} == {"a.png": (20, 10), "c.png": (10, 20)}
 
 
 def test_apply_with_thumbnail_statistics_takes_a_single_pixel(
