@@ -52,6 +52,13 @@ def check_bundle(folder: Path, engine: str, spec: ModelSpec) -> None:
         )
     if engine in RUNTIMES:
         check_can_take_pictures(spec)
+    if engine == "openvino" and (spec.pre_upscale > 1 or (spec.output == "luma" and spec.upscale > 1)):
+        raise UserError(
+            f"`--bundle` with model `{spec.name}` for openvino: its picture is enlarged bicubically in float64, which "
+            "OpenVINO's CPU plugin computes in float32",
+            "onnxruntime, or a network on RGB",
+            "Choose --engine onnxruntime",
+        )
     if not folder.parent.is_dir():
         raise UserError(f"`--bundle {folder}`: its folder does not exist", "an existing folder", "Make it first")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

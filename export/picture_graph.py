@@ -256,10 +256,10 @@ def _mirrored(add: _Nodes, side: str) -> str:
 def _phase(add: _Nodes, wide: str, axis: _Axis, phase: int) -> str:
     """The outputs `factor` * n + `phase` for all n."""
     centre = (phase + 0.5) / axis.factor - 0.5
-    taps = [tap for tap in math.ceil(centre - 2) + np.arange(5) if abs(centre - tap) < 2]
+    taps = [tap for tap in range(math.ceil(centre - 2), math.ceil(centre - 2) + 5) if abs(centre - tap) < 2]
     terms = []
     for tap, weight in zip(taps, _weights(add, axis, phase, taps), strict=True):
-        start = _ints(int(tap) + _REACH)
+        start = _ints(tap + _REACH)
         part = add("Slice", wide, start, add("Add", axis.side, start), _ints(axis.number))
         terms.append(add("Mul", part, add("Unsqueeze", weight, _ints(*({0, 1, 2} - {axis.number})))))
     return functools.reduce(lambda total, term: add("Add", total, term), terms)

@@ -12,7 +12,7 @@ import pytest
 
 av = pytest.importorskip("av")
 
-LONG = 60
+LONG = 200
 """Frames of 1920x1080: minutes on an idle machine, most of them in the networks and the encoder."""
 
 
