@@ -1,4 +1,4 @@
-"""A graph on pictures gives the bytes that colour.py gives around the same network, for every way into and out of one."""
+"""A graph on pictures gives the bytes that colour.py gives around the same network, for every way in and out."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def write_network(path: Path, spec: ModelSpec) -> Path:
     shape = (spec.output_planes * scale**2, spec.input_planes, 3, 3)
     weights = random.normal(0, 0.6, shape).astype(np.float32)
     weights[:, :, 1, 1] += 0.3
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
-        helper.make_node("DepthToSpace", ["c"], ["y"], blocksize=scale, mode="CRD"),
-    ]
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c" if scale > 1 else "y"], pads=[1, 1, 1, 1])]
+    if scale > 1:
+        nodes.append(helper.make_node("DepthToSpace", ["c"], ["y"], blocksize=scale, mode="CRD"))
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, planes, f"{name}h", f"{name}w"])
         for name, planes in (("x", spec.input_planes), ("y", spec.output_planes))
@@ -71,7 +70,7 @@ def test_the_bytes_are_those_of_colour_py(kind: str, tmp_path: Path) -> None:
         got = whole.run([RESULT], {PICTURE: picture})[0]  # type: ignore[attr-defined]
         assert (got.shape, got.dtype) == (wanted.shape, np.uint8)
         np.testing.assert_array_equal(got, wanted, err_msg=f"{height}x{width}")
-        assert height == 1 or np.unique(got).size > 20 or spec.output == "classes"
+        assert height < 12 or np.unique(got).size > 20 or spec.output == "classes"
 
 
 def test_truncating_and_rounding_are_not_the_same_graph(tmp_path: Path) -> None:
