@@ -6,6 +6,7 @@ option without a rule fails, so that no new command slips in untested.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -106,6 +107,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, checkpoint: str) -> dict
     for number, name in enumerate(("a.png", "b.jpg")):
         noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
         Image.fromarray(noise).save(folder / "photos" / name)
+    with contextlib.suppress(ImportError):
+        _write_clip(folder / "clip.mp4")
     torch.manual_seed(0)
     state = {k: v + 0.02 * torch.randn_like(v) for k, v in create_model("can24").state_dict().items()}
     save_file(state, folder / "weights.safetensors")
@@ -119,10 +122,24 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, checkpoint: str) -> dict
         "before.json": str(folder / "before.json"),
         "after.json": str(folder / "after.json"),
         "photos": str(folder / "photos"),
+        "clip": str(folder / "clip.mp4"),
         "picture": str(folder / "photos" / "a.png"),
         "weights": str(folder / "weights.safetensors"),
         "checkpoint": checkpoint,
     }
+
+
+def _write_clip(path: Path) -> None:
+    """Three frames of 64x48."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(3):
+            picture = np.full((48, 64, 3), 40 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +157,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
 def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]:
     """The same command, small; every option and every value must have its rule."""
     kept = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator"}
-    kept |= {"--a", "--b", "--max", "--min", "--floor"}
+    kept |= {"--a", "--b", "--max", "--min", "--floor", "--codec", "--crf", "--audio"}
     made = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
     made["--style"] = "picture"
     out: list[str] = []
@@ -151,7 +168,7 @@ def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]
         elif word in {"--baseline", "--candidate"}:
             out += [word, stand_in["before.json" if word == "--baseline" else "after.json"]]
             next(rest)
-        elif not word.startswith("--") or word in {"--settings", "--options", "--work"}:
+        elif not word.startswith("--") or word in {"--settings", "--options", "--work", "--again"}:
             out.append(word)
         elif word in kept:
             out += [word, next(rest).replace("pixel_dcn:", "pixel_dcn:depth=2:width=2:")]  # exported in seconds
@@ -159,8 +176,9 @@ def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]
             out += [word, ",".join(f"{64 - 8 * i}x48" for i, _ in enumerate(next(rest).split(",")))]
         elif word in made:
             value = next(rest)
-            out += [word, stand_in["photos" if value.endswith("/") else made[word]]]
-        elif word in {"--output", "--json"}:
+            kind = "clip" if value.endswith(".mp4") else "photos" if value.endswith("/") else made[word]
+            out += [word, stand_in[kind]]
+        elif word in {"--output", "--json", "--bundle"}:
             out += [word, str(folder / next(rest))]
         else:
             raise AssertionError(f"`{word}` has no rule in tests/test_readme.py that makes it small")
@@ -241,6 +259,8 @@ def test_every_bench_command_of_the_documents_works(
         pytest.skip("no CUDA device here")
     if "openvino" in line:
         pytest.importorskip("openvino")
+    if ".mp4" in line:
+        pytest.importorskip("av")
     if "tensorrt" in line and "bench build" not in line and "tensorrt" not in engines.usable_on("cuda:0"):
         pytest.skip("TensorRT runs on a CUDA device only, and there is none here")
     if "tensorrt_rtx" in line and engines.get("tensorrt_rtx").missing():
@@ -249,7 +269,7 @@ def test_every_bench_command_of_the_documents_works(
     judged = {3, 4} if words[0] == "ab" else set()  # which is faster is not the document's to say
     assert main(words) in {0, *judged}, capsys.readouterr().err
     assert capsys.readouterr().out.strip()
-    made = [words[words.index(option) + 1] for option in ("--output", "--json") if option in words]
+    made = [words[words.index(option) + 1] for option in ("--output", "--json", "--bundle") if option in words]
     for path in map(Path, made):
         assert path.exists(), f"{path} was not written"
         if path.is_dir():
@@ -390,3 +410,15 @@ def test_the_python_examples_of_the_readme_run(working_folder: Path) -> None:
     with torch.inference_mode():
         assert names["model"](torch.zeros(1, 3, 8, 9)).shape == (1, 3, 8, 9)
     assert (names["picture"].shape, names["picture"].dtype) == ((8, 9, 3), np.uint8)
+
+
+@pytest.mark.usefixtures("command_cache")
+def test_the_python_examples_for_deployers_run(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--model", "can32", "--engine", "onnxruntime", "--output", "plan.onnx"]) == 0
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    names: dict[str, Any] = {}
+    for body in [body for language, body in blocks(text) if language == "python"]:
+        exec(body.replace("(480, 640", "(48, 64"), names)
+    assert (names["result"].shape, names["other"].shape) == ((48, 64, 3), (48, 64, 3))
+    assert [result.shape for result in names["results"]] == [(60, 80, 3)] * 8
+    assert "Repeat the grey plane" in capsys.readouterr().out

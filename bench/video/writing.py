@@ -41,6 +41,8 @@ class VideoWriter:
         options = dict(codec.options)
         if video["crf"] is not None:
             options["crf"] = str(video["crf"])
+        if self._constant:
+            options["bf"] = "0"  # frames stored out of order would be shown late, by as many as are stored ahead
         stream = self._container.add_stream(codec.encoder, rate=Fraction(facts["rate"]), options=options)
         shown = even_sides(picture) if "420" in self._format else picture
         stream.height, stream.width = shown.shape[:2]

@@ -9,6 +9,7 @@ import errno
 import resource
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Doubling:
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.threads.add(threading.get_ident())
         self.on_run()
-        return {"y": inputs["x"].repeat(4, 2).repeat(4, 3) / 2}
+        return {"y": inputs["x"].repeat(4, 2).repeat(4, 3) - 1}  # the network's range is -1 to 1
 
     def close(self) -> None:
         self.threads.add(threading.get_ident())
@@ -165,3 +166,35 @@ def test_only_what_the_system_says_of_space_is_a_full_disk() -> None:
     assert not is_full(told(OSError(errno.EACCES, "")))
     assert not is_full(ValueError())
     assert not is_full(None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "least"), [("waits", 1.3), ("computes", 1.05)])
+def test_overlapping_pays(network: str, least: float, session: list[Doubling], tmp_path: Path) -> None:
+    """Both ways in turn, three times: `waits` is on a device, 60 ms; `computes` on this machine's cores."""
+    pairs = pictures(tmp_path, 24)
+    random = np.random.default_rng(0)
+    for source, _ in pairs:
+        write_picture(source, random.integers(0, 256, (180, 320, 3), np.uint8))
+    matrix = random.normal(0, 1, (700, 700))
+
+    def computes() -> None:
+        matrix @ matrix @ matrix
+
+    real, work = applying.open_session, {"waits": lambda: time.sleep(0.06), "computes": computes}[network]
+
+    def opened(job: Any) -> Any:
+        found = real(job)
+        found.on_run = work  # type: ignore[attr-defined]
+        return found
+
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(applying, "open_session", opened)
+        for turn in range(6):
+            start = time.perf_counter()
+            run(pairs, overlap=turn % 2 == 0)
+            seconds[turn % 2 == 0].append(time.perf_counter() - start)
+    ratio = float(np.median(seconds[False]) / np.median(seconds[True]))
+    print(f"{network}: one after the other takes {ratio:.2f} times as long")
+    assert ratio > least
