@@ -14,8 +14,10 @@ from bench.preparing import told
 from bench.spawn import Interrupted, JobFailed, run_job
 from reference_models.errors import UserError
 
-GRACE_S = 60.0
-"""For the pictures, or the frame, that were begun when Ctrl-C came."""
+GRACE_S = 600.0
+"""For the pictures, or the frames and the end of the file, that were begun when Ctrl-C came; most need a second, and a
+second Ctrl-C ends them at once."""
+STOPPING = "ending what was begun; Ctrl-C again: at once"
 
 
 @dataclass
@@ -88,6 +90,8 @@ class _Follower:
     start: float = field(default_factory=time.monotonic)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "stopping":
+            self.show(self.applied.done + len(self.applied.failed), STOPPING)
         if event["event"] != "picture":
             return
         self.applied.seconds = time.monotonic() - self.start

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.apply_pictures import GRACE_S, Work, no_leftovers, progress_words
+from bench.apply_pictures import GRACE_S, STOPPING, Work, no_leftovers, progress_words
 from bench.preparing import told
 from bench.spawn import Interrupted, JobFailed, run_job
 from bench.video.colours import Colours
@@ -39,6 +39,8 @@ def apply_to_video(work: Work, video: dict[str, Any]) -> VideoOutcome:
             if event["event"] == "frame":
                 seconds, done = time.monotonic() - start, event["done"]
                 show(done, progress_words("", seconds, done, total or done, "frames"))
+            elif event["event"] == "stopping":
+                show(0, STOPPING)
 
         try:
             result: dict[str, Any] | None = run_job(

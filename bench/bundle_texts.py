@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 EXAMPLE = '''\
-"""{title} on one picture: python example.py IN OUT. Needs {package} alone; Pillow too, unless IN and OUT end in .npy.
+"""{title} on one picture: python example.py IN OUT
 
+Needs {package} alone, which brings NumPy; Pillow too, unless IN and OUT end in .npy.
 From your own code: session = load(); result = apply(session, picture), both uint8 (H, W, 3) RGB of any size.
 """
 

@@ -126,6 +126,7 @@ def _last_words(
     """The result of a worker that is asked to stop; None where it gives none in time."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
+    on_event({"event": "stopping"})
     end = time.monotonic() + grace_s
     for event in _events(process):
         if event is not None and event["event"] == "result":

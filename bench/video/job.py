@@ -45,7 +45,9 @@ def apply_to_video(
         stopped = _run(way, asked, emit)
         stopped = way.closed() or stopped
         cut = not stopped and ends_early(way.found, video["facts"])
-        path = _kept(scratch, target, stopped)
+        if stopped:  # what was handed to the encoder may not all have got into the file
+            way.written = _playable_frames(scratch)
+        path = _kept(scratch, target, stopped, way.written)
     finally:
         scratch.unlink(missing_ok=True)
     return {
@@ -135,20 +137,23 @@ def _why(error: BaseException, target: str) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def _kept(scratch: Path, target: Path, stopped: str | None) -> str | None:
+def _kept(scratch: Path, target: Path, stopped: str | None, frames: int) -> str | None:
     """Where the file lies in the end: at its place where it is whole, beside it where it is not but plays."""
-    if not scratch.exists() or (stopped and not _plays(scratch)):
+    if not scratch.exists() or not frames:
         return None
     place = target.with_name(f"{target.stem}.partial{target.suffix}") if stopped else target
     os.replace(scratch, place)
     return str(place)
 
 
-def _plays(path: Path) -> bool:
+def _playable_frames(path: Path) -> int:
+    """Frames of a file that was not ended as it should be; 0 where nothing can play it."""
     from av import FFmpegError
 
     from reference_models.errors import UserError
 
+    frames = 0
     with suppress(UserError, FFmpegError), open_video(path) as container:
-        return next(iter(container.decode(video=0)), None) is not None
-    return False
+        for packet in container.demux(container.streams.video[0]):
+            frames += packet.size > 0
+    return frames

@@ -32,7 +32,9 @@ class VideoWriter:
         self._constant = 1 / Fraction(facts["rate"]) if ending == ".avi" else None
         """AVI has no times, only a rate: its frames are numbered."""
         self._last = -1
-        self._container = av.open(str(path), "w", format=MUXERS[ending])
+        # Sound may begin 21 ms before 0. Moved by that, no frame of an AVI file would lie on its place any more.
+        options = {"avoid_negative_ts": "disabled"} if self._constant else {}
+        self._container = av.open(str(path), "w", format=MUXERS[ending], options=options)
         self._stream = self._new_stream(codec, video, picture)
         self._audio = self._copied_audio(video) if video["audio"] else {}
 
@@ -41,14 +43,14 @@ class VideoWriter:
         options = dict(codec.options)
         if video["crf"] is not None:
             options["crf"] = str(video["crf"])
-        if self._constant:
-            options["bf"] = "0"  # frames stored out of order would be shown late, by as many as are stored ahead
         stream = self._container.add_stream(codec.encoder, rate=Fraction(facts["rate"]), options=options)
         shown = even_sides(picture) if "420" in self._format else picture
         stream.height, stream.width = shown.shape[:2]
         stream.pix_fmt = self._format
         context, colours = stream.codec_context, self._converter.colours
         context.time_base = stream.time_base = self._constant or self._unit
+        if self._constant:
+            context.max_b_frames = 0  # frames stored out of order would be shown late, by as many as are stored ahead
         context.sample_aspect_ratio = Fraction(facts["aspect"])
         is_rgb = not self._format.startswith("yuv")
         context.colorspace = RGB if is_rgb else colours.matrix
