@@ -70,9 +70,7 @@ class DeployedSession:
             UserError: none of the plan's profiles takes an input tensor of this size; plans without profiles take all.
         """
         ranges = [(size["least"], size["most"]) for size in self.sidecar["sizes"]]
-        if not ranges or any(
-            least[0] <= height <= most[0] and least[1] <= width <= most[1] for least, most in ranges
-        ):
+        if not ranges or any(least[0] <= height <= most[0] and least[1] <= width <= most[1] for least, most in ranges):
             return
         words = [f"{a[1]}x{a[0]}" + ("" if a == b else f" to {b[1]}x{b[0]}") for a, b in ranges]
         raise UserError(

@@ -71,6 +71,7 @@ OTHERS = {
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'": "the same in editable form; its extra is tested",
     "pip install -e '.[test,browser]'": "needs a browser beside it",
     "pytest -m slow tests/reports/test_page.py": "some of the slow tests, which need a browser",
+    "python espcn/example.py photo.npy result.npy": "tests/bench/test_bundle.py runs the file, with the runtime alone",
     "bash .ci/run": "is what runs these tests; its parts are tested below",
     "pytest -m slow": "these tests themselves; its marker is tested below",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
