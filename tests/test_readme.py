@@ -73,6 +73,7 @@ OTHERS = {
     "pytest -m slow tests/reports/test_page.py": "some of the slow tests, which need a browser",
     "python espcn/example.py photo.npy result.npy": "tests/bench/test_bundle.py runs the file, with the runtime alone",
     "bash .ci/run": "is what runs these tests; its parts are tested below",
+    "pytest -m slow tests/bench/test_applying.py -s": "one of the slow tests",
     "pytest -m slow": "these tests themselves; its marker is tested below",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
 }
