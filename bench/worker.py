@@ -194,37 +194,10 @@ def _device_used_mib(device: str) -> float | None:
 
 
 def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
-    """Runs pictures through a network one by one and writes what it makes of them."""
-    import engines
-    from engines.engine import Options
-    from engines.thumbnail import load_network
-    from export.network import INPUT, OUTPUT, Network
-    from export.own_onnx import check_size
-    from reference_models.colour import picture_from_tensor, tensor_from_picture
-    from reference_models.pictures import fit_picture, read_picture, write_picture
-    from reference_models.spec import ModelSpec
+    """Pictures or a video through a network."""
+    from bench.applying import job_apply
 
-    spec = ModelSpec.from_json(job["spec"])
-    options = Options(job["device"], job["precision"], job["threads"], job["settings"])
-    failed: list[list[str]] = []
-    with load_network(engines.get(job["engine"]), Network.from_json(job["network"]), options) as session:
-        for source, target in job["pictures"]:
-            emit("picture", name=Path(source).name)
-            try:
-                picture = read_picture(source)
-                size = None
-                if spec.input == "noise":  # of the picture only the size counts, and it is that of what comes out
-                    size = picture.shape[:2]
-                    picture = fit_picture(picture, -(-size[1] // spec.upscale), -(-size[0] // spec.upscale))
-                x = tensor_from_picture(picture, spec)
-                if spec.onnx:
-                    check_size(spec, *x.shape[2:])
-                y = session.run({INPUT: x})[OUTPUT]
-                write_picture(target, picture_from_tensor(y, spec, picture, size))
-            except Exception as error:  # one picture that fails does not end the others
-                name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                failed.append([source, name + str(error)])
-    return {"failed": failed}
+    return job_apply(job, emit)
 
 
 def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -239,6 +212,13 @@ def job_operator(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from bench.operator_run import run_operator
 
     return run_operator(job, emit)
+
+
+def job_bundle(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """A network's graph on pictures, checked."""
+    from bench.bundling import job_bundle
+
+    return job_bundle(job, emit)
 
 
 def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -269,6 +249,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "operator": job_operator,
     "apply": job_apply,
     "build": job_build,
+    "bundle": job_bundle,
     "evaluate": job_evaluate,
     "worth": job_worth,
     "profile": job_profile,

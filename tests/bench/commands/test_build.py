@@ -27,6 +27,9 @@ WORDS: list[tuple[list[str], list[str]]] = [
     (["--engine", "torch_eager", "--output", "x"], ["torch_eager", "no plans"]),
     (["--engine", "tensorrtx", "--output", "x"], ["tensorrtx", "Did you mean tensorrt"]),
     (["--engine", "onnxruntime", "--statistics", "thumbnail", "--output", "x.onnx"], ["thumbnail", "image or frozen"]),
+    (["--engine", "onnxruntime"], ["no --output", "--bundle DIR"]),
+    (["--engine", "onnxruntime", "--output", "x.onnx", "--bundle", "b"], ["both", "one of the two"]),
+    (["--engine", "onnxruntime", "--bundle", "absent/b"], ["absent/b", "does not exist"]),
     (["--engine", "onnxruntime", "--output", "absent/x.onnx"], ["absent/x.onnx", "existing folder"]),
     (["--engine", "onnxruntime", "--set", "openvino.pinning=on", "--output", "x.onnx"], ["openvino"]),
 ]
