@@ -213,13 +213,14 @@ def split_words(text: str | None) -> list[str]:
 
 def request_from_arguments(arguments: argparse.Namespace, resolutions: Sequence[str]) -> Request:
     from bench.case import Request
+    from bench.plugin_choice import with_plugins
 
     if arguments.tile != "off":
         raise UserError(f"`--tile {arguments.tile}`: this version runs whole pictures only", "off", "Leave it out")
     return Request(
         models=split_words(arguments.model) or [arguments.model],
         resolutions=resolutions,
-        engines=split_words(arguments.engine),
+        engines=with_plugins(split_words(arguments.engine), split_words(getattr(arguments, "plugins", None))),
         precisions=split_words(arguments.precision),
         statistics=split_words(arguments.statistics),
         device=arguments.device,

@@ -345,7 +345,9 @@ def _variant(
     name, *own = word.split(":")
     engine = _usable(name, device)
     given = parse_settings([f"{name}.{setting}" for setting in own]).get(name, {})
-    return engine, engine.complete_settings({**settings.get(name, {}), **given})
+    complete = engine.complete_settings({**settings.get(name, {}), **given})
+    engine.check_settings(device, complete)
+    return engine, complete
 
 
 def _usable(name: str, device: str) -> engines.Engine:

@@ -46,6 +46,12 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--res", required=True, metavar="R[,...]", help="320p 480p 720p 1080p 1440p 4k or WIDTHxHEIGHT, of the output"
     )
     parser.add_argument(
+        "--plugins",
+        metavar="on,off",
+        help="own kernels of engines that have them (tensorrt; torch_eager and torch_compile on CUDA); with both, what "
+        "stands below the table says at which size they earn their place",
+    )
+    parser.add_argument(
         "--images",
         metavar="FILE|DIR",
         help="input pictures: the first is timed, all are judged (default: a photograph)",
@@ -160,10 +166,13 @@ def _run_status(runs: list[dict[str, Any]]) -> int:
 
 def print_runs(runs: Sequence[dict[str, Any]], path: Path | None, folder: Path | None) -> None:
     """The table of these runs, and where they and their pictures lie."""
+    from bench.verdicts import sentences
     from reports.table import table_from_runs
 
     console = console_for()
     console.print(table_from_runs(runs, console.width))
+    for sentence in sentences(runs):
+        console.print(sentence, markup=False)
     places = {"runs": path, "pictures": folder, "layers": _layers(runs, path, folder)}
     console.print(
         "; ".join(f"{name}: {place}" for name, place in places.items() if place), soft_wrap=True, markup=False
