@@ -192,7 +192,7 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
             raise unknown(f"--{option}", getattr(arguments, option), "way", known, "Give one of these")
     asked: dict[str, Any] = {"recovery": arguments.recovery, "clipping": arguments.clipping}
     if arguments.floor is not None:
-        asked["floor_db"] = _decibels(arguments.floor)
+        asked["floor_db"] = decibels(arguments.floor, "--floor")
     if arguments.layers is not None:
         from bench.layers import kept_layers
 
@@ -200,10 +200,15 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     return asked
 
 
-def _decibels(word: str) -> float:
+def decibels(word: str, option: str) -> float:
+    """A PSNR in dB, as `42dB` or `42`.
+
+    Raises:
+        UserError: no PSNR, or out of range.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:dB)?", word, re.IGNORECASE)
     if not match or not 10 <= float(match[1]) <= 120:
-        raise UserError(f"`--floor {word}`: not a PSNR", "10dB to 120dB", "Try --floor 42dB")
+        raise UserError(f"`{option} {word}`: not a PSNR", "10dB to 120dB", f"Try {option} 42dB")
     return float(match[1])
 
 

@@ -77,7 +77,8 @@ def _worse(off: Run, on: Run) -> str | None:
 def _times(run: Run) -> Sequence[Sequence[float]]:
     """Samples in ms by the device's clock where it has one, else by the host's."""
     latency = run["latency_ms"]
-    samples: Sequence[Sequence[float]] = (latency.get("device") or {}).get("compute", latency)["samples"]
+    of_device: Mapping[str, Any] = latency.get("device") or {}
+    samples: Sequence[Sequence[float]] = of_device.get("compute", latency)["samples"]
     return samples
 
 

@@ -207,6 +207,13 @@ def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return job_build(job, emit)
 
 
+def job_check(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """A plan that was built against its own graph."""
+    from bench.checking import job_check
+
+    return job_check(job, emit)
+
+
 def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """How far a network in other precisions is from FP32, without any engine's kernels."""
     from bench.evaluate import evaluate
@@ -234,6 +241,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "case": job_case,
     "apply": job_apply,
     "build": job_build,
+    "check": job_check,
     "evaluate": job_evaluate,
     "worth": job_worth,
     "profile": job_profile,

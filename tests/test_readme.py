@@ -140,7 +140,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
 def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]:
     """The same command, small; every option and every value must have its rule."""
     kept = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator"}
-    kept |= {"--a", "--b", "--max", "--min", "--floor"}
+    kept |= {"--a", "--b", "--max", "--min", "--floor", "--plugins", "--check"}
     made = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
     made["--style"] = "picture"
     out: list[str] = []
@@ -241,7 +241,10 @@ def test_every_bench_command_of_the_documents_works(
         pytest.skip("no CUDA device here")
     if "openvino" in line:
         pytest.importorskip("openvino")
-    if "tensorrt" in line and "bench build" not in line and "tensorrt" not in engines.usable_on("cuda:0"):
+    if "--check" in line:
+        pytest.importorskip("polygraphy")
+    runs = "bench build" not in line or "--check" in line
+    if "tensorrt" in line and runs and "tensorrt" not in engines.usable_on("cuda:0"):
         pytest.skip("TensorRT runs on a CUDA device only, and there is none here")
     if "tensorrt_rtx" in line and engines.get("tensorrt_rtx").missing():
         pytest.skip(str(engines.get("tensorrt_rtx").missing()))
