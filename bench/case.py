@@ -345,9 +345,7 @@ def _variant(
     name, *own = word.split(":")
     engine = _usable(name, device)
     given = parse_settings([f"{name}.{setting}" for setting in own]).get(name, {})
-    complete = engine.complete_settings({**settings.get(name, {}), **given})
-    engine.check_settings(device, complete)
-    return engine, complete
+    return engine, engine.complete_settings({**settings.get(name, {}), **given})
 
 
 def _usable(name: str, device: str) -> engines.Engine:

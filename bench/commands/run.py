@@ -93,6 +93,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         UserError: wrong use.
     """
+    import engines
     from bench.case import expand
     from bench.places import check_calibration
     from bench.run import Plan
@@ -103,6 +104,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
         raise UserError(f"`--processes {arguments.processes}`: out of range", "1 to 100", "Try 3")
     cases, left_out = expand(request_from_arguments(arguments, split_words(arguments.res)))
     for case in cases:
+        engines.get(case.engine).check_settings(case.device, case.settings)
         if case.spec.onnx:
             from export.own_onnx import check_size
 

@@ -16,7 +16,9 @@ from engines.plugins.ptx import launch
 
 
 def use_kernels(module: Any) -> list[str]:
-    """Replaces PixelShuffle and the end of pixel deconvolutions inside a torch.nn.Module, in place.
+    """Replaces PixelShuffle and the end of pixel deconvolutions inside a torch.nn.Module on its device, in place.
+
+    Whether TF32 is allowed is looked up now, and what is replaced can be compiled without a break.
 
     Returns:
         the layers that were replaced, by their names in the module.
@@ -25,49 +27,44 @@ def use_kernels(module: Any) -> list[str]:
 
     from reference_models.networks.pixel_dcn import IPixelCL, IPixelDCL, PixelDCL
 
-    ops, found = operators(), []
+    ops, products, found = operators(), _products(next(module.parameters()).device), []
     for name, layer in module.named_modules():
         if isinstance(layer, torch.nn.PixelShuffle):
             layer.forward = partial(ops.pixel_shuffle, r=layer.upscale_factor)  # type: ignore[method-assign]
-        elif isinstance(layer, PixelDCL):
-            layer.forward = partial(_pixel_dcl, layer)  # type: ignore[method-assign]
-        elif isinstance(layer, IPixelDCL | IPixelCL):
+        elif isinstance(layer, PixelDCL | IPixelDCL | IPixelCL):
             layer.interleave = ops.pixel_interleave
+            if isinstance(layer, PixelDCL) and layer.conv2.kernel_size == (3, 3):
+                layer.forward = partial(_pixel_dcl, layer, ops.pixel_dcl, products)  # type: ignore[method-assign]
         else:
             continue
         found.append(name)
     return found
 
 
-def _pixel_dcl(layer: Any, x: Any) -> Any:
+def _products(device: Any) -> frozenset[Any]:
+    """Types that our kernel multiplies on this device; on the CPU, where the reference runs, as on a capable one."""
+    import torch
+
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if 10 * major + minor < LEAST_CAPABILITY:
+            return frozenset()
+    return frozenset({torch.float16, *((torch.float32,) if torch.backends.cudnn.allow_tf32 else ())})
+
+
+def _pixel_dcl(layer: Any, fused: Any, products: frozenset[Any], x: Any) -> Any:
     """PixelDCL.forward with its masked convolution in our kernel where tensor cores take the type and the shape."""
     import torch
 
     a = layer.conv0(x)
-    b = layer.conv1(a)
-    weight = layer.conv2.weight.to(a.dtype)
-    fits = layer.conv2.kernel_size == (3, 3) and weight.shape[0] >= LEAST_CHANNELS and _multiplies(a)
-    if not fits:
-        layer.interleave = operators().pixel_interleave
-        return type(layer).forward(layer, x)
-    activation, slope = layer.activation, 1.0
-    if activation is torch.relu:
-        activation, slope = None, 0.0
-    y = operators().pixel_dcl(a, b, weight[:, :, 1:2, ::2], weight[:, :, ::2, 1:2], slope)
-    return activation(y) if activation else y
-
-
-def _multiplies(a: Any) -> bool:
-    import torch
-
-    if a.dtype == torch.float32 and not torch.backends.cudnn.allow_tf32:
-        return False
-    if a.dtype not in {torch.float16, torch.float32}:
-        return False
-    if a.device.type == "cpu":
-        return True
-    major, minor = torch.cuda.get_device_capability(a.device)
-    return 10 * major + minor >= LEAST_CAPABILITY
+    if layer.conv2.weight.shape[0] < LEAST_CHANNELS or a.dtype not in products:
+        return layer.from_first(a)
+    b, weight = layer.conv1(a), layer.conv2.weight.to(a.dtype)
+    taps = weight[:, :, 1:2, ::2], weight[:, :, ::2, 1:2]
+    if layer.activation is torch.relu:
+        return fused(a, b, *taps, 0.0)
+    y = fused(a, b, *taps, 1.0)
+    return layer.activation(y) if layer.activation else y
 
 
 def _word(tensor: Any) -> str:

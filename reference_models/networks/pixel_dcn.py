@@ -111,7 +111,10 @@ class PixelDCL(_Interleaving):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        a = self.conv0(x)
+        return self.from_first(self.conv0(x))
+
+    def from_first(self, a: Tensor) -> Tensor:
+        """The output that follows from conv0's map."""
         b = self.conv1(a)
         parities = ((0, 0), (0, 1), (1, 0), (1, 1))
         maps: dict[tuple[int, int], list[Tensor]] = {parity: self._masked(a, b, parity) for parity in parities}

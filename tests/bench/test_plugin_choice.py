@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from bench.case import Request, expand
 from bench.plugin_choice import has_plugins, with_plugins
 from reference_models.errors import UserError
+
+Command = Callable[..., Any]
 
 
 def test_on_and_off_are_two_variants_of_every_engine_that_has_them() -> None:
@@ -37,6 +41,20 @@ def test_what_cannot_be_meant_is_refused(words: list[str], asked: list[str], nam
         with_plugins(words, asked)
 
 
-def test_what_means_nothing_on_this_device_is_refused_before_anything_is_done() -> None:
-    with pytest.raises(UserError, match="`torch_eager:plugins=on`: on the CPU there is none"):
-        expand(Request(["can24"], ["64x48"], with_plugins(["torch_eager"], ["on"]), device="cpu"))
+def test_what_means_nothing_on_this_device_is_refused_before_anything_is_done(command: Command) -> None:
+    words = (
+        "run",
+        "--model",
+        "can24",
+        "--res",
+        "64x48",
+        "--device",
+        "cpu",
+        "--engine",
+        "torch_eager",
+        "--plugins",
+        "on",
+    )
+    outcome = command(*words)
+    outcome.assert_refused("`torch_eager:plugins=on`: on the CPU there is none", "plugins=off")
+    assert "prepare" not in outcome.err

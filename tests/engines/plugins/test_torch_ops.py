@@ -91,6 +91,27 @@ class Counting:
         return call
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_module_with_them_is_compiled_in_one_piece(tf32, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    torch.manual_seed(0)
+    net, x = Net(pixel_dcn.PixelDCL(3, 16, 3, torch.relu)).eval(), torch.randn(1, 3, 6, 8)
+    seen = []
+
+    def backend(graph, inputs):
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    with torch.inference_mode():
+        before = net(x)
+        use_kernels(net)
+        after = torch.compile(net, dynamic=False, fullgraph=True, backend=backend)(x)
+    torch._dynamo.reset()
+    assert (before - after).abs().max() < 1e-5
+    assert "fullres.pixel_shuffle" in seen
+    assert ("fullres.pixel_dcl" if tf32 else "fullres.pixel_interleave") in seen
+
+
 def test_shapes_are_known_without_computing():
     """Which is what torch.compile asks for."""
     from torch._subclasses.fake_tensor import FakeTensorMode
