@@ -192,7 +192,7 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
             raise unknown(f"--{option}", getattr(arguments, option), "way", known, "Give one of these")
     asked: dict[str, Any] = {"recovery": arguments.recovery, "clipping": arguments.clipping}
     if arguments.floor is not None:
-        asked["floor_db"] = _decibels(arguments.floor)
+        asked["floor_db"] = decibels(arguments.floor, "--floor")
     if arguments.layers is not None:
         from bench.layers import read_layers
 
@@ -200,10 +200,15 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     return asked
 
 
-def _decibels(word: str) -> float:
+def decibels(word: str, option: str) -> float:
+    """A PSNR in dB, as `42dB` or `42`.
+
+    Raises:
+        UserError: no PSNR, or out of range.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:dB)?", word, re.IGNORECASE)
     if not match or not 10 <= float(match[1]) <= 120:
-        raise UserError(f"`--floor {word}`: not a PSNR", "10dB to 120dB", "Try --floor 42dB")
+        raise UserError(f"`{option} {word}`: not a PSNR", "10dB to 120dB", f"Try {option} 42dB")
     return float(match[1])
 
 
@@ -213,13 +218,14 @@ def split_words(text: str | None) -> list[str]:
 
 def request_from_arguments(arguments: argparse.Namespace, resolutions: Sequence[str]) -> Request:
     from bench.case import Request
+    from bench.plugin_choice import with_plugins
 
     if arguments.tile != "off":
         raise UserError(f"`--tile {arguments.tile}`: this version runs whole pictures only", "off", "Leave it out")
     return Request(
         models=split_words(arguments.model) or [arguments.model],
         resolutions=resolutions,
-        engines=split_words(arguments.engine),
+        engines=with_plugins(split_words(arguments.engine), split_words(getattr(arguments, "plugins", None))),
         precisions=split_words(arguments.precision),
         statistics=split_words(arguments.statistics),
         device=arguments.device,

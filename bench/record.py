@@ -78,7 +78,13 @@ def new_run(case: Case, shared: Run) -> Run:
         },
         "status": "skipped",
         "reason": "not measured yet",
-        "contract": {"pre_post_processing": "excluded", "threads": case.threads, "in_flight": 1, "batch": 1},
+        "contract": {
+            "clock": "host, until the inference is done; latency_ms.device is by the device's own events",
+            "pre_post_processing": "excluded",
+            "threads": case.threads,
+            "in_flight": 1,
+            "batch": 1,
+        },
         "latency_ms": None,
         "throughput_fps": None,
         "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
@@ -161,11 +167,12 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
         "warmup": [[s["first"], *s["warmup"]] for s in series],
         "steady": [s["steady"] for s in series],
         **stats.summarise(samples),
-        "enqueue": None,
+        **_device_figures(results),
     }
     p50 = run["latency_ms"]["p50"]
-    run["throughput_fps"] = 1e3 / p50
-    run["work"]["mpixel_per_s"] = width * height / 1e6 / (p50 / 1e3)
+    in_flight = run["contract"]["in_flight"]
+    run["throughput_fps"] = in_flight * 1e3 / p50
+    run["work"]["mpixel_per_s"] = in_flight * width * height / 1e6 / (p50 / 1e3)
     run["cold_start"] |= {
         "load_s": median(r["load_s"] for r in results),
         "first_ms": median(s["first"] for s in series),
@@ -180,6 +187,7 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
             (r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None
         ),
     }
+    run["memory"]["device"] = results[0].get("device_memory")
     run["layer_types"] = results[0].get("layer_types")
     if "quality" in results[0]:
         run["quality"] |= results[0]["quality"]
@@ -187,6 +195,21 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
     run["machine_gflop_s"] = list(rates)
     run["unstable"] = stats.instability(samples, _disturbance(results, rates))
     place_under_roof(run, peaks)
+
+
+def _device_figures(results: Sequence[Result]) -> dict[str, Any]:
+    """`enqueue`: median ms of the host to submit an inference; `device`: what the device's events say, `compute` of the
+    samples and `h2d` and `d2h`, which are no part of them. Each None where nobody told it."""
+    enqueue = [r["series"].get("enqueue", []) for r in results]
+    compute = [r["series"].get("compute", []) for r in results]
+    copies = [r["transfers"] for r in results if r.get("transfers")]
+    device = None
+    if all(compute):
+        device = {
+            "compute": {"samples": compute, **stats.summarise(compute)},
+            **{part: median(c[part] for c in copies if part in c) for part in (copies[0] if copies else ())},
+        }
+    return {"enqueue": median(map(median, enqueue)) if all(enqueue) else None, "device": device}
 
 
 def _disturbance(results: Sequence[Result], rates: Sequence[float]) -> stats.Disturbance:
@@ -211,6 +234,7 @@ def place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
     work, seconds = run["work"], run["latency_ms"]["p50"] / 1e3
     peak = peaks.get(f"{run['case']['precision']}_gflop_s")
     work["peaks"] = dict(peaks)
+    seconds /= run.get("contract", {}).get("in_flight", 1)
     work["gflop_per_s"] = 2 * work["gmac"] / seconds
     if not peak or not engines.get(run["case"]["engine"]).computes:
         work["limit_share"] = work["limit"] = None
@@ -225,7 +249,7 @@ def better_peaks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
     merged = dict(before if "failed" in after else after)
     if "failed" in before or "failed" in after:
         return merged
-    for key in ("fp32_gflop_s", "bf16_gflop_s", "tf32_gflop_s", "copy_gb_s"):
+    for key in ("fp32_gflop_s", "bf16_gflop_s", "tf32_gflop_s", "fp16_gflop_s", "copy_gb_s"):
         if merged.get(key):
             merged[key] = max(before[key], after[key])
     if before["fp32_gflop_s"] > after["fp32_gflop_s"]:

@@ -58,6 +58,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     import numpy as np
 
     import engines
+    from bench.device import memory_of, parts_of, transfers_of, used_mib
     from bench.measure import Rule, Series, measure
     from engines.engine import Options
     from engines.thumbnail import load_network
@@ -69,15 +70,11 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     x = np.load(job["inputs"][0])
     baseline = resident_host_mib()
     emit("phase", name="load")
-    device_before = _device_used_mib(case["device"])
+    device_before = used_mib(case["device"])
     start = time.perf_counter()
     session = load_network(engine, Network.from_json(job["network"]), options)
     session.bind(x)
     load_s = time.perf_counter() - start
-
-    def step() -> None:
-        session.enqueue()
-        session.synchronize()
 
     last = 0.0
 
@@ -91,17 +88,17 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
     emit("phase", name="measure")
     before, own = sample_load(), own_cpu_s()
-    series = measure(step, Rule(**job["rule"]), progress=progress)
+    series = measure(parts_of(session), Rule(**job["rule"]), progress=progress)
     load = load_between(before, sample_load(), own_cpu_s() - own)
-    device_after = _device_used_mib(case["device"])
     result: dict[str, Any] = {
         "series": {**vars(series)},
         "load_s": load_s,
         "load": load,
-        "contract": dict(session.contract),
+        "contract": {**session.contract, "in_flight": session.in_flight},
         "host_peak_mib": peak_host_mib(),
         "host_baseline_mib": baseline,
-        "device_peak_mib": None if device_before is None or device_after is None else device_after - device_before,
+        **memory_of(session, case["device"], device_before),
+        "transfers": transfers_of(session, x),
     }
     if job["judge"] and engine.computes:
         emit("phase", name="judge")
@@ -179,20 +176,6 @@ def _worst(each: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _device_used_mib(device: str) -> float | None:
-    """Memory in use on a CUDA device by everybody, MiB, from its driver; None for the CPU or where it does not say."""
-    if not device.startswith("cuda"):
-        return None
-    import subprocess
-
-    index = device.partition(":")[2] or "0"
-    command = ["nvidia-smi", f"--id={index}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        return float(subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
 def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """Pictures or a video through a network."""
     from bench.applying import job_apply
@@ -219,6 +202,13 @@ def job_bundle(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from bench.bundling import job_bundle
 
     return job_bundle(job, emit)
+
+
+def job_check(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """A plan that was built against its own graph."""
+    from bench.checking import job_check
+
+    return job_check(job, emit)
 
 
 def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -250,6 +240,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "apply": job_apply,
     "build": job_build,
     "bundle": job_bundle,
+    "check": job_check,
     "evaluate": job_evaluate,
     "worth": job_worth,
     "profile": job_profile,

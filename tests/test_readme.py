@@ -158,7 +158,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
 
 FLAGS = {"--settings", "--options", "--work", "--autocast", "--again"}
 KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator", "--a", "--b"}
-KEPT |= {"--codec", "--crf", "--audio"}
+KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check"}
 KEPT |= {"--max", "--min", "--floor", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
 SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
 MADE = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
@@ -277,7 +277,10 @@ def test_every_bench_command_of_the_documents_works(
         pytest.importorskip("openvino")
     if ".mp4" in line:
         pytest.importorskip("av")
-    if "tensorrt" in line and "bench build" not in line and "tensorrt" not in engines.usable_on("cuda:0"):
+    if "--check" in line:
+        pytest.importorskip("polygraphy")
+    runs = "bench build" not in line or "--check" in line
+    if "tensorrt" in line and runs and "tensorrt" not in engines.usable_on("cuda:0"):
         pytest.skip("TensorRT runs on a CUDA device only, and there is none here")
     if "tensorrt_rtx" in line and engines.get("tensorrt_rtx").missing():
         pytest.skip(str(engines.get("tensorrt_rtx").missing()))

@@ -17,7 +17,7 @@ from bench.arguments import (
     option_words,
     split_words,
 )
-from bench.exit_codes import OK
+from bench.exit_codes import OK, REGRESSION
 from bench.layers import write_found_layers
 from bench.preparing import exported, for_engine, is_calibrated, only_one, refuse_thumbnail, told
 from bench.terminal import console_for, progress_on
@@ -65,6 +65,12 @@ def add(commands: Any) -> None:
         help="in place of --output: a folder with the model on uint8 pictures, its sidecar, an example, and a "
         "repository for Triton Inference Server (onnxruntime, openvino; tensorrt: the plan and the repository)",
     )
+    parser.add_argument(
+        "--check",
+        metavar="DB",
+        help="runs the plan and, without optimisations, its graph in ONNX Runtime on a photograph (Polygraphy); below "
+        "this PSNR between the two, such as 40dB, exit code 3",
+    )
     parser.set_defaults(command=_build)
 
 
@@ -104,7 +110,33 @@ def _build(arguments: argparse.Namespace) -> int:
         print(line)
     if layers := write_found_layers(target, Network.from_json(network)):
         print(f"  {layers}: its layers; `--layers` reads it")
-    return OK
+    return _check(arguments, case, target, Network.from_json(network)) if arguments.check else OK
+
+
+def _check(arguments: argparse.Namespace, case: Case, target: Path, network: Any) -> int:
+    """The exit code after running the plan against its graph."""
+    import tempfile
+
+    import numpy as np
+
+    from bench.arguments import decibels
+    from bench.checking import environment, in_words
+    from bench.spawn import JobFailed, run_job
+    from reference_models.colour import tensor_from_picture
+    from reference_models.pictures import default_picture, fit_picture
+
+    floor_db = decibels(arguments.check, "--check")
+    with tempfile.TemporaryDirectory() as folder, progress_on(console_for(stderr=True)) as reporter:
+        path = str(Path(folder) / "x.npy")
+        np.save(path, tensor_from_picture(fit_picture(default_picture(), *case.input_size), case.spec))
+        job = {"job": "check", "engine": arguments.engine, "plan": str(target), "onnx": network.main.onnx_path}
+        with reporter.stage(f"check {target.name}"):
+            try:
+                found = run_job({**job, "input": path, "floor_db": floor_db}, environment(arguments.engine))
+            except JobFailed as failure:
+                raise told(failure) from None
+    print(f"  {in_words(found, floor_db)}")
+    return OK if found["passed"] else REGRESSION
 
 
 def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, str]]:
@@ -136,6 +168,14 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, 
         raise UserError(f"`--engine {engine.name}`: for which size?", "`--res 1080p` or another", "Add --res")
     if arguments.output and engine.name in ONNX_ENGINES and Path(arguments.output).suffix != ".onnx":
         raise UserError(f"`--output {arguments.output}`: not an ONNX file's name", "FILE.onnx", "Change the ending")
+    if arguments.check:
+        if arguments.bundle:
+            raise UserError("`--check` with --bundle: it is compared with its graph anyway", "--output", "Drop --check")
+        from bench.arguments import decibels
+        from bench.checking import check_can_check
+
+        decibels(arguments.check, "--check")
+        check_can_check(engine.name, arguments.precision)
     given = parse_settings(arguments.settings)
     for name in given.keys() - {engine.name}:
         raise UserError(f"`--set {name}.…`: engine `{name}` is not part of this command", engine.name, "Drop it")

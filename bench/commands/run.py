@@ -46,6 +46,12 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--res", required=True, metavar="R[,...]", help="320p 480p 720p 1080p 1440p 4k or WIDTHxHEIGHT, of the output"
     )
     parser.add_argument(
+        "--plugins",
+        metavar="on,off",
+        help="own kernels of engines that have them (tensorrt; torch_eager and torch_compile on CUDA); with both, what "
+        "stands below the table says at which size they earn their place",
+    )
+    parser.add_argument(
         "--images",
         metavar="FILE|DIR",
         help="input pictures: the first is timed, all are judged (default: a photograph)",
@@ -94,6 +100,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         UserError: wrong use.
     """
+    import engines
     from bench.case import expand
     from bench.originals import originals_of
     from bench.places import check_calibration
@@ -105,6 +112,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
         raise UserError(f"`--processes {arguments.processes}`: out of range", "1 to 100", "Try 3")
     cases, left_out = expand(request_from_arguments(arguments, split_words(arguments.res)))
     for case in cases:
+        engines.get(case.engine).check_settings(case.device, case.settings)
         if case.spec.onnx:
             from export.own_onnx import check_size
 
@@ -170,10 +178,13 @@ def _run_status(runs: list[dict[str, Any]]) -> int:
 
 def print_runs(runs: Sequence[dict[str, Any]], path: Path | None, folder: Path | None) -> None:
     """The table of these runs, and where they and their pictures lie."""
+    from bench.verdicts import sentences
     from reports.table import table_from_runs
 
     console = console_for()
     console.print(table_from_runs(runs, console.width))
+    for sentence in sentences(runs):
+        console.print(sentence, markup=False)
     places = {"runs": path, "pictures": folder, "layers": _layers(runs, path, folder)}
     console.print(
         "; ".join(f"{name}: {place}" for name, place in places.items() if place), soft_wrap=True, markup=False
