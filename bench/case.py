@@ -53,6 +53,7 @@ class Case:
     settings: Mapping[str, str] = field(default_factory=dict)
     recipe: Recipe | None = None
     """How its graph is made, where the precision stands in the graph."""
+    way: str = "back to back"  # a word of bench/ways.py
 
     @property
     def model(self) -> str:
@@ -91,7 +92,8 @@ class Case:
     @property
     def title(self) -> str:
         """A few words for progress lines."""
-        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics or ""]
+        way = self.way.replace("back to back", "")
+        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics or "", way]
         return " ".join(p for p in parts if p)
 
     @property

@@ -13,8 +13,9 @@ from statistics import median
 from typing import Any
 
 import engines
-from bench import machine, metrics, stats
+from bench import machine, metrics, own_time, stats, telemetry
 from bench.case import Case
+from bench.ways import summary, way_from_word
 from export.cache import code_sha256
 from export.network import Network, file_sha256
 from reference_models.spec import ModelSpec
@@ -72,13 +73,15 @@ def new_run(case: Case, shared: Run) -> Run:
             "precision": case.precision,
             "statistics": case.statistics,
             "tile": "off",
+            "way": case.way,
             "threads": case.threads,
             "settings": dict(case.settings),
             "recipe": case.recipe.to_dict() if case.recipe else None,
         },
         "status": "skipped",
         "reason": "not measured yet",
-        "contract": {"pre_post_processing": "excluded", "threads": case.threads, "in_flight": 1, "batch": 1},
+        "contract": {"pre_post_processing": "excluded", "threads": case.threads, "in_flight": 1, "batch": 1}
+        | way_from_word(case.way).contract,
         "latency_ms": None,
         "throughput_fps": None,
         "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
@@ -143,9 +146,13 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
         "steady": [s["steady"] for s in series],
         **stats.summarise(samples),
         "enqueue": None,
+        **own_time.of_processes(results),
     }
     p50 = run["latency_ms"]["p50"]
-    run["throughput_fps"] = 1e3 / p50
+    run["use"] = summary(way_from_word(case.way), [r.get("use") or {} for r in results])
+    run["throughput_fps"] = run["use"].get("throughput_fps") or 1e3 / p50
+    run["telemetry"] = [r.get("telemetry") or {} for r in results]
+    run["energy"] = results[0].get("energy")
     run["work"]["mpixel_per_s"] = width * height / 1e6 / (p50 / 1e3)
     run["cold_start"] |= {
         "load_s": median(r["load_s"] for r in results),
@@ -167,6 +174,7 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
         run["picture_failed"] = results[0]["picture_failed"]
     run["machine_gflop_s"] = list(rates)
     run["unstable"] = stats.instability(samples, _disturbance(results, rates))
+    run["unstable"] += telemetry.throttling(run["telemetry"])
     place_under_roof(run, peaks)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_choices
 from bench.commands.gate import CODES, add_outputs, add_rules, check_outputs, show
+from bench.commands.run import add_ways
 from bench.preparing import fastest_engine
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
@@ -54,6 +55,7 @@ def add(commands: Any) -> None:
         help="measuring time of both sides together (default 240); five pairs of processes are always measured",
     )
     parser.add_argument("--json", metavar="FILE", help="runs file for both runs; runs already in it stay")
+    add_ways(parser)
     add_rules(parser)
     add_outputs(parser)
     parser.set_defaults(command=_ab)
@@ -158,9 +160,13 @@ def _plan(arguments: argparse.Namespace, side: Side, path: Path) -> Plan:
 
 
 def _only(cases: Sequence[Case], left_out: Sequence[tuple[Case, str]], side: Side) -> Case:
-    chosen = {(c.model, c.resolution, c.precision, c.statistics) for c in (*cases, *(case for case, _ in left_out))}
+    chosen = {
+        (c.model, c.resolution, c.precision, c.statistics, c.way) for c in (*cases, *(case for case, _ in left_out))
+    }
     if len(chosen) != 1:
-        raise UserError(f"side `{side.word}` has several cases", "one model, size and precision", "Name one of each")
+        raise UserError(
+            f"side `{side.word}` has several cases", "one model, size, precision and way of use", "Name one of each"
+        )
     return cases[0]
 
 

@@ -71,6 +71,28 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         help="then take the times of each case's layers too, by the library's own profiler in one more process a case; "
         "the report draws them (engines: onnxruntime, openvino)",
     )
+    add_ways(parser)
+
+
+def add_ways(parser: argparse.ArgumentParser) -> None:
+    """How pictures come to a case; each of them is a row of its own."""
+    group = parser.add_argument_group("ways of use (docs/measuring.md; default: back to back)")
+    group.add_argument(
+        "--pace",
+        metavar="FPS[,...]",
+        help="a picture every 1/FPS s, with idle gaps; counts those that are done too late. Takes the whole --budget. "
+        "`off` is back to back, for a row beside",
+    )
+    group.add_argument(
+        "--in-flight",
+        metavar="K[,...]",
+        help="K pictures under way at once, each in a session and thread of its own that share --threads: throughput",
+    )
+    group.add_argument(
+        "--pictures",
+        action="store_true",
+        help="picture to picture: uint8 RGB in and out, conversion included; decoding and encoding told apart",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -90,12 +112,15 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
     from bench.case import expand
     from bench.places import check_calibration
     from bench.run import Plan
+    from bench.ways import ways_from_words
 
     if not 0 < arguments.budget <= 86400:
         raise UserError(f"`--budget {arguments.budget:g}`: out of range", "seconds, more than 0", "Try 45")
     if arguments.processes is not None and not 1 <= arguments.processes <= 100:
         raise UserError(f"`--processes {arguments.processes}`: out of range", "1 to 100", "Try 3")
+    ways = ways_from_words(split_words(arguments.pace), split_words(arguments.in_flight), arguments.pictures)
     cases, left_out = expand(request_from_arguments(arguments, split_words(arguments.res)))
+    cases = [replace(case, way=way.word) for case in cases for way in ways]
     for case in cases:
         if case.spec.onnx:
             from export.own_onnx import check_size
