@@ -195,7 +195,7 @@ def place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
 
     Source: Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009.
     """
-    if run["status"] != "ok":
+    if run["status"] != "ok" or run["work"]["gmac"] is None:  # of a plan nobody knows
         return
     work, seconds = run["work"], run["latency_ms"]["p50"] / 1e3
     peak = peaks.get(f"{run['case']['precision']}_gflop_s")

@@ -61,6 +61,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from bench.energy import measure_energy
     from bench.in_use import Use
     from bench.ways import BACK_TO_BACK, way_from_word
+    from engines.deployed import load_plan
     from engines.engine import Options
     from engines.thumbnail import load_network
     from export.network import Network
@@ -76,7 +77,8 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     start = time.perf_counter()
 
     def loaded() -> Any:
-        session = load_network(engine, Network.from_json(job["network"]), options)
+        network = Network.from_json(job["network"])
+        session = load_plan(job["plan"], options) if job.get("plan") else load_network(engine, network, options)
         session.bind(x)
         return session
 

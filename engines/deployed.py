@@ -76,5 +76,10 @@ def load(plan: str | Path, device: str = "auto", threads: int = 1) -> DeployedSe
     return DeployedSession(engine.load_plan(graph, options, given), told)
 
 
+def load_plan(plan: str | Path, options: Options) -> Session:
+    """The plan's session itself, for who measures it: on tensors, and on no other device or threads than `options`'."""
+    return load(plan, options.device, options.threads)._session
+
+
 def _usable_on_cuda(engine: engines.Engine) -> bool:
     return bool(cuda_device_count()) and not engine.device_missing("cuda:0")

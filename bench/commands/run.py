@@ -129,7 +129,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
     return Plan(
         cases,
         left_out,
-        _pictures(arguments.images),
+        pictures_of(arguments.images),
         store_path=Path(),
         picture_folder=None,
         calibration=arguments.calibration,
@@ -166,7 +166,7 @@ def measure_and_print(plan: Plan, before: Sequence[dict[str, Any]] = ()) -> int:
             runs = execute(plan, reporter)
         except NotStored as failure:
             runs, not_stored = failure.runs, failure
-    status = _run_status(runs)
+    status = run_status(runs)
     if not_stored:
         print(f"bench: {not_stored}", file=sys.stderr)
         status = COULD_NOT_MEASURE
@@ -177,7 +177,8 @@ def measure_and_print(plan: Plan, before: Sequence[dict[str, Any]] = ()) -> int:
     return status
 
 
-def _run_status(runs: list[dict[str, Any]]) -> int:
+def run_status(runs: Sequence[dict[str, Any]]) -> int:
+    """The exit code of having measured these."""
     if any(run["interrupted"] for run in runs):
         return INTERRUPTED
     return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
@@ -209,7 +210,8 @@ def _layers(runs: Sequence[dict[str, Any]], path: Path | None, folder: Path | No
         return ""
 
 
-def _pictures(images: str | None) -> list[tuple[str, Any]]:
+def pictures_of(images: str | None) -> list[tuple[str, Any]]:
+    """Name and picture of everything that `--images` names; a photograph where it names nothing."""
     from reference_models.pictures import DEFAULT_PICTURE_NAME, default_picture, list_pictures, read_picture
 
     if images is None:
