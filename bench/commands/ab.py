@@ -201,7 +201,7 @@ def _plan(arguments: argparse.Namespace, side: Side) -> Plan:
     from bench.commands.run import checked_plan
 
     words = vars(arguments) | dict(side.choices) | ({"engine": side.engine} if side.engine else {})
-    own = argparse.Namespace(**(words | {"processes": None}))
+    own = argparse.Namespace(**(words | {"processes": None, "profile": False}))
     if not own.model:
         raise UserError(f"side `{side.word}`: of which network?", "--model, or two plans", "Add --model")
     if not own.engine:  # two would be measured: the fastest, and the yardstick beside it

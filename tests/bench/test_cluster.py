@@ -27,7 +27,7 @@ CASES = 6
 
 def plan(folder: Path, cases: int = CASES, delay_ms: float = 5) -> Plan:
     sizes = [f"{16 + 2 * k}x16" for k in range(cases)]
-    found, _ = expand(Request(["can:depth=1:width=4"], sizes, [f"null:delay_ms={delay_ms}"], device="cpu", threads=1))
+    found, _ = expand(Request(["can:depth=3:width=8"], sizes, [f"null:delay_ms={delay_ms}"], device="cpu", threads=1))
     folder.mkdir(parents=True, exist_ok=True)
     picture = ("x", default_picture())
     return Plan(found, [], [picture], folder / "runs.json", None, None, [], 0.2, 1, [])
