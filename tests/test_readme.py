@@ -72,6 +72,8 @@ OTHERS = {
     "pytest -m slow tests/reports/test_page.py": "some of the slow tests, which need a browser",
     "bash .ci/run": "is what runs these tests; its parts are tested below",
     "pytest -m slow": "these tests themselves; its marker is tested below",
+    "pytest -m slow tests/bench/test_ab.py": "some of the slow tests; they measure 60 processes",
+    "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
 }
 """Commands that are not `bench`, with the reason why they are not run here."""
@@ -140,7 +142,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
 def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]:
     """The same command, small; every option and every value must have its rule."""
     kept = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator"}
-    kept |= {"--a", "--b", "--max", "--min", "--floor"}
+    kept |= {"--a", "--b", "--max", "--min", "--floor", "--pace", "--in-flight"}
     made = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
     made["--style"] = "picture"
     out: list[str] = []
@@ -151,7 +153,7 @@ def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]
         elif word in {"--baseline", "--candidate"}:
             out += [word, stand_in["before.json" if word == "--baseline" else "after.json"]]
             next(rest)
-        elif not word.startswith("--") or word in {"--settings", "--options", "--work"}:
+        elif not word.startswith("--") or word in {"--settings", "--options", "--work", "--pictures"}:
             out.append(word)
         elif word in kept:
             out += [word, next(rest).replace("pixel_dcn:", "pixel_dcn:depth=2:width=2:")]  # exported in seconds
