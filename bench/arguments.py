@@ -70,10 +70,10 @@ def nearest_option(word: str, known: Sequence[str]) -> str | None:
     return max(begins, key=len, default=None) or min(begun, key=len, default=None) or nearest(word, known)
 
 
-def add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
+def add_choices(parser: argparse.ArgumentParser, many: bool, model_required: bool = True) -> None:
     """The choices that every command shares; `many`: comma-separated lists."""
     each = "[,...]" if many else ""
-    add_model(parser, many)
+    add_model(parser, many, model_required)
     parser.add_argument(
         "--engine",
         metavar=f"E{each}",
@@ -104,11 +104,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, many: bool = False) -> None:
+def add_model(parser: argparse.ArgumentParser, many: bool = False, required: bool = True) -> None:
     """Which network, and what is chosen of what it offers."""
     parser.add_argument(
         "--model",
-        required=True,
+        required=required,
         metavar="M[,...]" if many else "M",
         help="network (`bench models` lists them), package.module:Factory or FILE.onnx; M:NAME=VALUE chooses an option "
         "of this one" + ("; all: every network of the list" if many else ""),

@@ -53,6 +53,7 @@ class Case:
     settings: Mapping[str, str] = field(default_factory=dict)
     recipe: Recipe | None = None
     """How its graph is made, where the precision stands in the graph."""
+    way: str = "back to back"  # a word of bench/ways.py
 
     @property
     def model(self) -> str:
@@ -66,8 +67,7 @@ class Case:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Width and height of the picture that goes in: of the one that comes out, divided by how much the network
-        enlarges, rounded up."""
+        """Width and height of the picture that goes in: of what comes out, over the network's enlarging, rounded up."""
         k = self.spec.enlarges
         return -(-self.width // k), -(-self.height // k)
 
@@ -91,15 +91,14 @@ class Case:
     @property
     def title(self) -> str:
         """A few words for progress lines."""
-        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics or ""]
-        return " ".join(p for p in parts if p)
+        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics]
+        return " ".join(filter(None, [*parts, self.way.replace("back to back", "")]))
 
     @property
     def network_key(self) -> str:
         """What its graph is known by among those of the model: statistics, and recipe where there is one."""
         recipe = json.dumps(self.recipe.to_dict(), sort_keys=True) if self.recipe else ""
-        # The search measures on its engine, so that its result is that engine's alone.
-        engine = self.variant if self.precision == "auto" else ""
+        engine = self.variant if self.precision == "auto" else ""  # the search measures on its engine alone
         return " ".join(filter(None, (str(self.statistics), engine, recipe)))
 
     def to_dict(self) -> dict[str, Any]:

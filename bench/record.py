@@ -13,8 +13,9 @@ from statistics import median
 from typing import Any
 
 import engines
-from bench import machine, metrics, stats
+from bench import machine, metrics, own_time, stats, telemetry
 from bench.case import Case
+from bench.ways import summary, way_from_word
 from export.cache import code_sha256
 from export.network import Network, file_sha256
 from reference_models.spec import ModelSpec
@@ -72,6 +73,7 @@ def new_run(case: Case, shared: Run) -> Run:
             "precision": case.precision,
             "statistics": case.statistics,
             "tile": "off",
+            "way": case.way,
             "threads": case.threads,
             "settings": dict(case.settings),
             "recipe": case.recipe.to_dict() if case.recipe else None,
@@ -84,7 +86,8 @@ def new_run(case: Case, shared: Run) -> Run:
             "threads": case.threads,
             "in_flight": 1,
             "batch": 1,
-        },
+        }
+        | way_from_word(case.way).contract,
         "latency_ms": None,
         "throughput_fps": None,
         "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
@@ -168,10 +171,14 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
         "steady": [s["steady"] for s in series],
         **stats.summarise(samples),
         **_device_figures(results),
+        **own_time.of_processes(results),
     }
     p50 = run["latency_ms"]["p50"]
     in_flight = run["contract"]["in_flight"]
-    run["throughput_fps"] = in_flight * 1e3 / p50
+    run["use"] = summary(way_from_word(case.way), [r.get("use") or {} for r in results])
+    run["throughput_fps"] = run["use"].get("throughput_fps") or in_flight * 1e3 / p50
+    run["telemetry"] = [r.get("telemetry") or {} for r in results]
+    run["energy"] = results[0].get("energy")
     run["work"]["mpixel_per_s"] = in_flight * width * height / 1e6 / (p50 / 1e3)
     run["cold_start"] |= {
         "load_s": median(r["load_s"] for r in results),
@@ -194,6 +201,7 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
         run["picture_failed"] = results[0]["picture_failed"]
     run["machine_gflop_s"] = list(rates)
     run["unstable"] = stats.instability(samples, _disturbance(results, rates))
+    run["unstable"] += telemetry.throttling(run["telemetry"])
     place_under_roof(run, peaks)
 
 
@@ -229,7 +237,7 @@ def place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
 
     Source: Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009.
     """
-    if run["status"] != "ok":
+    if run["status"] != "ok" or run["work"]["gmac"] is None:  # of a plan nobody knows
         return
     work, seconds = run["work"], run["latency_ms"]["p50"] / 1e3
     peak = peaks.get(f"{run['case']['precision']}_gflop_s")

@@ -58,48 +58,48 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     import numpy as np
 
     import engines
-    from bench.device import memory_of, parts_of, transfers_of, used_mib
-    from bench.measure import Rule, Series, measure
+    from bench.device import memory_of, transfers_of, used_mib
+    from bench.energy import measure_energy
+    from bench.in_use import Use
+    from bench.ways import BACK_TO_BACK, way_from_word
+    from engines.deployed import load_plan
     from engines.engine import Options
     from engines.thumbnail import load_network
     from export.network import Network
 
     case = job["case"]
     engine = engines.get(case["engine"])
-    options = Options(case["device"], case["precision"], case["threads"], case["settings"])
+    way = way_from_word(case.get("way", BACK_TO_BACK))
+    options = Options(case["device"], case["precision"], way.threads(case["threads"]), case["settings"])
     x = np.load(job["inputs"][0])
     baseline = resident_host_mib()
     emit("phase", name="load")
     device_before = used_mib(case["device"])
     start = time.perf_counter()
-    session = load_network(engine, Network.from_json(job["network"]), options)
-    session.bind(x)
+
+    def loaded() -> Any:
+        network = Network.from_json(job["network"])
+        session = load_plan(job["plan"], options) if job.get("plan") else load_network(engine, network, options)
+        session.bind(x)
+        return session
+
+    session = loaded()
     load_s = time.perf_counter() - start
-
-    last = 0.0
-
-    def progress(series: Series) -> None:
-        nonlocal last
-        if time.perf_counter() - last > PROGRESS_S:
-            last = time.perf_counter()
-            emit("progress", samples=len(series.samples), warmup=len(series.warmup))
-
-    from bench.machine import load_between, sample_load
-
+    use = Use(way, session, loaded, job)
     emit("phase", name="measure")
-    before, own = sample_load(), own_cpu_s()
-    series = measure(parts_of(session), Rule(**job["rule"]), progress=progress)
-    load = load_between(before, sample_load(), own_cpu_s() - own)
+    measured = _measured(use, emit)
     result: dict[str, Any] = {
-        "series": {**vars(series)},
+        **measured,
         "load_s": load_s,
-        "load": load,
-        "contract": {**session.contract, "in_flight": session.in_flight},
+        "contract": {**session.contract, **way.contract, "in_flight": way.in_flight * session.in_flight},
         "host_peak_mib": peak_host_mib(),
         "host_baseline_mib": baseline,
         **memory_of(session, case["device"], device_before),
         "transfers": transfers_of(session, x),
     }
+    if job["judge"]:
+        emit("phase", name="energy")
+        result["energy"] = measure_energy(use.step(), case["device"])
     if job["judge"] and engine.computes:
         emit("phase", name="judge")
         result["quality"], result["picture_failed"] = _judge(job, session, x)
@@ -109,6 +109,35 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
         result["layer_types"] = prove_types(engine, Network.from_json(job["network"]), options)
     return result
+
+
+def _measured(use: Any, emit: Emit) -> dict[str, Any]:
+    """The samples of a case that is ready, and what was seen beside them."""
+    from bench.in_use import Between, measure_use
+    from bench.machine import load_between, sample_load
+    from bench.measure import Rule, Series
+    from bench.telemetry import Telemetry, summary
+    from bench.waiting import Waiting
+
+    last = 0.0
+
+    def progress(series: Series) -> None:
+        nonlocal last
+        if time.perf_counter() - last > PROGRESS_S:
+            last = time.perf_counter()
+            emit("progress", samples=len(series.samples), warmup=len(series.warmup))
+
+    waiting, telemetry = Waiting(), Telemetry(use.job["case"]["device"])
+    before, own = sample_load(), own_cpu_s()
+    between = Between(waiting.before, waiting.after, (progress, telemetry))
+    series, told = measure_use(use, Rule(**use.job["rule"]), between)
+    return {
+        "series": {**vars(series)},
+        "load": load_between(before, sample_load(), own_cpu_s() - own),
+        "own": waiting.told(series),
+        "use": told,
+        "telemetry": summary(telemetry.readings),
+    }
 
 
 def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, Any], str | None]:

@@ -145,5 +145,10 @@ def _device_for(engine: engines.Engine, device: str) -> str:
     return "cuda:0" if "cpu" not in kinds or ("cuda" in kinds and _usable_on_cuda(engine)) else "cpu"
 
 
+def load_plan(plan: str | Path, options: Options) -> Session:
+    """The plan's session itself, for who measures it: on tensors, and on no other device or threads than `options`'."""
+    return load(plan, options.device, options.threads)._session
+
+
 def _usable_on_cuda(engine: engines.Engine) -> bool:
     return bool(cuda_device_count()) and not engine.device_missing("cuda:0")

@@ -75,6 +75,8 @@ OTHERS = {
     "bash .ci/run": "is what runs these tests; its parts are tested below",
     "pytest -m slow tests/bench/test_applying.py -s": "one of the slow tests",
     "pytest -m slow": "these tests themselves; its marker is tested below",
+    "pytest -m slow tests/bench/test_ab.py": "some of the slow tests; they measure 60 processes",
+    "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
 }
 """Commands that are not `bench`, with the reason why they are not run here."""
@@ -156,9 +158,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
     return str(write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model.ckpt", tensors))
 
 
-FLAGS = {"--settings", "--options", "--work", "--autocast", "--again"}
+FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictures"}
 KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator", "--a", "--b"}
-KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check"}
+KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight"}
 KEPT |= {"--max", "--min", "--floor", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
 SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
 MADE = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
