@@ -80,6 +80,6 @@ OPERATOR = Operator(
     title="L0 gradient minimisation",
     source="Xu, Lu, Xu, Jia: Image Smoothing via L0 Gradient Minimization, SIGGRAPH Asia 2011, "
     "https://doi.org/10.1145/2024156.2024208",
-    parameters={"weight": 0.02, "growth": 2.0},  # lambda and kappa; the defaults of the authors' program
+    parameters={"weight": 0.02, "growth": 8.0},
     compute=smooth,
 )
