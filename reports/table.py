@@ -22,7 +22,7 @@ def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
     Args:
         width: columns of the terminal; figures that do not fit are left out, the least needed first, and it is said.
     """
-    shared = {name for name in _CHOICES if len(runs) > 1 and len({_choice(run, name) for run in runs}) == 1}
+    shared = _shared(runs, width)
     parts: list[RenderableType] = []
     if shared:
         parts.append(_marked("  ".join(f"[bold]{_choice(runs[0], n)}[/]" for n in _CHOICES if n in shared)))
@@ -36,6 +36,19 @@ def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
     if dropped:
         parts.append(Text(f"{', '.join(dropped)} left out to fit {width} columns; the runs file has all", style="dim"))
     return Group(*parts)
+
+
+def _shared(runs: Sequence[Run], width: int) -> set[str]:
+    """Choices that stand above the table: those that all rows share; of one row alone, all but the engine, and only
+    where what is always shown does not fit beside them."""
+    agreed = {name for name in _CHOICES if len({_choice(run, name) for run in runs}) == 1}
+    if len(runs) > 1:
+        return agreed
+    columns = {name: [_choice(run, name) for run in runs] for name in _CHOICES} | _figures(runs)
+    for metric in METRICS:
+        if metric.dispensable:
+            columns.pop(metric.column, None)
+    return agreed - {"engine"} if _width(columns) > width else set()
 
 
 def _choice(run: Run, name: str) -> str:
