@@ -23,9 +23,8 @@ def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
     Args:
         width: columns of the terminal; figures that do not fit are left out, the least needed first, and it is said.
     """
-    plain = all(_choice(run, "way") == BACK_TO_BACK for run in runs)
-    choices = [name for name in _CHOICES if name != "way" or not plain]
-    shared = {name for name in choices if len(runs) > 1 and len({_choice(run, name) for run in runs}) == 1}
+    choices = _worth_showing(runs)
+    shared = _shared(runs, choices, width)
     parts: list[RenderableType] = []
     if shared:
         parts.append(_marked("  ".join(f"[bold]{_choice(runs[0], n)}[/]" for n in choices if n in shared)))
@@ -39,6 +38,24 @@ def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
     if dropped:
         parts.append(Text(f"{', '.join(dropped)} left out to fit {width} columns; the runs file has all", style="dim"))
     return Group(*parts)
+
+
+def _worth_showing(runs: Sequence[Run]) -> list[str]:
+    """Choices in their order, without those that every run left as they are."""
+    return [name for name in _CHOICES if any(_choice(run, name) != _USUAL.get(name) for run in runs)]
+
+
+def _shared(runs: Sequence[Run], choices: Sequence[str], width: int) -> set[str]:
+    """Choices that stand above the table: those that all rows share; of one row alone, all but the engine, and only
+    where what is always shown does not fit beside them."""
+    agreed = {name for name in choices if len({_choice(run, name) for run in runs}) == 1}
+    if len(runs) > 1:
+        return agreed
+    columns = {name: [_choice(run, name) for run in runs] for name in choices} | _figures(runs)
+    for metric in METRICS:
+        if metric.dispensable:
+            columns.pop(metric.column, None)
+    return agreed - {"engine"} if _width(columns) > width else set()
 
 
 def _choice(run: Run, name: str) -> str:
@@ -102,9 +119,12 @@ _CHOICES = {
     "engine": lambda case: escape(case.get("variant", case["engine"])),
     "precision": lambda case: escape(case["precision"]),
     "statistics": lambda case: escape(case["statistics"] or "–"),
+    "tile": lambda case: escape(case.get("tile", "off")),
     "way": lambda case: escape(case.get("way", BACK_TO_BACK)),
 }
 """Column → its text. A column in which all rows agree moves above the table, so that it fits an 80-column terminal."""
+_USUAL = {"tile": "off", "way": BACK_TO_BACK}
+"""What need not be said where it holds for every row."""
 
 
 def _interval(run: Run) -> str:

@@ -190,9 +190,11 @@ def _original(runs: Sequence[Run], label: Label) -> str:
     if not original["p50_ms"]:
         return f"{original['task']}: against the ground truth{plain}"
     time = original["p50_ms"]
-    faster = ", ".join(f"{label(run)} {time / run['latency_ms']['p50']:.3g} times as fast" for run in runs)
+    name = label if len(runs) > 1 else lambda run: _words(run, ("model", "engine"))
+    count = len(original["samples_ms"])
+    faster = ", ".join(f"{name(run)} {time / run['latency_ms']['p50']:.3g} times as fast" for run in runs)
     return (
-        f"operator {original['operator']} takes {time:.0f} ms ({len(original['samples_ms'])} runs, "
+        f"operator {original['operator']} takes {time:.0f} ms ({count} run{'s' * (count > 1)}, "
         f"{original['threads']} threads): {faster}{plain}"
     )
 

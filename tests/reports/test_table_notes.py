@@ -268,3 +268,22 @@ def test_a_share_of_the_limit_is_explained_only_where_one_is_shown(make_run: Mak
     assert not any("of limit" in line for line in said([run]))
     assert any("of limit: share" in line for line in said([run, other]))
     assert any("measured peaks: fp32 900" in line for line in said([run]))
+
+
+# What the network replaces
+
+
+def test_an_operators_own_time_stands_beside_how_many_times_as_fast_each_network_is(make_run: Make) -> None:
+    original = {"task": "rof", "operator": "rof", "threads": 2, "samples_ms": [180.0, 220.0], "p50_ms": 200.0}
+    runs = [case(make_run, name, ms) | {"original": original} for name, ms in (("onnxruntime", 100), ("null", 400))]
+    for run in runs:
+        beside = {"name": "the input", "psnr_db": 26.04, "ssim": 0.5, "identical": False, "finite": True}
+        run["quality"]["vs_original"] = {"psnr_db": 30.0, "ssim": 0.9, "baseline": beside}
+    assert starting(runs, "original") == [
+        "original: operator rof takes 200 ms (2 runs, 2 threads): onnxruntime 2 times as fast, null 0.5 times as fast; "
+        "the input 26.0 dB"
+    ]
+
+
+def test_without_an_original_nothing_is_said_of_one(make_run: Make) -> None:
+    assert starting([case(make_run, "onnxruntime", 100)], "original") == []
