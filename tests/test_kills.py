@@ -133,6 +133,8 @@ def test_workers_that_are_killed_at_random_moments(tmp_path: Path) -> None:
     while kills < KILLS:
         held = finished(folder)
         process = start(folder)
+        if lot.random() < 0.7:  # else most kills would hit the worker that exports, and no case ever begin
+            until_it_measures(process, folder, len(held))
         while process.poll() is None and kills < KILLS:
             time.sleep(lot.uniform(0, 0.4))
             kills += kill_worker(process)
