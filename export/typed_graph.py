@@ -171,7 +171,7 @@ def with_opset(model: Any, least: int) -> Any:
         return model
     try:
         return version_converter.convert_version(model, least)
-    except (RuntimeError, ValueError, IndexError) as error:  # ConvertError is the first; others come out of its C++
+    except (version_converter.ConvertError, RuntimeError, ValueError, IndexError) as error:  # others: of its C++
         raise UserError(
             f"opset {default_opset(model)} cannot be raised to {least}: {one_line(error)}",
             f"a graph of opset {least}, as its types need",
