@@ -71,7 +71,8 @@ def new_run(case: Case, shared: Run) -> Run:
             "device": case.device,
             "precision": case.precision,
             "statistics": case.statistics,
-            "tile": "off",
+            "tile": case.tile,
+            "memory_mib": case.memory_mib,
             "threads": case.threads,
             "settings": dict(case.settings),
             "recipe": case.recipe.to_dict() if case.recipe else None,
@@ -180,6 +181,9 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
             (r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None
         ),
     }
+    if "tiling" in results[0]:
+        run["tiling"] = results[0]["tiling"]
+        run["memory"] |= results[0]["tiling"].pop("memory")
     run["layer_types"] = results[0].get("layer_types")
     if "quality" in results[0]:
         run["quality"] |= results[0]["quality"]

@@ -59,6 +59,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
     import engines
     from bench.measure import Rule, Series, measure
+    from bench.tile_plan import limit_this_process, seam_of, tiling_facts, tiling_of
     from engines.engine import Options
     from engines.thumbnail import load_network
     from export.network import Network
@@ -66,13 +67,17 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     case = job["case"]
     engine = engines.get(case["engine"])
     options = Options(case["device"], case["precision"], case["threads"], case["settings"])
+    limit_this_process(case["memory_mib"])
     x = np.load(job["inputs"][0])
     baseline = resident_host_mib()
     emit("phase", name="load")
     device_before = _device_used_mib(case["device"])
     start = time.perf_counter()
-    session = load_network(engine, Network.from_json(job["network"]), options)
+    tiling = tiling_of(job)
+    session = load_network(engine, Network.from_json(job["network"]), options, tiling)
     session.bind(x)
+    if tiling:
+        emit("phase", name=session.contract["tile"])
     load_s = time.perf_counter() - start
 
     def step() -> None:
@@ -103,9 +108,13 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         "host_baseline_mib": baseline,
         "device_peak_mib": None if device_before is None or device_after is None else device_after - device_before,
     }
+    if tiling:
+        result["tiling"] = tiling_facts(session, case["engine"])
     if job["judge"] and engine.computes:
         emit("phase", name="judge")
         result["quality"], result["picture_failed"] = _judge(job, session, x)
+        if tiling:
+            result["quality"]["seam"] = seam_of(job, session)
     session.close()
     if job["judge"]:
         from bench.proof import prove_types
@@ -196,6 +205,7 @@ def _device_used_mib(device: str) -> float | None:
 def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """Runs pictures through a network one by one and writes what it makes of them."""
     import engines
+    from bench.tile_plan import limit_this_process, tiling_of
     from engines.engine import Options
     from engines.thumbnail import load_network
     from export.network import INPUT, OUTPUT, Network
@@ -207,7 +217,10 @@ def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     spec = ModelSpec.from_json(job["spec"])
     options = Options(job["device"], job["precision"], job["threads"], job["settings"])
     failed: list[list[str]] = []
-    with load_network(engines.get(job["engine"]), Network.from_json(job["network"]), options) as session:
+    limit_this_process(job.get("memory_mib"))
+    with load_network(
+        engines.get(job["engine"]), Network.from_json(job["network"]), options, tiling_of(job)
+    ) as session:
         for source, target in job["pictures"]:
             emit("picture", name=Path(source).name)
             try:
@@ -225,6 +238,13 @@ def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
                 name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
                 failed.append([source, name + str(error)])
     return {"failed": failed}
+
+
+def job_tiles(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """What a network's tiles need."""
+    from bench.tile_plan import plan_tiles
+
+    return plan_tiles(job)
 
 
 def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -268,6 +288,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "case": job_case,
     "operator": job_operator,
     "apply": job_apply,
+    "tiles": job_tiles,
     "build": job_build,
     "evaluate": job_evaluate,
     "worth": job_worth,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_choices, request_from_arguments
 from bench.exit_codes import COULD_NOT_MEASURE, OK
-from bench.preparing import exported, fastest_engine, is_calibrated, only_one, told
+from bench.preparing import exported, fastest_engine, is_calibrated, limit_environment, only_one, tiling_for, told
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
 
@@ -55,7 +55,8 @@ def _apply(arguments: argparse.Namespace) -> int:
         print(f"bench: {source}: {reason}", file=sys.stderr)
     done = len(pairs) - len(failed)
     case = cases[0]
-    words = [case.model, "" if case.trained else "untrained", case.variant, case.precision, case.statistics or ""]
+    tile = "" if case.tile == "off" else f"tile {case.tile}"
+    words = [case.model, "" if case.trained else "untrained", case.variant, case.precision, case.statistics or "", tile]
     print(f"{done} of {len(pairs)} pictures → {arguments.output} ({' '.join(filter(None, words))})")
     if not case.trained:
         print(f"bench: {case.model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
@@ -79,6 +80,8 @@ def _apply_pictures(case: Case, network: str, pairs: list[tuple[str, str]], repo
 
     job = {
         "job": "apply",
+        "tiling": tiling_for(case, network, reporter),
+        "memory_mib": case.memory_mib,
         "spec": case.spec.to_json(),
         "network": network,
         "pictures": pairs,
@@ -102,4 +105,4 @@ def _apply_pictures(case: Case, network: str, pairs: list[tuple[str, str]], repo
 def _engine_environment(case: Case) -> dict[str, str]:
     import engines
 
-    return engines.get(case.engine).environment(case.settings)
+    return {**engines.get(case.engine).environment(case.settings), **limit_environment(case.memory_mib)}
