@@ -108,7 +108,13 @@ def tiling_of(job: Mapping[str, Any]) -> Tiling | None:
     return with_free_memory(Tiling.from_dict(job["tiling"]), granted)
 
 
-def tiling_facts(session: Session, engine: str) -> dict[str, Any]:
+def measured_tiling(session: Session, memory_mib: float | None) -> dict[str, Any]:
+    """`tiling_facts` of what was measured; the limit is lifted: judging it needs more, and is no part of it."""
+    lift_limit(memory_mib)
+    return tiling_facts(session)
+
+
+def tiling_facts(session: Session) -> dict[str, Any]:
     """For the run: where the tiles of the bound picture lie, what memory was predicted, which tiles were too large."""
     tiled = tiled_session(session)
     assert tiled.tiles is not None
@@ -154,5 +160,15 @@ def limit_this_process(limit_mib: float | None) -> None:
         return
     import resource
 
-    amount = int(limit_mib * 2**20)
-    resource.setrlimit(resource.RLIMIT_DATA, (amount, amount))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(limit_mib * 2**20), hard))
+
+
+def lift_limit(limit_mib: float | None) -> None:
+    """Takes the limit away: what was limited has been measured, and judging it needs float64 pictures."""
+    if limit_mib is None:
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))

@@ -59,7 +59,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
     import engines
     from bench.measure import Rule, Series, measure
-    from bench.tile_plan import limit_this_process, seam_of, tiling_facts, tiling_of
+    from bench.tile_plan import limit_this_process, measured_tiling, seam_of, tiling_of
     from engines.engine import Options
     from engines.thumbnail import load_network
     from export.network import Network
@@ -109,7 +109,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         "device_peak_mib": None if device_before is None or device_after is None else device_after - device_before,
     }
     if tiling:
-        result["tiling"] = tiling_facts(session, case["engine"])
+        result["tiling"] = measured_tiling(session, case["memory_mib"])
     if job["judge"] and engine.computes:
         emit("phase", name="judge")
         result["quality"], result["picture_failed"] = _judge(job, session, x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,7 @@ def test_a_session_of_what_was_planned_tells_its_tiles(name: str, tmp_path: Path
     network = Network.from_json(asked["network"])
     with load_network(engines.get("onnxruntime"), network, Options(), tiling) as session:
         session.bind(np.zeros((1, 3, 60, 80), np.float32))
-        facts = tiling_facts(session, "onnxruntime")
+        facts = tiling_facts(session)
     assert facts["count"] == facts["rows"] * facts["columns"] > 1
     assert facts["window"] == [32, 32]
     assert facts["memory"]["limit"] == "--memory"
@@ -63,3 +65,16 @@ def test_a_network_of_the_whole_picture_is_refused_with_the_node(tmp_path: Path)
     asked = {"network": network.to_json(), "engine": "onnxruntime", "precision": "fp32", "device": "cpu", "tile": "32"}
     with pytest.raises(UserError, match=r"running.*CumSum"):
         plan_tiles(asked)
+
+
+def test_the_kernel_enforces_a_limit_until_it_is_lifted() -> None:
+    code = (
+        "from bench.tile_plan import lift_limit, limit_this_process\n"
+        "limit_this_process(400.0)\n"
+        "try: bytearray(500 << 20)\n"
+        "except MemoryError: print('refused')\n"
+        "lift_limit(400.0)\n"
+        "print(len(bytearray(500 << 20)) >> 20)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["refused", "500"]
