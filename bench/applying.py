@@ -33,8 +33,9 @@ Emit = Callable[..., None]
 def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """
     Args:
-        job: spec and network (JSON), engine, device, precision, threads, settings; `pictures`: [[source, target], ...]
-            or `video` as bench/video/job.py describes it; `overlap`: False for one picture after the other.
+        job: spec and network (JSON), engine, device, precision, threads, settings; tiling and memory_mib, None or as
+            bench/tile_plan.py takes them; `pictures`: [[source, target], ...] or `video` as bench/video/job.py
+            describes it; `overlap`: False for one picture after the other.
 
     Returns:
         For pictures: `failed`: [[source, why], ...]; `stopped`: why not all were tried, None where all were.
@@ -50,12 +51,14 @@ def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 def open_session(job: Mapping[str, Any]) -> Session:
     """The session through which everything goes."""
     import engines
+    from bench.tile_plan import limit_this_process, tiling_of
     from engines.engine import Options
     from engines.thumbnail import load_network
     from export.network import Network
 
     options = Options(job["device"], job["precision"], job["threads"], job["settings"])
-    return load_network(engines.get(job["engine"]), Network.from_json(job["network"]), options)
+    limit_this_process(job.get("memory_mib"))
+    return load_network(engines.get(job["engine"]), Network.from_json(job["network"]), options, tiling_of(job))
 
 
 @dataclass(frozen=True)

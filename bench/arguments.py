@@ -83,9 +83,23 @@ def add_choices(parser: argparse.ArgumentParser, many: bool, model_required: boo
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda:0")
     add_network(parser, many)
     add_lowering(parser)
-    parser.add_argument("--tile", default="off", metavar="T", help="off: this version runs whole pictures only")
+    add_tiles(parser, each)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     add_settings(parser)
+
+
+def add_tiles(parser: argparse.ArgumentParser, each: str) -> None:
+    """Whole pictures, or tiles that give the same."""
+    parser.add_argument(
+        "--tile",
+        default="off",
+        metavar=f"T{each}",
+        help="off (default): whole pictures; auto: the fastest tiles that fit into memory; N or WxH: tiles of so many "
+        "pixels of the network's input, halo included. Tiles give exactly what whole pictures give, or are refused",
+    )
+    parser.add_argument(
+        "--memory", metavar="MIB", help="what a tiled case may take, enforced by RLIMIT_DATA (default: what is free)"
+    )
 
 
 def _beside(many: bool) -> str:
@@ -218,10 +232,9 @@ def split_words(text: str | None) -> list[str]:
 
 def request_from_arguments(arguments: argparse.Namespace, resolutions: Sequence[str]) -> Request:
     from bench.case import Request
+    from bench.memory_plan import parse_memory
     from bench.plugin_choice import with_plugins
 
-    if arguments.tile != "off":
-        raise UserError(f"`--tile {arguments.tile}`: this version runs whole pictures only", "off", "Leave it out")
     return Request(
         models=split_words(arguments.model) or [arguments.model],
         resolutions=resolutions,
@@ -234,4 +247,6 @@ def request_from_arguments(arguments: argparse.Namespace, resolutions: Sequence[
         settings=arguments.settings,
         options=option_words(arguments),
         lowering=lowering_from_arguments(arguments),
+        tiles=split_words(arguments.tile),
+        memory_mib=parse_memory(arguments.memory),
     )

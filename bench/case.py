@@ -12,8 +12,10 @@ from typing import Any
 
 import engines
 import reference_models
+from bench.machine import chosen_threads
 from bench.recipes import check_lowering, recipe_for
 from engines.installed import cuda_device_count, cuda_missing
+from engines.tile_choice import tile_words, why_no_tiles
 from export.recipe import HALF, QUANTISED, Recipe
 from reference_models.choices import parse_options
 from reference_models.errors import UserError, unknown
@@ -54,6 +56,10 @@ class Case:
     recipe: Recipe | None = None
     """How its graph is made, where the precision stands in the graph."""
     way: str = "back to back"  # a word of bench/ways.py
+    tile: str = "off"
+    """`off`, `auto`, `N` or `WxH`: pixels of the network's input that run at once, halo included."""
+    memory_mib: float | None = None
+    """What a tiled case may take; None: what is free."""
 
     @property
     def model(self) -> str:
@@ -91,7 +97,8 @@ class Case:
     @property
     def title(self) -> str:
         """A few words for progress lines."""
-        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics]
+        tile = "" if self.tile == "off" else f"tile {self.tile}"
+        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics, tile]
         return " ".join(filter(None, [*parts, self.way.replace("back to back", "")]))
 
     @property
@@ -130,6 +137,8 @@ class Request:
     """NAME=VALUE, among those that every one of the models offers."""
     lowering: Mapping[str, Any] = field(default_factory=dict)
     """What is asked of the recipes of quantised precisions: clipping, recovery, layers (a Layers), floor_db."""
+    tiles: Sequence[str] = ("off",)
+    memory_mib: float | None = None
 
 
 def spec_from_word(word: str, options: Mapping[str, int | float | str]) -> ModelSpec:
@@ -211,14 +220,17 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
             "settings of " + ", ".join(engine.name for engine, _ in chosen),
             f"Add `--engine {name}` or drop the setting",
         )
-    threads = _threads(request.threads)
+    threads = chosen_threads(request.threads)
+    tiles = tile_words(request.tiles, request.memory_mib)
     _check_titles(specs)
     _check_statistics(specs, request.statistics)
     weights = {spec.title: _weights(spec, request.weights) for spec in specs}
     cases, left_out = [], []
     for spec in specs:
-        choices = itertools.product(_statistics(spec, request.statistics), sizes, chosen, _unique(request.precisions))
-        for statistics, word, (engine, complete), precision in choices:
+        choices = itertools.product(
+            _statistics(spec, request.statistics), sizes, chosen, _unique(request.precisions), tiles
+        )
+        for statistics, word, (engine, complete), precision, tile in choices:
             case = Case(
                 spec=spec,
                 resolution=word.lower(),
@@ -233,6 +245,8 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
                 threads=threads,
                 settings=complete,
                 recipe=recipe_for(engine, device, precision, request.lowering),
+                tile=tile,
+                memory_mib=None if tile == "off" else request.memory_mib,
             )
             reason = _cannot_run(engine, case)
             if reason:
@@ -289,19 +303,6 @@ def _check_statistics(specs: Sequence[ModelSpec], asked: Sequence[str]) -> None:
         )
 
 
-def _threads(given: int | None) -> int:
-    from bench.machine import usable_cores
-
-    cores = usable_cores()
-    if given is None:
-        return cores
-    if not 1 <= given <= cores:
-        raise UserError(
-            f"`--threads {given}`: out of range", f"1 to {cores} (cores usable here)", "Choose a number of these"
-        )
-    return given
-
-
 def _engine_words(request: Request, device: str, modules: bool) -> list[str]:
     if request.engines:
         return _unique(request.engines)
@@ -337,6 +338,7 @@ def _cannot_run(engine: engines.Engine, case: Case) -> str | None:
         return f"model `{case.model}`: no {case.statistics} statistics, only {', '.join(case.spec.statistics)}"
     if not reason and case.recipe and case.statistics == "thumbnail":
         return f"precision `{case.precision}`: with thumbnail statistics new weights are folded for every picture"
+    reason = reason or why_no_tiles(case.tile, case.statistics)
     if not reason and case.spec.onnx and engine.runs_modules:
         reason = f"runs PyTorch modules, and `{case.spec.name}` is an ONNX file"
     return f"engine `{engine.name}`: {reason}" if reason else None

@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from reference_models.errors import UserError
+
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
 CPUFREQ = Path("/sys/devices/system/cpu")
@@ -96,6 +98,22 @@ def commit() -> str | None:
     if not head or changes is None:
         return None
     return head.strip() + ("+dirty" if changes.strip() else "")
+
+
+def chosen_threads(given: int | None) -> int:
+    """CPU threads that compute: all usable cores where none is given.
+
+    Raises:
+        UserError: more than there are.
+    """
+    cores = usable_cores()
+    if given is None:
+        return cores
+    if not 1 <= given <= cores:
+        raise UserError(
+            f"`--threads {given}`: out of range", f"1 to {cores} (cores usable here)", "Choose a number of these"
+        )
+    return given
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,37 @@ def exported(case: Case, calibration: str | None, reporter: Any, style: str | No
     return str(made["networks"][case.network_key])
 
 
+def tiling_for(case: Case, network: str, reporter: Any) -> dict[str, Any] | None:
+    """What a job of this network is told of tiles (its key `tiling`); None: whole pictures.
+
+    Args:
+        network: JSON, as from `exported`.
+
+    Raises:
+        UserError: the network cannot be tiled exactly, or a worker failed (exit code 5).
+    """
+    from bench.spawn import JobFailed, run_job
+
+    if case.tile == "off":
+        return None
+    with reporter.stage(f"tiles {case.model}"):
+        try:
+            return run_job(tile_job(case, network))
+        except JobFailed as failure:
+            raise told(failure) from None
+
+
+def tile_job(case: Case, network: str) -> dict[str, Any]:
+    """The job that finds what a network's tiles need."""
+    chosen = {key: getattr(case, key) for key in ("engine", "precision", "device", "tile")}
+    return {"job": "tiles", "network": network, **chosen}
+
+
+def limit_environment(memory_mib: float | None) -> dict[str, str]:
+    """Under a limit on address space the allocator must not ask for more than it needs."""
+    return {"MALLOC_TOP_PAD_": str(1 << 20)} if memory_mib is not None else {}
+
+
 def lowerings(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """What the job `prepare` has to make of its networks for these cases of one model, each once."""
     found = {}

@@ -72,7 +72,8 @@ def new_run(case: Case, shared: Run) -> Run:
             "device": case.device,
             "precision": case.precision,
             "statistics": case.statistics,
-            "tile": "off",
+            "tile": case.tile,
+            "memory_mib": case.memory_mib,
             "way": case.way,
             "threads": case.threads,
             "settings": dict(case.settings),
@@ -195,6 +196,9 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
         ),
     }
     run["memory"]["device"] = results[0].get("device_memory")
+    if "tiling" in results[0]:
+        run["tiling"] = results[0]["tiling"]
+        run["memory"] |= results[0]["tiling"].pop("memory")
     run["layer_types"] = results[0].get("layer_types")
     if "quality" in results[0]:
         run["quality"] |= results[0]["quality"]

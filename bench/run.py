@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import re
+import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,8 @@ from bench import forecast, record, stats, store
 from bench.case import Case
 from bench.inputs import input_key, source_path, write_inputs
 from bench.operator_run import operator_job
-from bench.preparing import lowerings, told
+from bench.picture_names import picture_files
+from bench.preparing import limit_environment, lowerings, tile_job, told
 from bench.profile import refusal
 from bench.record import Run
 from bench.spawn import Event, JobFailed, run_job
@@ -129,6 +129,7 @@ class Execution:
     """Of every worker, besides its engine's: where another checkout's packages lie."""
     _inputs: dict[str, list[str]] = field(default_factory=dict)
     _prepared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _tilings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, under_way: list[Progress]) -> None:
         self.open(under_way)
@@ -230,6 +231,19 @@ class Execution:
                 prepared[model] = {}
         return prepared
 
+    def _tiling(self, case: Case, network: str) -> dict[str, Any]:
+        """How the network is to be tiled, found once.
+
+        Raises:
+            JobFailed: it cannot be, exactly.
+        """
+        job = tile_job(case, network)
+        key = json.dumps(job)
+        if key not in self._tilings:
+            with self.reporter.stage(f"tiles {case.model}"):
+                self._tilings[key] = run_job(job, self.environment)
+        return self._tilings[key]
+
     def peaks(self) -> dict[str, Any]:
         cases = self.plan.cases
         job = {
@@ -266,6 +280,11 @@ class Execution:
         }
         if job["network"] is None:
             return _fail(progress, prepared["refused"][case.network_key]["reason"], "")
+        if case.tile != "off":
+            try:
+                job["tiling"] = self._tiling(case, job["network"])
+            except JobFailed as failure:
+                return _fail(progress, failure.reason, failure.log)
         if folder:
             progress.run["picture_files"] = picture_files(case)
         if progress.run["work"] is None:
@@ -273,7 +292,7 @@ class Execution:
                 record.describe_network(progress.run, case, Network.from_json(job["network"]))
             except ValueError as error:
                 return _fail(progress, f"its work could not be counted: {error}", "")
-        own = engines.get(case.engine).environment(case.settings)
+        own = {**engines.get(case.engine).environment(case.settings), **limit_environment(case.memory_mib)}
         environment = {**_thread_environment(case.threads), **own, **self.environment}
         progress.rates.append(_machine_rate())
         start = time.perf_counter()
@@ -372,26 +391,3 @@ def _interrupted(progress: Progress, plan: Plan) -> None:
 def _thread_environment(threads: int) -> dict[str, str]:
     """BLAS and OpenMP read these before they are imported."""
     return {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-
-
-def _recipe_words(case: Case) -> str:
-    """What was asked of the recipe beyond what the engine takes by itself, short: it only tells files apart."""
-    own = engines.get(case.engine).recipe(case.device, case.precision)
-    if case.recipe is None or own is None or case.recipe == own:
-        return ""
-    asked = {k: v for k, v in case.recipe.to_dict().items() if v != own.to_dict()[k]}
-    kept = asked.pop("kept", None)
-    words = [f"{value:g}dB" if name == "floor_db" else str(value) for name, value in asked.items()]
-    return "-".join([*words, hashlib.sha256(repr(kept).encode()).hexdigest()[:8]] if kept else words)
-
-
-def picture_files(case: Case) -> dict[str, str]:
-    """Names of the first picture that goes in, of what FP32 makes of it, and of what the case makes of it.
-
-    The first two do not depend on the engine: all cases of a network, its weights and a resolution share them.
-    """
-    weights = Path(case.weights_name).stem if case.weights and not case.spec.onnx else ""
-    subject = [case.model, weights, case.resolution]
-    engine = [case.variant, case.precision, case.statistics or "", _recipe_words(case)]
-    parts = {"input": [*subject, "input"], "reference": [*subject, "reference"], "output": [*subject, *engine]}
-    return {kind: re.sub(r"[^\w.=+-]", "-", "-".join(filter(None, words))) + ".png" for kind, words in parts.items()}

@@ -59,8 +59,8 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
     import engines
     from bench.device import memory_of, transfers_of, used_mib
-    from bench.energy import measure_energy
     from bench.in_use import Use
+    from bench.tile_plan import limit_this_process, measured_tiling, tiling_of
     from bench.ways import BACK_TO_BACK, way_from_word
     from engines.deployed import load_plan
     from engines.engine import Options
@@ -71,19 +71,25 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     engine = engines.get(case["engine"])
     way = way_from_word(case.get("way", BACK_TO_BACK))
     options = Options(case["device"], case["precision"], way.threads(case["threads"]), case["settings"])
+    limit_this_process(case["memory_mib"])
     x = np.load(job["inputs"][0])
     baseline = resident_host_mib()
     emit("phase", name="load")
     device_before = used_mib(case["device"])
     start = time.perf_counter()
+    tiling = tiling_of(job)
 
     def loaded() -> Any:
-        network = Network.from_json(job["network"])
-        session = load_plan(job["plan"], options) if job.get("plan") else load_network(engine, network, options)
+        if job.get("plan"):
+            session = load_plan(job["plan"], options)
+        else:
+            session = load_network(engine, Network.from_json(job["network"]), options, tiling)
         session.bind(x)
         return session
 
     session = loaded()
+    if tiling:
+        emit("phase", name=session.contract["tile"])
     load_s = time.perf_counter() - start
     use = Use(way, session, loaded, job)
     emit("phase", name="measure")
@@ -97,18 +103,33 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         **memory_of(session, case["device"], device_before),
         "transfers": transfers_of(session, x),
     }
+    if tiling:
+        result["tiling"] = measured_tiling(session, case["memory_mib"])
     if job["judge"]:
-        emit("phase", name="energy")
-        result["energy"] = measure_energy(use.step(), case["device"])
-    if job["judge"] and engine.computes:
-        emit("phase", name="judge")
-        result["quality"], result["picture_failed"] = _judge(job, session, x)
+        result |= _judged(use, x, emit)
     session.close()
     if job["judge"]:
         from bench.proof import prove_types
 
         result["layer_types"] = prove_types(engine, Network.from_json(job["network"]), options)
     return result
+
+
+def _judged(use: Any, x: Any, emit: Emit) -> dict[str, Any]:
+    """Energy and quality of a case whose time has been taken."""
+    import engines
+    from bench.energy import measure_energy
+    from bench.tile_plan import seam_of
+
+    job, session = use.job, use.session
+    emit("phase", name="energy")
+    found: dict[str, Any] = {"energy": measure_energy(use.step(), job["case"]["device"])}
+    if engines.get(job["case"]["engine"]).computes:
+        emit("phase", name="judge")
+        found["quality"], found["picture_failed"] = _judge(job, session, x)
+        if job.get("tiling"):
+            found["quality"]["seam"] = seam_of(job, session)
+    return found
 
 
 def _measured(use: Any, emit: Emit) -> dict[str, Any]:
@@ -212,6 +233,13 @@ def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return job_apply(job, emit)
 
 
+def job_tiles(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """What a network's tiles need."""
+    from bench.tile_plan import plan_tiles
+
+    return plan_tiles(job)
+
+
 def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """Builds the plan that an engine deploys; a library that crashes takes only this process with it."""
     from bench.building import job_build
@@ -267,6 +295,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "case": job_case,
     "operator": job_operator,
     "apply": job_apply,
+    "tiles": job_tiles,
     "build": job_build,
     "bundle": job_bundle,
     "check": job_check,

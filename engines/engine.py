@@ -231,6 +231,10 @@ class Session(ABC):
         """The output of the last run as a new float32 array in host memory; raw, not clipped."""
         return np.array(self._read(), dtype=np.float32)
 
+    def peek(self) -> np.ndarray:
+        """As `read`, but maybe the session's own memory: true until the next inference or bind."""
+        return np.asarray(self._read(), dtype=np.float32)
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference: {`x`: (1, C, H, W) float32} → {`y`: float32}. For use, not for timing: it copies.
 

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,6 +49,13 @@ class OnnxRuntimeEngine(Engine):
         ),
         Setting(
             "denormals", "zero", ("zero", "keep"), "denormal numbers in kernels; `zero` sets the flush-to-zero bits"
+        ),
+        Setting(
+            "memory",
+            "lean",
+            ("lean", "planned"),
+            "`lean` allocates activations one by one, exactly; `planned`, the library's default, holds them twice from "
+            "the second inference on",
         ),
         Setting("spin", "on", ("on", "off"), "whether idle threads spin between operators"),
     )
@@ -147,6 +155,11 @@ class OnnxRuntimeSession(Session):
         o.graph_optimization_level = _level(self._options)
         o.add_session_config_entry("session.set_denormal_as_zero", "1" if s["denormals"] == "zero" else "0")
         o.add_session_config_entry("session.intra_op.allow_spinning", "1" if s["spin"] == "on" else "0")
+        if s["memory"] == "lean" and not self._cuda:
+            # Its pattern of the first inference is one more block for all activations, beside those that it had.
+            o.enable_mem_pattern = False
+            _share_exact_arena()
+            o.add_session_config_entry("session.use_env_allocators", "1")
         if self._profile:
             o.enable_profiling, o.profile_file_prefix = True, self._profile
         model = self._model.SerializeToString() if self._model else self.graph.onnx_path
@@ -178,7 +191,7 @@ class OnnxRuntimeSession(Session):
             self._binding.bind_output(OUTPUT, "cuda", index)
             return
         self._binding.bind_cpu_input(INPUT, x)
-        self._y = self._output_buffer(x)
+        self._y = self._output_buffer(x)  # the old one, where it fits: tiles of one size are bound one after another
         if self._y is None:
             self._binding.bind_output(OUTPUT, "cpu")
         else:
@@ -192,6 +205,9 @@ class OnnxRuntimeSession(Session):
         known = [sizes.get(d, d) for d in shape]
         if any(not isinstance(d, int) for d in known):
             return None
+        if self._y is not None and self._y.shape == tuple(known):
+            return self._y
+        self._y = None  # before the next is made
         return np.empty(known, np.float32)
 
     def _enqueue(self) -> None:
@@ -258,6 +274,16 @@ def _names(model: Any) -> dict[str, str]:
             outs = [out, behind[0].output[0]] if len(behind) == 1 else [out]
             found |= {f"{name}{word}": node.name for name in outs for word in ("", "_nchwc")}
     return found
+
+
+@cache
+def _share_exact_arena() -> None:
+    """Sessions that ask for it take their CPU memory from one arena of this process, which grows by what is asked for;
+    its own grow to powers of two, half of which a limit on memory counts and nobody uses."""
+    import onnxruntime as ort
+
+    where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(where, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
 
 
 def _level(options: Options) -> Any:

@@ -20,6 +20,8 @@ _OPERANDS = {
 }
 """Operator → which of its inputs are multiplied; of Einsum all are."""
 _WEIGHTED = {*_OPERANDS, "Einsum"}
+_SHAPE_LIKE = 64
+"""Most elements of a constant that shape inference may have to read."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,32 @@ def layer_macs(model: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
     copied.CopyFrom(model)
     inferred, shapes = _sized(copied, input_shape)
     return {node.name: _macs(node, shapes) for node in inferred.graph.node if node.op_type in _WEIGHTED}
+
+
+def sized_shapes(model: Any, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Tensor → shape, where it can be inferred, for an input of this shape; the model stays as it is."""
+    return _shapes(without_weights(model, input_shape))
+
+
+def without_weights(model: Any, input_shape: tuple[int, ...]) -> Any:
+    """A copy whose large constants have a shape and no content, with shapes inferred for an input of this shape."""
+    import onnx
+
+    copied = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = copied.graph
+    graph.name = model.graph.name
+    for name in ("node", "input", "output"):
+        getattr(graph, name).extend(getattr(model.graph, name))
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) <= _SHAPE_LIKE:  # others are weights, of which the shape is enough
+            graph.initializer.append(tensor)
+        else:
+            graph.initializer.append(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
+    for dimension, size in zip(graph.input[0].type.tensor_type.shape.dim, input_shape, strict=True):
+        dimension.dim_value = size
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(copied, data_prop=True)
 
 
 def _sized(model: Any, input_shape: tuple[int, ...]) -> tuple[Any, dict[str, tuple[int, ...]]]:

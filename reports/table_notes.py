@@ -32,6 +32,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "precision": lambda case: case["precision"],
     "statistics": lambda case: case["statistics"] or "",
     "way": lambda case: case.get("way", "back to back"),
+    "tile": lambda case: "" if case.get("tile", "off") == "off" else f"tile {case['tile']}",
 }
 
 
@@ -56,7 +57,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
             "saves power on zeros may look faster. PSNR and SSIM say only that engines agree. Measure with --weights."
         )
     lines += [f"[dim]{escape(line)}[/]" for line in (*use_in_words(ok, label), *fits_in_words(ok))]
-    return lines + _originals(ok, label) + _quantised(ok, label) + (_contract(ok) if ok else [])
+    return lines + _originals(ok, label) + _tiled(ok, label) + _quantised(ok, label) + (_contract(ok) if ok else [])
 
 
 # Rows in words
@@ -200,6 +201,36 @@ def _original(runs: Sequence[Run], label: Label) -> str:
 
 
 # What quantising cost
+
+
+def _tiled(ok: Sequence[Run], label: Label) -> list[str]:
+    """Where tiles lie, what their halos cost, whether one sees their borders, and how well memory was predicted."""
+    found = []
+    for run in ok:
+        tiling = run.get("tiling")
+        if not tiling:
+            continue
+        words = ["whole picture"]
+        if tiling["count"] > 1:
+            halo = max(tiling["halo"].values())
+            share = tiling["work_share"]
+            words = [f"{tiling['count']} of {'x'.join(map(str, tiling['window']))}, halo {halo} px, {share:.2f} x work"]
+            words.append(_seam_in_words(run["quality"].get("seam")))
+        memory = run["memory"]
+        if memory.get("host_predicted_mib"):
+            off = memory["host_predicted_mib"] / memory["host_peak_mib"] - 1
+            words.append(f"predicted {memory['host_predicted_mib']:.0f} MiB ({off:+.0%})")
+        words += [f"ran out of memory first with {tiles}" for tiles in tiling["too_large"]]
+        found.append(f"tiles: {label(run)}: {', '.join(filter(None, words))}")
+    return [f"[dim]{escape(line)}[/]" for line in found]
+
+
+def _seam_in_words(seam: dict[str, Any] | None) -> str:
+    if seam is None:
+        return ""
+    if seam["db"] is None:
+        return "an error at seams only" if seam["elsewhere_db"] is None else "no error at seams"
+    return f"error at seams {seam['db']:+.1f} dB"
 
 
 def _quantised(ok: Sequence[Run], label: Label) -> list[str]:

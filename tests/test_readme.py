@@ -161,6 +161,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
 FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictures"}
 KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator", "--a", "--b"}
 KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight"}
+KEPT |= {"--tile", "--memory"}
 KEPT |= {"--max", "--min", "--floor", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
 SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
 MADE = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
@@ -210,8 +211,8 @@ def stood_in(option: str, value: str, stand_in: dict[str, str], folder: Path) ->
 
 
 def test_an_option_without_a_rule_fails() -> None:
-    with pytest.raises(AssertionError, match="`--tile` has no rule"):
-        cheap(["run", "--tile", "64"], {}, ROOT)
+    with pytest.raises(AssertionError, match="`--colour` has no rule"):
+        cheap(["run", "--colour", "64"], {}, ROOT)
 
 
 @pytest.mark.parametrize("line", NAMED)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_choices, request_from_arguments
 from bench.exit_codes import COULD_NOT_MEASURE, INTERRUPTED, OK
-from bench.preparing import exported, fastest_engine, is_calibrated, only_one
+from bench.preparing import exported, fastest_engine, is_calibrated, limit_environment, only_one, tiling_for
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
 
@@ -91,11 +91,12 @@ def _apply(arguments: argparse.Namespace) -> int:
         job = {
             "spec": case.spec.to_json(),
             "network": network,
-            **{key: getattr(case, key) for key in ("engine", "device", "precision", "threads")},
-            "tile": arguments.tile,
+            **{key: getattr(case, key) for key in ("engine", "device", "precision", "threads", "tile", "memory_mib")},
             "settings": dict(case.settings),
+            "tiling": tiling_for(case, network, reporter),
         }
-        code = run(Work(job, engines.get(case.engine).environment(case.settings), reporter))
+        environment = engines.get(case.engine).environment(case.settings) | limit_environment(case.memory_mib)
+        code = run(Work(job, environment, reporter))
     if not case.trained:
         print(f"bench: {case.model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
     return code
@@ -157,7 +158,8 @@ def _apply_to_video(work: Work, video: dict[str, Any], case: Case) -> int:
 
 
 def _case_words(case: Case) -> str:
-    words = [case.model, "" if case.trained else "untrained", case.variant, case.precision, case.statistics or ""]
+    tile = "" if case.tile == "off" else f"tile {case.tile}"
+    words = [case.model, "" if case.trained else "untrained", case.variant, case.precision, case.statistics or "", tile]
     return " ".join(filter(None, words))
 
 

@@ -177,10 +177,13 @@ def test_several_models_are_a_list_and_a_path_stays_whole() -> None:
     assert request_from_arguments(found, []).models == ["can24", "can32", "net/a.onnx"]
 
 
-@pytest.mark.parametrize("word", ["on", "auto", "512", "0"])
-def test_tiles_are_refused_and_not_ignored(word: str) -> None:
-    error = refused(lambda: request_from_arguments(parsed("--tile", word), ["320p"]))
-    assert (error.what, error.expected) == (f"`--tile {word}`: this version runs whole pictures only", "off")
+def test_tiles_and_their_memory_reach_the_request() -> None:
+    found = request_from_arguments(parsed("--tile", "off,auto,512", "--memory", "1.5GiB"), ["320p"])
+    assert (found.tiles, found.memory_mib) == (["off", "auto", "512"], 1536.0)
+    plain = request_from_arguments(parsed(), ["320p"])
+    assert (plain.tiles, plain.memory_mib) == (["off"], None)
+    with pytest.raises(UserError, match="--memory"):
+        request_from_arguments(parsed("--tile", "auto", "--memory", "much"), ["320p"])
 
 
 # How a graph is quantised

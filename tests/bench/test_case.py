@@ -629,3 +629,28 @@ def test_graphs_are_shared_where_recipes_are_equal_and_searches_never() -> None:
     assert len(set(keys(engines=["onnxruntime", "openvino"], precisions=["int8"]))) == 2
     assert len(set(keys(engines=both, precisions=["auto"], lowering={"floor_db": 42.0}))) == 2
     assert len(set(keys(engines=["openvino"], precisions=["int8"], statistics=["image", "frozen"]))) == 2
+
+
+# Tiles
+
+
+def test_tiles_make_cases_and_image_statistics_leave_them_out_with_the_way_out() -> None:
+    asked = Request(["can24"], ["64x48"], ["onnxruntime"], statistics=["image", "frozen"], tiles=["off", "auto"])
+    cases, left_out = expand(dataclasses.replace(asked, memory_mib=512.0))
+    assert [(c.statistics, c.tile, c.memory_mib) for c in cases] == [
+        ("image", "off", None),
+        ("frozen", "off", None),
+        ("frozen", "auto", 512.0),
+    ]
+    (case, reason), *others = left_out
+    assert not others
+    assert (case.statistics, case.tile) == ("image", "auto")
+    assert "`--statistics frozen` or `thumbnail`" in reason
+    with pytest.raises(UserError, match=r"nothing to measure.*whole picture"):
+        expand(dataclasses.replace(asked, statistics=["image"], tiles=["32"]))
+
+
+@pytest.mark.parametrize("word", ["on", "0", "12x"])
+def test_what_is_no_tile_is_refused(word: str) -> None:
+    with pytest.raises(UserError, match="--tile"):
+        expand(Request(["can24"], ["64x48"], ["onnxruntime"], statistics=["frozen"], tiles=[word]))

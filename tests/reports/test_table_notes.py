@@ -287,3 +287,18 @@ def test_an_operators_own_time_stands_beside_how_many_times_as_fast_each_network
 
 def test_without_an_original_nothing_is_said_of_one(make_run: Make) -> None:
     assert starting([case(make_run, "onnxruntime", 100)], "original") == []
+
+
+def test_tiles_say_their_cost_their_seams_and_how_memory_was_predicted(make_run: Make) -> None:
+    run = case(make_run, "a", 100)
+    run["tiling"] = {"count": 3, "window": [1622, 2160], "halo": {"left": 256, "right": 250, "top": 0, "bottom": 0},
+                     "work_share": 1.267, "too_large": ["2 of 2176x2160"]}  # fmt: skip
+    run["quality"]["seam"] = {"seam_db": 120.0, "elsewhere_db": 121.5, "db": 1.5, "width_px": 4}
+    run["memory"] |= {"host_peak_mib": 1250.0, "host_predicted_mib": 1225.0}
+    (line,) = starting([run, case(make_run, "b", 100)], "tiles")
+    assert "3 of 1622x2160, halo 256 px, 1.27 x work, error at seams +1.5 dB, predicted 1225 MiB (-2%)" in line
+    assert line.endswith("ran out of memory first with 2 of 2176x2160")
+    run["quality"]["seam"] |= {"db": None}
+    assert "no error at seams" in starting([run], "tiles")[0]
+    run["tiling"] |= {"count": 1, "too_large": []}
+    assert ": whole picture, predicted 1225 MiB (-2%)" in starting([run], "tiles")[0]
