@@ -169,7 +169,7 @@ def test_the_figure_of_the_card_is_that_of_the_loaded_weights(request_to: Callab
         ({"task": tasks.get("super-resolution x3")}, "it enlarges 2 times, not 3.*Expected super-resolution x2"),
         ({"crop_px": 33}, "--crop 33.*a multiple of 2"),
         ({"crop_px": 0}, "--crop 0"),
-        ({"loss": "vgg"}, "--loss vgg.*mse, l1"),
+        ({"loss": "vgg"}, "--loss vgg.*mse, l1, psnr"),
         ({"spec": get("can32_multi"), "task": tasks.get("rof")}, "none: no task fits it"),
     ],
 )
