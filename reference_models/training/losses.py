@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-
 LEAST_MSE = 1e-5
 
 
