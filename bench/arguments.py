@@ -70,10 +70,10 @@ def nearest_option(word: str, known: Sequence[str]) -> str | None:
     return max(begins, key=len, default=None) or min(begun, key=len, default=None) or nearest(word, known)
 
 
-def add_choices(parser: argparse.ArgumentParser, many: bool) -> None:
+def add_choices(parser: argparse.ArgumentParser, many: bool, model_required: bool = True) -> None:
     """The choices that every command shares; `many`: comma-separated lists."""
     each = "[,...]" if many else ""
-    add_model(parser, many)
+    add_model(parser, many, model_required)
     parser.add_argument(
         "--engine",
         metavar=f"E{each}",
@@ -104,11 +104,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, many: bool = False) -> None:
+def add_model(parser: argparse.ArgumentParser, many: bool = False, required: bool = True) -> None:
     """Which network, and what is chosen of what it offers."""
     parser.add_argument(
         "--model",
-        required=True,
+        required=required,
         metavar="M[,...]" if many else "M",
         help="network (`bench models` lists them), package.module:Factory or FILE.onnx; M:NAME=VALUE chooses an option "
         "of this one" + ("; all: every network of the list" if many else ""),
@@ -167,9 +167,9 @@ def add_lowering(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--clipping",
-        default="mse",
+        default="minmax",
         metavar="HOW",
-        help="how activations' ranges are found on calibration pictures: mse (default), minmax, percentile, entropy",
+        help="how activations' ranges are found on calibration pictures: minmax (default), mse, percentile, entropy",
     )
     group.add_argument(
         "--floor", metavar="DB", help="auto: PSNR against FP32 to keep on held-back pictures, such as 42dB"
@@ -192,18 +192,23 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
             raise unknown(f"--{option}", getattr(arguments, option), "way", known, "Give one of these")
     asked: dict[str, Any] = {"recovery": arguments.recovery, "clipping": arguments.clipping}
     if arguments.floor is not None:
-        asked["floor_db"] = _decibels(arguments.floor)
+        asked["floor_db"] = decibels(arguments.floor, "--floor")
     if arguments.layers is not None:
-        from bench.layers import kept_layers
+        from bench.layers import read_layers
 
-        asked["kept"] = kept_layers(arguments.layers)
+        asked["layers"] = read_layers(arguments.layers)
     return asked
 
 
-def _decibels(word: str) -> float:
+def decibels(word: str, option: str) -> float:
+    """A PSNR in dB, as `42dB` or `42`.
+
+    Raises:
+        UserError: no PSNR, or out of range.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:dB)?", word, re.IGNORECASE)
     if not match or not 10 <= float(match[1]) <= 120:
-        raise UserError(f"`--floor {word}`: not a PSNR", "10dB to 120dB", "Try --floor 42dB")
+        raise UserError(f"`{option} {word}`: not a PSNR", "10dB to 120dB", f"Try {option} 42dB")
     return float(match[1])
 
 
@@ -213,13 +218,14 @@ def split_words(text: str | None) -> list[str]:
 
 def request_from_arguments(arguments: argparse.Namespace, resolutions: Sequence[str]) -> Request:
     from bench.case import Request
+    from bench.plugin_choice import with_plugins
 
     if arguments.tile != "off":
         raise UserError(f"`--tile {arguments.tile}`: this version runs whole pictures only", "off", "Leave it out")
     return Request(
         models=split_words(arguments.model) or [arguments.model],
         resolutions=resolutions,
-        engines=split_words(arguments.engine),
+        engines=with_plugins(split_words(arguments.engine), split_words(getattr(arguments, "plugins", None))),
         precisions=split_words(arguments.precision),
         statistics=split_words(arguments.statistics),
         device=arguments.device,

@@ -6,12 +6,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import engines
 import reference_models
+from bench.recipes import check_lowering, recipe_for
 from engines.installed import cuda_device_count, cuda_missing
 from export.recipe import HALF, QUANTISED, Recipe
 from reference_models.choices import parse_options
@@ -52,6 +53,7 @@ class Case:
     settings: Mapping[str, str] = field(default_factory=dict)
     recipe: Recipe | None = None
     """How its graph is made, where the precision stands in the graph."""
+    way: str = "back to back"  # a word of bench/ways.py
 
     @property
     def model(self) -> str:
@@ -65,8 +67,7 @@ class Case:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Width and height of the picture that goes in: of the one that comes out, divided by how much the network
-        enlarges, rounded up."""
+        """Width and height of the picture that goes in: of what comes out, over the network's enlarging, rounded up."""
         k = self.spec.enlarges
         return -(-self.width // k), -(-self.height // k)
 
@@ -90,15 +91,14 @@ class Case:
     @property
     def title(self) -> str:
         """A few words for progress lines."""
-        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics or ""]
-        return " ".join(p for p in parts if p)
+        parts = [self.model, self.resolution, self.variant, self.precision, self.statistics]
+        return " ".join(filter(None, [*parts, self.way.replace("back to back", "")]))
 
     @property
     def network_key(self) -> str:
         """What its graph is known by among those of the model: statistics, and recipe where there is one."""
         recipe = json.dumps(self.recipe.to_dict(), sort_keys=True) if self.recipe else ""
-        # The search measures on its engine, so that its result is that engine's alone.
-        engine = self.variant if self.precision == "auto" else ""
+        engine = self.variant if self.precision == "auto" else ""  # the search measures on its engine alone
         return " ".join(filter(None, (str(self.statistics), engine, recipe)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Request:
     options: Sequence[str] = ()
     """NAME=VALUE, among those that every one of the models offers."""
     lowering: Mapping[str, Any] = field(default_factory=dict)
-    """What is asked of the recipes of quantised precisions: clipping, recovery, kept, floor_db."""
+    """What is asked of the recipes of quantised precisions: clipping, recovery, layers (a Layers), floor_db."""
 
 
 def spec_from_word(word: str, options: Mapping[str, int | float | str]) -> ModelSpec:
@@ -196,11 +196,11 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     """
     device = resolve_device(request.device)
     _check_words(request.precisions, "--precision", "precision", PRECISIONS)
-    check_lowering(request.precisions, request.lowering)
     _check_words(request.statistics, "--statistics", "way to obtain statistics", STATISTICS)
     options = parse_options(request.options)
     words = _unique(name for word in request.models for name in (reference_models.names() if word == "all" else [word]))
     specs = [spec_from_word(name, options) for name in words]
+    check_lowering(request.precisions, request.lowering, [spec.title for spec in specs])
     sizes = {word: resolution_size(word) for word in _unique(request.resolutions)}
     settings = parse_settings(request.settings)
     engine_words = _engine_words(request, device, modules=not all(spec.onnx for spec in specs))
@@ -245,32 +245,6 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
             "nothing to measure: " + "; ".join(reasons), "an engine with this precision", "`bench engines` lists them"
         )
     return cases, left_out
-
-
-def recipe_for(engine: engines.Engine, device: str, precision: str, asked: Mapping[str, Any]) -> Recipe | None:
-    """The engine's recipe for a precision, with what the user asked for; None where it takes the FP32 graph."""
-    recipe = engine.recipe(device, precision)
-    if recipe is None or not recipe.calibrated:
-        return recipe
-    searched = precision == "auto"
-    floor, kept = (asked.get("floor_db"), ()) if searched else (None, asked.get("kept", ()))
-    return replace(recipe, **{**asked, "floor_db": floor, "kept": kept})
-
-
-def check_lowering(precisions: Sequence[str], asked: Mapping[str, Any]) -> None:
-    """
-    Raises:
-        UserError: `auto` without a floor, or a floor or layers without a precision that they could be of.
-    """
-    words = set(precisions)
-    if "auto" in words and asked.get("floor_db") is None:
-        raise UserError("`--precision auto`: which quality has to be kept?", "`--floor 42dB` or another", "Add --floor")
-    if "auto" not in words and asked.get("floor_db") is not None:
-        raise UserError("`--floor`: only `--precision auto` searches", "--precision auto", "Add it, or drop --floor")
-    if "kept" in asked and not words & set(QUANTISED):
-        raise UserError(
-            f"`--layers` with precision {', '.join(sorted(words))}", " or ".join(QUANTISED), "Choose one of these"
-        )
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -1,43 +1,30 @@
 """This machine now → what measuring itself costs, what disturbs, and whether numbers taken now would be called stable.
 
-Nothing is installed or changed. The check of telemetry runs what samples beside a measurement in a process of its own,
-on and off in turn, and compares.
+Nothing is installed or changed. The check of telemetry (bench/sampling.py) reads what a worker reads, on and off in
+turn, and compares.
 """
 
 from __future__ import annotations
 
 import os
-import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from bench import machine, stats
-from bench.judge import Ratio, ratio_of
+from bench.judge import Ratio
 from bench.measure import Rule, measure
+from bench.sampling import sampling_ratio
 
 EFFECT = 0.005
 """Share of the median that sampling beside a measurement may cost."""
-BLOCKS = 24
-"""Series with and series without sampling; many short ones, since other programs disturb in spells."""
-SAMPLER = """
-import sys, time
-paths = ["/proc/stat", f"/proc/{sys.argv[1]}/statm"]
-while True:
-    for path in paths:
-        try:
-            open(path).read()
-        except OSError:
-            pass
-    time.sleep(0.05)
-"""
-"""What goes on beside a worker while it measures (bench/spawn.py reads twice a second), here ten times as often."""
+BLOCKS = 12
+"""Series by which it is judged whether numbers taken now are stable."""
+PROOF_S = 10.0
+"""Wall time at most of the proof that sampling costs nothing; a second or two on an idle machine."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +37,27 @@ class Check:
     """None: a fact, neither good nor bad."""
 
 
-def examine(step: Callable[[], object] | None = None, block_s: float = 0.15) -> list[Check]:
+def examine(step: Callable[[], object] | None = None, block_s: float = 0.15, proof_s: float = PROOF_S) -> list[Check]:
     """All checks; takes some 10 s.
 
     Args:
-        step: what is timed for the checks of sampling and stability; default: some ms of one thread.
+        step: what is timed for the checks of sampling and stability; default: about a ms of one thread.
         block_s: seconds of one series.
+        proof_s: seconds of the check of sampling, at most.
     """
     step = step or _root()
     before, own = machine.sample_load(), time.process_time()
     rates = [_rate()]
-    on, off = _blocks(step, block_s)
+    rule = Rule(budget_s=block_s, margin=0.0, min_time_s=block_s)
+    blocks = [median(measure(lambda: (step(), None)[1], rule).samples) for _ in range(BLOCKS)]
     rates.append(_rate())
     load = machine.load_between(before, machine.sample_load(), time.process_time() - own)
     return [
         harness_cost(),
-        sampling_effect(ratio_of(off, on)),
+        sampling_effect(sampling_ratio(step, proof_s)),
         *conditions(machine.describe(), load, os.getloadavg()[0]),
         *gpu_processes(_gpu_processes()),
-        stability([[value] for value in off], load, rates),
+        stability([[value] for value in blocks], load, rates),
     ]
 
 
@@ -92,16 +81,17 @@ def harness_cost() -> Check:
 
 
 def sampling_effect(ratio: Ratio) -> Check:
-    """What reading counters beside a measurement does to its median; with sampling over without."""
+    """What reading counters between inferences does to their median; with readings over without."""
     assert ratio.interval is not None
     low, high = (f"{bound - 1:+.2%}" for bound in ratio.interval)
-    finding = (
-        f"{ratio.value - 1:+.2%} ({low} to {high}): reading counters 20 times a second from outside of the process, "
-        "ten times as often as is done; inside the timed loop nothing is read, and load and the machine's rate are "
-        "taken before and after it"
-    )
     known = max(abs(bound - 1) for bound in ratio.interval) < EFFECT
     certain = ratio.interval[0] > 1 + EFFECT or ratio.interval[1] < 1 - EFFECT
+    answer = f"below {EFFECT:.1%}" if known else f"above {EFFECT:.1%}" if certain else "not known well enough here now"
+    finding = (
+        f"{answer}: {ratio.value - 1:+.2%} ({low} to {high}) of the processor time of an inference of some ms, when "
+        "all that a worker reads is read after every inference; it is read twice a second, and nothing is inside of "
+        "what is timed"
+    )
     return Check("sampling's effect on the median", finding, True if known else False if certain else None)
 
 
@@ -164,28 +154,6 @@ def _rate() -> float:
     from bench.peaks import best_s
 
     return 2 * 512**3 / best_s(_product(), 25) / 1e9
-
-
-def _blocks(step: Callable[[], object], block_s: float) -> tuple[list[float], list[float]]:
-    """Medians in ms of series with sampling and without, in random order of each two."""
-    found: dict[bool, list[float]] = {True: [], False: []}
-    rule = Rule(budget_s=block_s, margin=0.0, min_time_s=block_s)
-    with _sampler() as process:
-        for _ in range(BLOCKS):
-            for on in random.sample((True, False), 2):
-                process.send_signal(signal.SIGCONT if on else signal.SIGSTOP)
-                found[on].append(median(measure(lambda: (step(), None)[1], rule).samples))
-    return found[True], found[False]
-
-
-@contextmanager
-def _sampler() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", SAMPLER, str(os.getpid())])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _gpu_processes() -> list[str] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
-from bench import judge, pairing
+from bench import judge, own_time, pairing
 from bench.exit_codes import COULD_NOT_MEASURE, INCONCLUSIVE, OK, REGRESSION
 from bench.metrics import value
 from bench.record import Run
@@ -156,7 +156,8 @@ def _judged(a: Run, b: Run, rule: Rule, terms: Terms) -> Outcome | None:
     if before is None or after is None:
         return _one_sided(rule, before, after)
     if figure.measured:
-        return judge_latency(a, b, rule, terms)
+        wall = judge_latency(a, b, rule, terms)
+        return own_time.judged(wall, (a, b), rule, terms.confidence) if terms.interleaved else wall
     return _as_they_are(a, b, rule, before, after)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,36 @@ FORMAT = "fullres layers 1"
 FLOAT = ("fp32", "fp16")
 
 
-def kept_layers(path: str) -> tuple[str, ...]:
-    """Layers that the file keeps in float.
+@dataclass(frozen=True)
+class Layers:
+    """What such a file says."""
+
+    path: str
+    kept: tuple[str, ...]
+    """Layers that stay in float."""
+    model: str | None
+    """Whose layers they are, as `bench` titles it; None where the file does not say."""
+
+    def check_model(self, title: str) -> None:
+        """
+        Raises:
+            UserError: the file is of another model: names such as `convs.3` fit many, and mean another layer in each.
+        """
+        if self.model not in {None, title}:
+            raise UserError(
+                f"`--layers {self.path}`: its layers are those of `{self.model}`",
+                f"a file for `{title}`",
+                f"Search with `--model {title.replace(' ', ':')}`, or correct `model` in the file where both are alike",
+            )
+
+
+def read_layers(path: str) -> Layers:
+    """What the file says.
 
     Raises:
         UserError: no such file, or one that does not say layers.
     """
-    form = f'{{"format": "{FORMAT}", "layers": {{"NAME": "int8" or "fp32", ...}}}}'
+    form = f'{{"format": "{FORMAT}", "model": "NAME", "layers": {{"NAME": "int8" or "fp32", ...}}}}'
     try:
         content = json.loads(Path(path).read_text())
     except OSError as error:
@@ -37,7 +61,10 @@ def kept_layers(path: str) -> tuple[str, ...]:
     for name, kind in layers.items():
         if kind not in ("int8", "fp8", *FLOAT):
             raise UserError(f"`--layers {path}`: layer `{name}` is `{kind}`", "int8, fp8, fp32 or fp16", "Correct it")
-    return tuple(name for name, kind in layers.items() if kind in FLOAT)
+    model = content.get("model")
+    if not isinstance(model, str | None):
+        raise UserError(f"`--layers {path}`: its model is `{model}`", "a name", "Correct it")
+    return Layers(path, tuple(name for name, kind in layers.items() if kind in FLOAT), model)
 
 
 def write_layers(runs: Iterable[Mapping[str, Any]], folder: Path, stem: str = "") -> list[Path]:

@@ -1,10 +1,14 @@
-"""The loop and the only clock: a step that can be called → warm-up and samples in ms. Knows no engine."""
+"""The loop and the only clock: a step that can be called → warm-up and samples in ms. Knows no engine.
+
+Every sample is this clock's, from the call to its end, whichever the engine. What a device's own events say of the same
+inference, and how long the host took to submit it, are kept beside it.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.stats import half_width_share, order_interval
@@ -35,6 +39,25 @@ class Rule:
     """A narrow interval ends sampling only after this time: shorter series miss slow disturbances."""
 
 
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One whole inference where the parts of it are figures of their own."""
+
+    submit: Callable[[], None]
+    finish: Callable[[], None]
+    """Returns when it is done; submit and finish together are a sample."""
+    prepare: Callable[[], None] = _nothing
+    """Called before every sample, and no part of it."""
+    device_ms: Callable[[], Mapping[str, float]] = dict
+    """Called after every sample, and no part of it: `compute` of it, where the device has a clock."""
+    asynchronous: bool = False
+    """Whether the clock is also read between submit and finish."""
+
+
 @dataclass
 class Series:
     """What one process saw, all in ms. `first` is the first inference, `warmup` those after it that are not counted."""
@@ -44,10 +67,14 @@ class Series:
     samples: list[float] = field(default_factory=list)
     steady: bool = False
     """Whether warm-up ended because the latency had settled, and not because its share of the budget was used."""
+    enqueue: list[float] = field(default_factory=list)
+    """Of every sample, the host's time to submit it; empty where submitting is doing."""
+    compute: list[float] = field(default_factory=list)
+    """Of every sample, the time on the device's own clock; empty where it has none."""
 
 
 def measure(
-    step: Callable[[], None],
+    step: Callable[[], None] | Parts,
     rule: Rule,
     clock: Clock = time.perf_counter,
     progress: Callable[[Series], None] = lambda _: None,
@@ -55,25 +82,40 @@ def measure(
     """Times `step` until its median is known well enough or the budget ends.
 
     Args:
-        step: one whole inference; returns when it is done.
+        step: one whole inference; returns when it is done. Or its parts.
         rule: when to stop.
         clock: seconds, monotonic; tests pass one that ticks.
         progress: called between timed steps, outside of what is timed.
     """
 
-    def timed() -> float:
-        before = clock()
-        step()
-        return (clock() - before) * 1e3
-
-    series = Series(first=timed())
+    timed = _timed(step, clock) if isinstance(step, Parts) else _timed(Parts(step, _nothing), clock)
+    series = Series(first=timed()[0])
     start = clock()  # after the first inference, which may compile for minutes
-    _warm_up(series, rule, timed, lambda: clock() - start, progress)
+    _warm_up(series, rule, lambda: timed()[0], lambda: clock() - start, progress)
     sampling = clock()
     while not _enough(series, rule, clock() - start, clock() - sampling):
-        series.samples.append(timed())
+        whole, enqueue, compute = timed()
+        series.samples.append(whole)
+        series.enqueue += enqueue
+        series.compute += compute
         progress(series)
     return series
+
+
+def _timed(parts: Parts, clock: Clock) -> Callable[[], tuple[float, list[float], list[float]]]:
+    """One inference → ms of the whole, of submitting it and on the device; the last two may be empty."""
+
+    def timed() -> tuple[float, list[float], list[float]]:
+        parts.prepare()
+        before = clock()
+        parts.submit()
+        between = clock() if parts.asynchronous else before
+        parts.finish()
+        whole = (clock() - before) * 1e3
+        told = parts.device_ms()
+        return whole, [(between - before) * 1e3] if parts.asynchronous else [], [told["compute"]] if told else []
+
+    return timed
 
 
 def _warm_up(

@@ -15,7 +15,7 @@ from reference_models.errors import UserError
 
 CASE = (
     *("model", "options", "trained", "resolution", "input_shape", "output_shape"),
-    *("variant", "device", "precision", "recipe", "statistics", "tile"),
+    *("variant", "device", "precision", "recipe", "statistics", "tile", "way"),
 )
 """What makes two runs of one case; `trained`, since devices may be faster on a network of zeros."""
 MACHINE = ("cpu", "architecture", "cores_usable", "cpu_quota", "isa", "virtualised")
@@ -57,9 +57,11 @@ def title_of(run: Run) -> str:
     case = run["case"]
     options = "".join(f":{name}={value}" for name, value in (case.get("options") or {}).items())
     words = (f"{case['model']}{options}", case["resolution"], case["variant"], case["precision"], case["statistics"])
-    weights = () if case["trained"] else ("untrained",)
+    marks = [] if case["trained"] else ["untrained"]
+    if (way := case.get("way", "back to back")) != "back to back":
+        marks.append(f"({way})")
     device = () if case["device"] == "cpu" else (case["device"],)
-    return " ".join(str(word) for word in (*words, *device, *weights) if word)
+    return " ".join(str(word) for word in (*words, *device, *marks) if word)
 
 
 def refusals(a: Run, b: Run, across_machines: bool = False) -> list[str]:
@@ -112,7 +114,7 @@ def check_runs(runs: Iterable[Run], source: str) -> list[Run]:
         case, status = run.get("case"), run.get("status")
         if not isinstance(case, Mapping) or status not in {"ok", "failed", "skipped"}:
             raise _broken(source, run, "`case` and `status`")
-        if missing := [name for name in CASE if name not in case and name not in {"options", "recipe"}]:
+        if missing := [name for name in CASE if name not in case and name not in {"options", "recipe", "way"}]:
             raise _broken(source, run, f"`case.{missing[0]}`")
         for name in ("machine", "contract", "versions", "memory", "quality"):
             if not isinstance(run.get(name) or {}, Mapping):
@@ -146,7 +148,8 @@ def _latest(runs: Iterable[Run]) -> dict[str, Run]:
 
 def case_key(run: Run) -> str:
     """Equal for runs of one case."""
-    return _word({name: run["case"].get(name) or None for name in CASE})
+    case = {"way": "back to back", **run["case"]}  # runs of earlier versions were, and do not say so
+    return _word({name: case.get(name) or None for name in CASE})
 
 
 def _facts(run: Run) -> dict[str, str]:

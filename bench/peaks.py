@@ -121,6 +121,7 @@ def _cuda_peaks(device: str) -> dict[str, Any]:
         ("fp32", torch.float32, False),
         ("tf32", torch.float32, True),
         ("bf16", torch.bfloat16, False),
+        ("fp16", torch.float16, False),
     ):
         torch.backends.cuda.matmul.allow_tf32 = tf32
         a = torch.rand(side, side, device=device, dtype=dtype)

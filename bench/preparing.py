@@ -90,13 +90,14 @@ def for_engine(case: Case, arguments: argparse.Namespace) -> Case:
     """
     import engines
     from bench.arguments import lowering_from_arguments
-    from bench.case import PRECISIONS, check_lowering, recipe_for
+    from bench.case import PRECISIONS
+    from bench.recipes import check_lowering, recipe_for
 
     engine, precision = engines.get(arguments.engine), arguments.precision
     if precision not in PRECISIONS:
         raise unknown("--precision", precision, "precision", PRECISIONS, "Give one of these")
     asked = lowering_from_arguments(arguments)
-    check_lowering((precision,), asked)
+    check_lowering((precision,), asked, (case.model,))
     device = "cpu" if "cpu" in engine.precisions and precision in engine.precisions["cpu"] else "cuda:0"
     if precision not in engine.precisions.get(device.partition(":")[0], ()):
         known = sorted({word for words in engine.precisions.values() for word in words})

@@ -9,22 +9,26 @@ from typing import Any
 from engines.engine import Engine, Options
 from export.network import Network
 
+NOT_TOLD = "not told"
+"""No proof that a layer is quantised, and none that it is not: engines rename what they merge."""
+
 
 def prove_types(engine: Engine, network: Network, options: Options) -> dict[str, Any] | None:
-    """Layer → the type it is computed in, as the engine says; None for networks in FP32, and engines that do not say.
+    """Layer → the type it is computed in, as the engine says, `NOT_TOLD` where it says nothing of that layer; None for
+    networks in FP32, and engines that do not say.
 
     Raises:
-        RuntimeError: a layer that was to be quantised is not; every such layer is named.
+        RuntimeError: a layer that was to be quantised is not, or nothing is told of any of them; every such layer is
+            named.
     """
     found = told_types(engine, network, options)
     if found is None:
         return None
     assert network.lowering is not None
-    silent = []
-    for layer, kind in found.items():
-        asked = network.lowering["layers"][layer]
-        if asked in {"int8", "fp8"} and kind != asked:
-            silent.append(f"{layer} ({kind})")
+    asked = {layer: kind for layer, kind in network.lowering.get("layers", {}).items() if kind in {"int8", "fp8"}}
+    silent = [f"{layer} ({found[layer]})" for layer in asked if found[layer] not in {asked[layer], NOT_TOLD}]
+    if asked and all(found[layer] == NOT_TOLD for layer in asked):
+        raise RuntimeError(f"{engine.name} tells the type of none of the layers that were to be quantised")
     if silent:
         raise RuntimeError(
             f"{engine.name} did not quantise {len(silent)} of the layers that were to be: {', '.join(silent)}"
@@ -33,7 +37,7 @@ def prove_types(engine: Engine, network: Network, options: Options) -> dict[str,
 
 
 def told_types(engine: Engine, network: Network, options: Options) -> dict[str, Any] | None:
-    """Layer → the type it is computed in, `not told` where its name is not found; None as in `prove_types`."""
+    """Layer → the type it is computed in, `NOT_TOLD` where its name is not found; None as in `prove_types`."""
     if network.lowering is None:
         return None
     said = engine.layer_types(network.main, replace(options, settings=engine.complete_settings(options.settings)))
@@ -41,7 +45,7 @@ def told_types(engine: Engine, network: Network, options: Options) -> dict[str, 
         return None
     types = {plain_name(name): kind for name, kind in said.items()}
     return {
-        layer: types.get(network.lowering["nodes"][layer]) or "not told" for layer in network.lowering.get("layers", {})
+        layer: types.get(network.lowering["nodes"][layer]) or NOT_TOLD for layer in network.lowering.get("layers", {})
     }
 
 

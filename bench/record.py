@@ -13,8 +13,9 @@ from statistics import median
 from typing import Any
 
 import engines
-from bench import machine, metrics, stats
+from bench import machine, metrics, own_time, stats, telemetry
 from bench.case import Case
+from bench.ways import summary, way_from_word
 from export.cache import code_sha256
 from export.network import Network, file_sha256
 from reference_models.spec import ModelSpec
@@ -72,17 +73,26 @@ def new_run(case: Case, shared: Run) -> Run:
             "precision": case.precision,
             "statistics": case.statistics,
             "tile": "off",
+            "way": case.way,
             "threads": case.threads,
             "settings": dict(case.settings),
             "recipe": case.recipe.to_dict() if case.recipe else None,
         },
         "status": "skipped",
         "reason": "not measured yet",
-        "contract": {"pre_post_processing": "excluded", "threads": case.threads, "in_flight": 1, "batch": 1},
+        "contract": {
+            "clock": "host, until the inference is done; latency_ms.device is by the device's own events",
+            "pre_post_processing": "excluded",
+            "threads": case.threads,
+            "in_flight": 1,
+            "batch": 1,
+        }
+        | way_from_word(case.way).contract,
         "latency_ms": None,
         "throughput_fps": None,
         "cold_start": {"build_s": None, "load_s": None, "first_ms": None},
         "memory": {"host_peak_mib": None, "device_peak_mib": None, "plan_mib": None, "weights_mib": None},
+        "original": None,
         "quality": {
             "vs_reference": None,
             "vs_original": None,
@@ -101,6 +111,24 @@ def _network_sha256(spec: ModelSpec) -> str:
     own, and of networks that ship our code."""
     text = dataclasses.replace(spec, onnx=spec.onnx and "onnx").to_json()
     return hashlib.sha256((text + ("" if spec.is_own else code_sha256())).encode()).hexdigest()
+
+
+def original(task: str, case: Case, series: Mapping[str, Any] | None) -> Run:
+    """What a run says of what its network replaces.
+
+    Args:
+        series: times of the operator, ms; None for tasks whose target is the picture itself.
+    """
+    from reference_models import tasks
+
+    samples = series["samples"] if series else []
+    return {
+        "task": task,
+        "operator": tasks.get(task).operator,
+        "threads": case.threads,
+        "samples_ms": samples,
+        "p50_ms": median(samples) if samples else None,
+    }
 
 
 def describe_network(run: Run, case: Case, network: Network) -> None:
@@ -142,11 +170,16 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
         "warmup": [[s["first"], *s["warmup"]] for s in series],
         "steady": [s["steady"] for s in series],
         **stats.summarise(samples),
-        "enqueue": None,
+        **_device_figures(results),
+        **own_time.of_processes(results),
     }
     p50 = run["latency_ms"]["p50"]
-    run["throughput_fps"] = 1e3 / p50
-    run["work"]["mpixel_per_s"] = width * height / 1e6 / (p50 / 1e3)
+    in_flight = run["contract"]["in_flight"]
+    run["use"] = summary(way_from_word(case.way), [r.get("use") or {} for r in results])
+    run["throughput_fps"] = run["use"].get("throughput_fps") or in_flight * 1e3 / p50
+    run["telemetry"] = [r.get("telemetry") or {} for r in results]
+    run["energy"] = results[0].get("energy")
+    run["work"]["mpixel_per_s"] = in_flight * width * height / 1e6 / (p50 / 1e3)
     run["cold_start"] |= {
         "load_s": median(r["load_s"] for r in results),
         "first_ms": median(s["first"] for s in series),
@@ -161,13 +194,30 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
             (r["device_peak_mib"] for r in results if r["device_peak_mib"] is not None), default=None
         ),
     }
+    run["memory"]["device"] = results[0].get("device_memory")
     run["layer_types"] = results[0].get("layer_types")
     if "quality" in results[0]:
         run["quality"] |= results[0]["quality"]
         run["picture_failed"] = results[0]["picture_failed"]
     run["machine_gflop_s"] = list(rates)
     run["unstable"] = stats.instability(samples, _disturbance(results, rates))
+    run["unstable"] += telemetry.throttling(run["telemetry"])
     place_under_roof(run, peaks)
+
+
+def _device_figures(results: Sequence[Result]) -> dict[str, Any]:
+    """`enqueue`: median ms of the host to submit an inference; `device`: what the device's events say, `compute` of the
+    samples and `h2d` and `d2h`, which are no part of them. Each None where nobody told it."""
+    enqueue = [r["series"].get("enqueue", []) for r in results]
+    compute = [r["series"].get("compute", []) for r in results]
+    copies = [r["transfers"] for r in results if r.get("transfers")]
+    device = None
+    if all(compute):
+        device = {
+            "compute": {"samples": compute, **stats.summarise(compute)},
+            **{part: median(c[part] for c in copies if part in c) for part in (copies[0] if copies else ())},
+        }
+    return {"enqueue": median(map(median, enqueue)) if all(enqueue) else None, "device": device}
 
 
 def _disturbance(results: Sequence[Result], rates: Sequence[float]) -> stats.Disturbance:
@@ -187,11 +237,12 @@ def place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
 
     Source: Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009.
     """
-    if run["status"] != "ok":
+    if run["status"] != "ok" or run["work"]["gmac"] is None:  # of a plan nobody knows
         return
     work, seconds = run["work"], run["latency_ms"]["p50"] / 1e3
     peak = peaks.get(f"{run['case']['precision']}_gflop_s")
     work["peaks"] = dict(peaks)
+    seconds /= run.get("contract", {}).get("in_flight", 1)
     work["gflop_per_s"] = 2 * work["gmac"] / seconds
     if not peak or not engines.get(run["case"]["engine"]).computes:
         work["limit_share"] = work["limit"] = None
@@ -206,7 +257,7 @@ def better_peaks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
     merged = dict(before if "failed" in after else after)
     if "failed" in before or "failed" in after:
         return merged
-    for key in ("fp32_gflop_s", "bf16_gflop_s", "tf32_gflop_s", "copy_gb_s"):
+    for key in ("fp32_gflop_s", "bf16_gflop_s", "tf32_gflop_s", "fp16_gflop_s", "copy_gb_s"):
         if merged.get(key):
             merged[key] = max(before[key], after[key])
     if before["fp32_gflop_s"] > after["fp32_gflop_s"]:

@@ -22,9 +22,10 @@ from bench import machine
 from engines.engine import Options
 from engines.thumbnail import load_network
 from export.cache import cache_folder, code_sha256, forget_leftovers
+from export.calibration import calibration_inputs
 from export.network import Network
 from export.onnx_file import onnxruntime_errors
-from export.precision import LoweringRequest, calibration_inputs, lowered_network
+from export.precision import LoweringRequest, lowered_network
 from export.recipe import QUANTISED, Recipe
 from export.to_onnx import ExportRequest, export_network
 from reference_models.errors import UserError

@@ -11,6 +11,9 @@ from bench.case import Case
 from bench.record import Run, new_run
 from reference_models.errors import UserError
 
+IDENTITY = ("machine", "versions", "pictures_sha256", "calibration_sha256")
+"""What must be equal, besides the case, for a stored run to answer it."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -37,7 +40,9 @@ def parse_shard(word: str | None) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
-def still_to_measure(cases: Sequence[Case], shared: Run, stored: Sequence[Run]) -> tuple[list[Case], list[Run]]:
+def still_to_measure(
+    cases: Sequence[Case], shared: Run, stored: Sequence[Run], anywhere: bool = False
+) -> tuple[list[Case], list[Run]]:
     """Cases left, and for each of the others the latest stored run that answers it.
 
     A run answers a case when it is of the same case to the last setting, weights and library version, on this
@@ -45,12 +50,14 @@ def still_to_measure(cases: Sequence[Case], shared: Run, stored: Sequence[Run]) 
 
     Args:
         shared: facts of the command under way, as from `record.facts`.
+        anywhere: a run counts on whichever machine it was measured.
     """
+    keys = tuple(key for key in IDENTITY if not (anywhere and key == "machine"))
     held: list[Run] = []
     left: list[Case] = []
     for case in cases:
-        wanted = _identity(new_run(case, shared))
-        found = [run for run in stored if _identity(run) == wanted and _ended_well(run)]
+        wanted = _identity(new_run(case, shared), keys)
+        found = [run for run in stored if _identity(run, keys) == wanted and _ended_well(run)]
         if found:
             held.append(found[-1])
         else:
@@ -62,8 +69,7 @@ def _ended_well(run: Run) -> bool:
     return run["status"] == "ok" and not run["interrupted"]
 
 
-def _identity(run: Run) -> dict[str, Any]:
-    case = {"recipe": None, **run["case"]}  # runs of earlier versions have none
-    return {"case": case} | {
-        key: run.get(key) for key in ("machine", "versions", "pictures_sha256", "calibration_sha256")
-    }
+def _identity(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+    case = {"recipe": None, "way": "back to back", **run["case"]}  # runs of earlier versions have none
+    original = (run.get("originals") or {}).get(case["model"])
+    return {"case": case, "original": original} | {key: run.get(key) for key in keys}

@@ -16,7 +16,9 @@ from typing import Any, Protocol
 import engines
 from bench import forecast, record, stats, store
 from bench.case import Case
-from bench.preparing import lowerings
+from bench.inputs import input_key, source_path, write_inputs
+from bench.operator_run import operator_job
+from bench.preparing import lowerings, told
 from bench.profile import refusal
 from bench.record import Run
 from bench.spawn import Event, JobFailed, run_job
@@ -54,6 +56,8 @@ class Plan:
     processes: int | None
     """None: 3 to 10, until the interval is narrow or the budget ends."""
     argv: Sequence[str]
+    originals: Mapping[str, str] = field(default_factory=dict)
+    """Model → task that its pictures are judged by."""
     profile: bool = False
     """Whether the times of layers are taken too, each case once, after all were measured."""
 
@@ -86,7 +90,9 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
         UserError: weights that a network refuses.
         NotStored: the store could not be written at the end; the runs are in the error.
     """
-    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256)
+    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256) | {
+        "originals": dict(plan.originals)
+    }
     under_way = [Progress(case, record.new_run(case, shared)) for case in plan.cases]
     left = [record.new_run(case, shared) | {"status": "skipped", "reason": reason} for case, reason in plan.left_out]
     with tempfile.TemporaryDirectory(prefix="fullres-") as scratch:
@@ -110,19 +116,6 @@ class NotStored(Exception):  # noqa: N818  carries a result
     def __init__(self, error: UserError, runs: list[Run]) -> None:
         super().__init__(str(error))
         self.error, self.runs = error, runs
-
-
-class NoRoom(UserError):  # noqa: N818  an event of the machine
-    """The pictures do not fit into memory or onto the disk at the resolution asked for."""
-
-    exit_code = 5
-
-    def __init__(self, case: Case, folder: Path, error: Exception) -> None:
-        super().__init__(
-            f"input of {case.width}x{case.height}: {error}",
-            f"room for it in memory and in {folder}",
-            "Choose a smaller --res, or set TMPDIR to a larger disk",
-        )
 
 
 @dataclass
@@ -154,7 +147,8 @@ class Execution:
 
     def open(self, under_way: list[Progress]) -> None:
         """Writes the inputs and prepares every network."""
-        self._inputs = self._write_inputs()
+        self._inputs = write_inputs(self.plan.cases, self.plan.pictures, self.plan.originals, self.scratch)
+        self._originals(under_way)
         self._prepared = self._prepare(under_way, self._inputs)
 
     def turn(self, progress: Progress, peaks: Mapping[str, Any], place: str = "") -> None:
@@ -177,7 +171,7 @@ class Execution:
             return
         run["layers"], run["layers_failed"] = None, refusal(case)
         if not run["layers_failed"]:
-            network, inputs = self._prepared[case.model]["networks"][case.network_key], self._inputs[_input_key(case)]
+            network, inputs = self._prepared[case.model]["networks"][case.network_key], self._inputs[input_key(case)]
             job = {"job": "profile", "case": case.to_dict(), "network": network, "inputs": inputs}
             job["ms"] = run["latency_ms"]["p50"]
             own = engines.get(case.engine).environment(case.settings)
@@ -190,29 +184,23 @@ class Execution:
         with contextlib.suppress(UserError):  # execute() tries again, and says it
             store.put(self.plan.store_path, [run])
 
-    def _write_inputs(self) -> dict[str, list[str]]:
-        """`MODEL WIDTHxHEIGHT` → .npy files of the pictures, brought to that input size."""
-        import numpy as np
-
-        from reference_models.colour import tensor_from_picture
-        from reference_models.pictures import fit_picture
-
-        found: dict[str, list[str]] = {}
-        for case in self.plan.cases:
-            if _input_key(case) in found:
+    def _originals(self, under_way: list[Progress]) -> None:
+        """Writes what operators make of the inputs, and times them on the first picture of every size."""
+        for case in {input_key(p.case): p.case for p in under_way}.values():
+            task = self.plan.originals.get(case.model)
+            runs = [p.run for p in under_way if input_key(p.case) == input_key(case)]
+            if task is None:
                 continue
-            paths: list[str] = []
-            for _, picture in self.plan.pictures:
-                path = self.scratch / f"{len(found)}-{len(paths)}.npy"
+            job = operator_job(task, case, self._inputs[input_key(case)], self.plan.budget_s / LIMIT_MIN)
+            series = None
+            if job:
                 try:
-                    fitted = fit_picture(picture, *case.input_size)
-                    np.save(path, tensor_from_picture(fitted, case.spec))
-                    np.save(_source_path(path), fitted)
-                except (OSError, MemoryError) as error:
-                    raise NoRoom(case, self.scratch.parent, error) from None
-                paths.append(str(path))
-            found[_input_key(case)] = paths
-        return found
+                    with self.reporter.stage(f"original {task}") as show:
+                        series = run_job(job, _thread_environment(case.threads), _phases(show))["series"]
+                except JobFailed as failure:
+                    raise told(failure) from None
+            for run in runs:
+                run["original"] = record.original(task, case, series)
 
     def _prepare(self, under_way: list[Progress], inputs: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
         """Per model its networks and references. Weights that are refused end the run: nothing is measured yet."""
@@ -226,7 +214,7 @@ class Execution:
                 "statistics": list(dict.fromkeys(c.statistics for c in cases)),
                 "calibration": self.plan.calibration,
                 "threads": cases[0].threads,
-                "inputs": {path: path for key in {_input_key(c) for c in cases} for path in inputs[key]},
+                "inputs": {path: path for key in {input_key(c) for c in cases} for path in inputs[key]},
                 "lowerings": lowerings(cases),
             }
             environment = engines.get("torch_eager").environment(engines.get("torch_eager").complete_settings({}))
@@ -258,7 +246,7 @@ class Execution:
 
     def _process(self, progress: Progress, prepared: dict[str, Any], inputs: dict[str, list[str]], place: str) -> None:
         case, number = progress.case, len(progress.results)
-        paths = inputs[_input_key(case)]
+        paths = inputs[input_key(case)]
         published = str(case.spec.statistics[0] if case.spec.statistics else None)
         folder = self.plan.picture_folder
         slice_s = self.plan.budget_s / (self.plan.processes or LIMIT_MIN)
@@ -267,10 +255,11 @@ class Execution:
             "case": case.to_dict(),
             "network": prepared["networks"].get(case.network_key),
             "inputs": paths,
-            "sources": [str(_source_path(Path(path))) for path in paths],
+            "sources": [str(source_path(Path(path))) for path in paths],
             "output_shape": case.output_shape,
             "rule": {"budget_s": slice_s},
             "judge": number == 0,
+            "original": self.plan.originals.get(case.model),
             "references": [prepared["references"][published][p] for p in paths],
             "parities": [prepared["references"][str(case.statistics)][p] for p in paths],
             "pictures": {kind: str(folder / name) for kind, name in picture_files(case).items()} if folder else {},
@@ -383,15 +372,6 @@ def _interrupted(progress: Progress, plan: Plan) -> None:
 def _thread_environment(threads: int) -> dict[str, str]:
     """BLAS and OpenMP read these before they are imported."""
     return {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-
-
-def _source_path(path: Path) -> Path:
-    """Where the picture behind an input tensor lies: its colours are needed to show what comes out."""
-    return path.with_name(f"picture-{path.name}")
-
-
-def _input_key(case: Case) -> str:
-    return "{} {}x{}".format(case.model, *case.input_size)
 
 
 def _recipe_words(case: Case) -> str:

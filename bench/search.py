@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,12 @@ import engines
 from bench import machine
 from engines.engine import Options
 from export import qdq
-from export.as_rounded import run_graph
+from export.as_rounded import as_rounded, run_graph
 from export.cache import cache_folder, code_sha256, made_once, picture_sha256
+from export.calibration import calibration_inputs, further_inputs
 from export.network import INPUT, OUTPUT, Graph, Network, file_sha256
-from export.onnx_file import folded
-from export.precision import (
-    Attempt,
-    LoweringRequest,
-    Quantiser,
-    calibration_inputs,
-    lowered_network,
-    worst_psnr_db,
-)
+from export.precision import LoweringRequest, lowered_network
+from export.quantiser import Attempt, Quantiser, original_graph, worst_psnr_db
 from export.ranges import Report
 from reference_models.errors import UserError
 from reference_models.pictures import held_back_pictures
@@ -109,14 +103,13 @@ def _base_precision(request: LoweringRequest) -> str:
 
 class _Search:
     def __init__(self, request: LoweringRequest, engine: str, options: Options, report: Report) -> None:
-        import onnx
-
         self._request, self._report = request, report
         self._pictures = split(request.pictures)
         self._inputs, self._held = (calibration_inputs(pictures, request.spec) for pictures in self._pictures)
         recipe = replace(request.recipe, precision="int8", floor_db=None)
-        original = qdq.named_nodes(folded(onnx.load(request.network.main.onnx_path)))
-        self._quantiser = Quantiser(original, request.spec, recipe, self._inputs)
+        original = original_graph(request.network, _base_precision(request))
+        further = further_inputs(self._pictures[0], request.spec)
+        self._quantiser = Quantiser(original, request.spec, recipe, self._inputs, further)
         self._expected = [run_graph(original, x) for x in self._held]
         self._engine = engines.get(engine)
         self._options = options
@@ -129,35 +122,44 @@ class _Search:
             UserError: no plan with a quantised layer keeps the floor.
         """
         floor = float(self._request.recipe.floor_db or 0)
-        curve = self._curve(floor)
-        enough = [point for point in curve if point.psnr_db >= floor]
-        most = max(point.psnr_db for point in curve)
-        for point in sorted(enough, key=lambda point: (point.ms or 0, -point.low_mac_share)):
-            # What is shipped is judged, not what was tried: halved, or best by another way of rounding.
-            made, psnr_db = self._made(point.kept)
-            if psnr_db >= floor:
-                cost = f"measured on {self._engine.name}" if self._runs else "multiply-accumulates"
-                facts = {"floor_db": floor, "psnr_db": psnr_db, "held_back": len(self._held), "cost": cost}
-                return made, {**facts, "curve": [point.to_dict() for point in curve]}
-            most = min(most, psnr_db)
+        curve: list[Point] = []
+        most = -np.inf
+        for fresh in self._rounds(floor):
+            curve += fresh
+            most = max([most, *(point.psnr_db for point in fresh if point.psnr_db < floor)])
+            enough = [point for point in fresh if point.psnr_db >= floor]
+            for point in sorted(enough, key=lambda point: (point.ms or 0, -point.low_mac_share)):
+                # What is shipped is judged, not what was tried: halved, or best by another way of rounding.
+                made, psnr_db = self._made(point.kept)
+                if psnr_db >= floor:
+                    cost = f"measured on {self._engine.name}" if self._runs else "multiply-accumulates"
+                    facts = {"floor_db": floor, "psnr_db": psnr_db, "held_back": len(self._held), "cost": cost}
+                    return made, {**facts, "curve": [point.to_dict() for point in curve]}
+                most = max(most, psnr_db)
         raise UserError(
             f"`--floor {floor:g}dB`: no plan with a layer in int8 keeps it, {most:.1f} dB is the most",
             "a lower floor",
             "Choose a lower floor, or a precision without int8",
         )
 
-    def _curve(self, floor: float) -> list[Point]:
+    def _rounds(self, floor: float) -> Iterator[list[Point]]:
+        """Plans with ever more layers in float: until FURTHER lie behind the first that keeps the floor as tried, then
+        one more at a time, for as long as none of those before keeps it as made."""
         best = max(self._quantiser.attempts(self._report), key=lambda attempt: attempt.psnr_db)
-        curve = [self._point(best, ())]
-        if curve[0].psnr_db >= floor:
-            return curve
+        found = [self._point(best, ())]
+        if found[0].psnr_db >= floor:
+            yield found
+            found = []
         names = self._most_harmful(best)
+        enough = 0
         for count in range(1, len(names)):
-            self._report(f"search, {count} layers in float, {curve[-1].psnr_db:.1f} dB", count / len(names))
-            curve.append(self._point(best, names[:count]))
-            if sum(point.psnr_db >= floor for point in curve) > FURTHER:
-                break
-        return curve
+            self._report(f"search, {count} layers in float", count / len(names))
+            found.append(self._point(best, names[:count]))
+            enough += found[-1].psnr_db >= floor
+            if enough > FURTHER:
+                yield found
+                found = []
+        yield found
 
     def _made(self, kept: tuple[str, ...]) -> tuple[Network, float]:
         """The network that keeps these layers in float, and its quality on the held-back pictures."""
@@ -170,7 +172,7 @@ class _Search:
             outputs, _ = self._run(made.main)
         else:
             model = onnx.load(made.main.onnx_path)
-            outputs = [run_graph(model, x) for x in self._held]
+            outputs = [run_graph(as_rounded(model), x) for x in self._held]
         return made, worst_psnr_db(outputs, self._expected, self._request.spec)
 
     def _most_harmful(self, best: Attempt) -> list[str]:

@@ -28,11 +28,13 @@ class Side:
     """A git revision of the repository that the command was started in."""
     folder: str | None = None
     """A checkout that lies there already."""
+    plan: str | None = None
+    """A plan that lies there already, with its sidecar."""
 
 
 def parse_side(word: str, option: str) -> Side:
     """`ENGINE[:NAME=VALUE]`, `rev:REVISION`, `dir:FOLDER`, `precision=P`, `statistics=S`, `weights=W`, `model=M`,
-    or several of them joined by commas.
+    or several of them joined by commas; or `plan:FILE` alone.
 
     Raises:
         UserError: none of these, or one of them twice.
@@ -45,12 +47,14 @@ def parse_side(word: str, option: str) -> Side:
         found[kind] = value
     if "rev" in found and "dir" in found:
         raise UserError(f"`{option} {word}`: a revision and a folder", "one checkout", "Leave one of them out")
+    if "plan" in found and len(found) > 1:
+        raise UserError(f"`{option} {word}`: a plan and other words", "plan:FILE alone", "Its sidecar says the rest")
     choices = tuple((name, found[name]) for name in CHOICES if name in found)
-    return Side(word, found.get("engine"), choices, found.get("rev"), found.get("dir"))
+    return Side(word, found.get("engine"), choices, found.get("rev"), found.get("dir"), found.get("plan"))
 
 
 def _part(part: str, where: str) -> tuple[str, str]:
-    if match := re.fullmatch(r"(rev|dir):(.+)", part):
+    if match := re.fullmatch(r"(rev|dir|plan):(.+)", part):
         return match[1], match[2]
     if match := re.fullmatch(rf"({'|'.join(CHOICES)})=(.+)", part):
         return match[1], match[2]
@@ -58,7 +62,7 @@ def _part(part: str, where: str) -> tuple[str, str]:
         return "engine", part
     raise UserError(
         f"`{where}`: {part!r} is no side",
-        "ENGINE, ENGINE:NAME=VALUE, rev:REVISION, dir:FOLDER or precision=P (statistics, weights, model)",
+        "ENGINE, ENGINE:NAME=VALUE, rev:REVISION, dir:FOLDER, plan:FILE or precision=P (statistics, weights, model)",
         "Write for example --a onnxruntime --b onnxruntime:graph=basic, or --a rev:HEAD~1 --b rev:HEAD",
     )
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,17 +37,31 @@ class JobFailed(Exception):  # noqa: N818  an event, not an error of ours
         return self.reason
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after which the worker ended what it had begun."""
+
+    def __init__(self, result: dict[str, Any] | None) -> None:
+        self.result = result
+        """Of the job as far as it came; None where the worker had to be killed."""
+
+
 def run_job(
     job: Mapping[str, Any],
     environment: Mapping[str, str] | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
+    grace_s: float = 0,
 ) -> dict[str, Any]:
     """The result of `bench/worker.py` for this job. Events on the way go to `on_event`, in this process.
 
     Whatever ends this call (Ctrl-C included) ends the worker too.
 
+    Args:
+        grace_s: seconds that a job which knows bench/stopping.py may take to end its files after Ctrl-C; a second
+            Ctrl-C ends it at once.
+
     Raises:
         JobFailed: the job raised, was killed, or ended without a word.
+        Interrupted: Ctrl-C, where there is a time of grace.
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -60,6 +75,10 @@ def run_job(
         )
         try:
             return _converse(process, job, log, on_event)
+        except KeyboardInterrupt:
+            if not grace_s:
+                raise
+            raise Interrupted(_last_words(process, grace_s, on_event)) from None
         finally:
             _end(process)
 
@@ -99,6 +118,24 @@ def _converse(
     if result is None or status != 0:
         raise JobFailed(_death(status, peak_mib), _tail(log))
     return result
+
+
+def _last_words(
+    process: subprocess.Popen[bytes], grace_s: float, on_event: Callable[[Event], None]
+) -> dict[str, Any] | None:
+    """The result of a worker that is asked to stop; None where it gives none in time."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    on_event({"event": "stopping"})
+    end = time.monotonic() + grace_s
+    for event in _events(process):
+        if event is not None and event["event"] == "result":
+            return dict(event["value"])
+        if event is not None and event["event"] not in {"user_error", "failed"}:
+            on_event(event)
+        if time.monotonic() > end:
+            break
+    return None
 
 
 def _events(process: subprocess.Popen[bytes]) -> Any:

@@ -59,7 +59,7 @@ def median_interval(processes: Sequence[Sequence[float]]) -> tuple[float, float]
     if len(filled) < 2:
         return order_interval(filled[0]) if filled else None
     medians = [median(samples) for samples in filled]
-    half = _student_t(len(medians) - 1) * stdev(medians) / math.sqrt(len(medians))
+    half = student_t(len(medians) - 1) * stdev(medians) / math.sqrt(len(medians))
     centre = fmean(medians)
     # Never narrower than what was seen: where processes fall into two modes, three of one mode agree by chance.
     return max(0.0, min(centre - half, *medians)), max(centre + half, *medians)
@@ -75,7 +75,7 @@ def half_width_share(interval: tuple[float, float] | None, centre: float) -> flo
     return math.inf if interval is None or centre <= 0 else (interval[1] - interval[0]) / 2 / centre
 
 
-def _student_t(degrees: int) -> float:
+def student_t(degrees: int) -> float:
     """Two-sided 95 % quantile of Student's t distribution."""
     from scipy.stats import t
 

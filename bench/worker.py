@@ -58,51 +58,48 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     import numpy as np
 
     import engines
-    from bench.measure import Rule, Series, measure
+    from bench.device import memory_of, transfers_of, used_mib
+    from bench.energy import measure_energy
+    from bench.in_use import Use
+    from bench.ways import BACK_TO_BACK, way_from_word
+    from engines.deployed import load_plan
     from engines.engine import Options
     from engines.thumbnail import load_network
     from export.network import Network
 
     case = job["case"]
     engine = engines.get(case["engine"])
-    options = Options(case["device"], case["precision"], case["threads"], case["settings"])
+    way = way_from_word(case.get("way", BACK_TO_BACK))
+    options = Options(case["device"], case["precision"], way.threads(case["threads"]), case["settings"])
     x = np.load(job["inputs"][0])
     baseline = resident_host_mib()
     emit("phase", name="load")
-    device_before = _device_used_mib(case["device"])
+    device_before = used_mib(case["device"])
     start = time.perf_counter()
-    session = load_network(engine, Network.from_json(job["network"]), options)
-    session.bind(x)
+
+    def loaded() -> Any:
+        network = Network.from_json(job["network"])
+        session = load_plan(job["plan"], options) if job.get("plan") else load_network(engine, network, options)
+        session.bind(x)
+        return session
+
+    session = loaded()
     load_s = time.perf_counter() - start
-
-    def step() -> None:
-        session.enqueue()
-        session.synchronize()
-
-    last = 0.0
-
-    def progress(series: Series) -> None:
-        nonlocal last
-        if time.perf_counter() - last > PROGRESS_S:
-            last = time.perf_counter()
-            emit("progress", samples=len(series.samples), warmup=len(series.warmup))
-
-    from bench.machine import load_between, sample_load
-
+    use = Use(way, session, loaded, job)
     emit("phase", name="measure")
-    before, own = sample_load(), own_cpu_s()
-    series = measure(step, Rule(**job["rule"]), progress=progress)
-    load = load_between(before, sample_load(), own_cpu_s() - own)
-    device_after = _device_used_mib(case["device"])
+    measured = _measured(use, emit)
     result: dict[str, Any] = {
-        "series": {**vars(series)},
+        **measured,
         "load_s": load_s,
-        "load": load,
-        "contract": dict(session.contract),
+        "contract": {**session.contract, **way.contract, "in_flight": way.in_flight * session.in_flight},
         "host_peak_mib": peak_host_mib(),
         "host_baseline_mib": baseline,
-        "device_peak_mib": None if device_before is None or device_after is None else device_after - device_before,
+        **memory_of(session, case["device"], device_before),
+        "transfers": transfers_of(session, x),
     }
+    if job["judge"]:
+        emit("phase", name="energy")
+        result["energy"] = measure_energy(use.step(), case["device"])
     if job["judge"] and engine.computes:
         emit("phase", name="judge")
         result["quality"], result["picture_failed"] = _judge(job, session, x)
@@ -114,18 +111,49 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return result
 
 
+def _measured(use: Any, emit: Emit) -> dict[str, Any]:
+    """The samples of a case that is ready, and what was seen beside them."""
+    from bench.in_use import Between, measure_use
+    from bench.machine import load_between, sample_load
+    from bench.measure import Rule, Series
+    from bench.telemetry import Telemetry, summary
+    from bench.waiting import Waiting
+
+    last = 0.0
+
+    def progress(series: Series) -> None:
+        nonlocal last
+        if time.perf_counter() - last > PROGRESS_S:
+            last = time.perf_counter()
+            emit("progress", samples=len(series.samples), warmup=len(series.warmup))
+
+    waiting, telemetry = Waiting(), Telemetry(use.job["case"]["device"])
+    before, own = sample_load(), own_cpu_s()
+    between = Between(waiting.before, waiting.after, (progress, telemetry))
+    series, told = measure_use(use, Rule(**use.job["rule"]), between)
+    return {
+        "series": {**vars(series)},
+        "load": load_between(before, sample_load(), own_cpu_s() - own),
+        "own": waiting.told(series),
+        "use": told,
+        "telemetry": summary(telemetry.readings),
+    }
+
+
 def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, Any], str | None]:
     """Quality of every picture against both references, the worst of each figure over the pictures; and why the first
     output could not be written as a picture, None where it was or was not asked for."""
     import numpy as np
 
     from bench.metrics import compare
+    from bench.originals import convention, judge_original
     from reference_models.colour import picture_from_tensor, unit_range
     from reference_models.pictures import write_picture
     from reference_models.spec import ModelSpec
 
     spec = ModelSpec.from_json(job["case"]["spec"])
     found: dict[str, list[dict[str, Any]]] = {"vs_reference": [], "vs_same_statistics": []}
+    beside: list[tuple[str, dict[str, Any]]] = []
     failed = None
     height, width = job["output_shape"][2:]
 
@@ -143,6 +171,10 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
         for name, paths in (("vs_reference", "references"), ("vs_same_statistics", "parities")):
             expected = cropped(np.load(job[paths][number], mmap_mode="r"))
             found[name].append(compare(y, unit_range(expected, spec)))
+        if job["original"]:
+            judged, plain = judge_original(job, spec, output, number)
+            found.setdefault("vs_original", []).append(judged)
+            beside.append(plain)
         if number == 0 and job["pictures"] and found["vs_reference"][0]["finite"]:
             reference = cropped(np.load(job["references"][0], mmap_mode="r"))
             source = np.load(job["sources"][0])
@@ -152,7 +184,11 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
                     write_picture(job["pictures"][kind], picture_from_tensor(made, spec, source, (height, width)))
             except UserError as error:  # a number that was measured is worth more than its picture
                 failed = str(error)
-    return {name: {**_worst(each), "pictures": each} for name, each in found.items()}, failed
+    quality = {name: {**_worst(each), "pictures": each} for name, each in found.items()}
+    if beside:
+        quality["vs_original"] |= {"baseline": {"name": beside[0][0], **_worst([figures for _, figures in beside])}}
+        quality["vs_original"] |= {"task": job["original"], "convention": convention(spec.evaluation)}
+    return quality, failed
 
 
 def _worst(each: list[dict[str, Any]]) -> dict[str, Any]:
@@ -169,52 +205,11 @@ def _worst(each: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _device_used_mib(device: str) -> float | None:
-    """Memory in use on a CUDA device by everybody, MiB, from its driver; None for the CPU or where it does not say."""
-    if not device.startswith("cuda"):
-        return None
-    import subprocess
-
-    index = device.partition(":")[2] or "0"
-    command = ["nvidia-smi", f"--id={index}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        return float(subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
 def job_apply(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
-    """Runs pictures through a network one by one and writes what it makes of them."""
-    import engines
-    from engines.engine import Options
-    from engines.thumbnail import load_network
-    from export.network import INPUT, OUTPUT, Network
-    from export.own_onnx import check_size
-    from reference_models.colour import picture_from_tensor, tensor_from_picture
-    from reference_models.pictures import fit_picture, read_picture, write_picture
-    from reference_models.spec import ModelSpec
+    """Pictures or a video through a network."""
+    from bench.applying import job_apply
 
-    spec = ModelSpec.from_json(job["spec"])
-    options = Options(job["device"], job["precision"], job["threads"], job["settings"])
-    failed: list[list[str]] = []
-    with load_network(engines.get(job["engine"]), Network.from_json(job["network"]), options) as session:
-        for source, target in job["pictures"]:
-            emit("picture", name=Path(source).name)
-            try:
-                picture = read_picture(source)
-                size = None
-                if spec.input == "noise":  # of the picture only the size counts, and it is that of what comes out
-                    size = picture.shape[:2]
-                    picture = fit_picture(picture, -(-size[1] // spec.upscale), -(-size[0] // spec.upscale))
-                x = tensor_from_picture(picture, spec)
-                if spec.onnx:
-                    check_size(spec, *x.shape[2:])
-                y = session.run({INPUT: x})[OUTPUT]
-                write_picture(target, picture_from_tensor(y, spec, picture, size))
-            except Exception as error:  # one picture that fails does not end the others
-                name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                failed.append([source, name + str(error)])
-    return {"failed": failed}
+    return job_apply(job, emit)
 
 
 def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -222,6 +217,27 @@ def job_build(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from bench.building import job_build
 
     return job_build(job, emit)
+
+
+def job_operator(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """What an operator makes of the pictures of a run, and how long it takes."""
+    from bench.operator_run import run_operator
+
+    return run_operator(job, emit)
+
+
+def job_bundle(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """A network's graph on pictures, checked."""
+    from bench.bundling import job_bundle
+
+    return job_bundle(job, emit)
+
+
+def job_check(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """A plan that was built against its own graph."""
+    from bench.checking import job_check
+
+    return job_check(job, emit)
 
 
 def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -249,8 +265,11 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "peaks": job_peaks,
     "prepare": job_prepare,
     "case": job_case,
+    "operator": job_operator,
     "apply": job_apply,
     "build": job_build,
+    "bundle": job_bundle,
+    "check": job_check,
     "evaluate": job_evaluate,
     "worth": job_worth,
     "profile": job_profile,

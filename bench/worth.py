@@ -22,7 +22,7 @@ from bench.attribution import PLACES, QDQ, REFORMAT, Owners, owners_in, place_of
 from bench.judge import Ratio
 from bench.machine import Load, load_between, sample_load
 from bench.metrics import compare
-from bench.proof import told_types
+from bench.proof import NOT_TOLD, told_types
 from bench.stats import order_interval
 from engines.engine import Engine, LayerTime, Options
 from export.network import Network
@@ -165,7 +165,7 @@ def worth(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         {name: times_as_fast(samples, whole[precision]) for name, samples in whole.items() if name != precision},
         quality,
         sum(node["ms"] for node in nodes) / totals[precision],
-        [layer for layer, kind in types.items() if asked[layer] in QUANTISED and kind != asked[layer]],
+        [layer for layer, kind in types.items() if asked[layer] in QUANTISED and kind not in {asked[layer], NOT_TOLD}],
     )
     return {
         "verdict": verdict_of(facts),
@@ -262,12 +262,13 @@ def _rows(
     import onnx
 
     from export.qdq import named_nodes
+    from export.quantiser import original_graph
     from export.work import layer_macs
 
     fp32, low = networks
     assert low.lowering is not None
     nodes = low.lowering["nodes"]
-    original = _original(fp32)
+    original = original_graph(fp32, low.precision)
     outs = {node.name: node.output[0] for node in original.graph.node}
     macs = layer_macs(original, shape)
     given = [named_nodes(onnx.load(network.main.onnx_path)) for network in networks]
@@ -296,28 +297,20 @@ def _eaters(times: Sequence[LayerTime], owners: Owners) -> list[dict[str, Any]]:
     return sorted((node for node in found if node["place"] in {QDQ, REFORMAT}), key=lambda node: -node["ms"])
 
 
-def _original(network: Network) -> Any:
-    """The graph whose layers were quantised."""
-    import onnx
-
-    from export.onnx_file import folded
-    from export.qdq import named_nodes
-
-    return named_nodes(folded(onnx.load(network.main.onnx_path)))
-
-
 def _alone_db(
     fp32: Network, spec: ModelSpec, low: Network, pictures: Sequence[np.ndarray], emit: Emit
 ) -> dict[str, float]:
     """Layer → PSNR in dB against FP32 where it alone is quantised, of the worst calibration picture."""
-    from export.precision import Quantiser, calibration_inputs
+    from export.calibration import calibration_inputs, further_inputs
+    from export.quantiser import Quantiser, original_graph
 
     assert low.lowering is not None
     recipe = Recipe.from_dict(low.lowering["recipe"])
     # Layers that are kept have an answer too.
     precision = "int8" if recipe.precision == "auto" else recipe.precision
     recipe = replace(recipe, precision=precision, kept=(), floor_db=None)
-    quantiser = Quantiser(_original(fp32), spec, recipe, calibration_inputs(pictures, spec))
+    inputs, further = calibration_inputs(pictures, spec), further_inputs(pictures, spec)
+    quantiser = Quantiser(original_graph(fp32, precision), spec, recipe, inputs, further)
 
     def report(what: str, share: float | None) -> None:
         emit("phase", name=f"loss by layer: {what}", share=share)

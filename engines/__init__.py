@@ -28,8 +28,10 @@ def _registry() -> dict[str, Engine]:
     return found
 
 
-def load(plan: str | Path, device: str = "auto", threads: int = 1) -> DeployedSession:
+def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> DeployedSession:
     """What `bench build` wrote, as a callable on uint8 (H, W, 3) RGB pictures; imports the plan's own library only.
+
+    Thread-safe. `device`: `cpu`, `cuda:N` or `auto`; `threads`: of the CPU, None: one for every usable core.
 
     Raises:
         UserError: no sidecar beside it, one of another plan, or an engine that is not usable here.

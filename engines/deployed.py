@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +14,77 @@ import numpy as np
 import engines
 from engines.engine import Options, Session
 from engines.installed import cuda_device_count
+from engines.picture_ends import checked_picture, finished, prepared
 from engines.sidecar import read_sidecar
 from export.network import INPUT, OUTPUT, Graph
-from reference_models.colour import picture_from_tensor, tensor_from_picture
+from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
 
 
 class DeployedSession:
-    """What `bench build` wrote, ready to run. A context manager."""
+    """What `bench build` wrote, ready to run. A context manager.
 
-    def __init__(self, session: Session, told: Mapping[str, Any]) -> None:
+    Thread-safe: any number of threads may call it. Inferences run one at a time, in one thread of the session's own (a
+    CUDA context belongs to a thread); what comes before and behind them runs in the callers' threads. Not to be used
+    in a child process after `os.fork`, where that thread does not exist: load it there.
+    """
+
+    def __init__(self, session: Session, told: Mapping[str, Any], owner: ThreadPoolExecutor | None = None) -> None:
+        """
+        Args:
+            owner: an executor of one thread, in which the session was made; None: a new one.
+        """
         self._session = session
+        self._owner = owner or ThreadPoolExecutor(1, "fullres-session")
+        self._process = os.getpid()
+        self._closed = False
         self.sidecar = told
         self.spec = ModelSpec.from_json(json.dumps(told["model"]["spec"]))
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 RGB → the network's picture, uint8 RGB, as large as the network makes it."""
-        x = tensor_from_picture(picture, self.spec)
-        return picture_from_tensor(self._session.run({INPUT: x})[OUTPUT], self.spec, picture)
+        """(H, W, 3) uint8 RGB → the network's picture, uint8 RGB, as large as the network makes it.
+
+        Every size that the plan takes, also one after the other; engines that compile for a size do so when it changes.
+
+        Raises:
+            UserError: not a picture, a size that the plan was not built for, or a session that is closed.
+            ValueError: the network gave NaN.
+        """
+        given = prepared(checked_picture(picture), self.spec)
+        self._check_size(given.tensor.shape[2], given.tensor.shape[3])
+        return finished(self.run({INPUT: given.tensor})[OUTPUT], given, self.spec)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As Session.run: {`x`: (1, C, H, W) float32} → {`y`: float32}."""
-        return self._session.run(inputs)
+        if self._process != os.getpid():
+            raise UserError(
+                "session: used in a child process", "the process that loaded it", "Call engines.load in the child"
+            )
+        if self._closed:
+            raise UserError("session: used after it was closed", "an open session", "Call engines.load again")
+        return self._owner.submit(self._session.run, inputs).result()
+
+    def _check_size(self, height: int, width: int) -> None:
+        """
+        Raises:
+            UserError: none of the plan's profiles takes an input tensor of this size; plans without profiles take all.
+        """
+        ranges = [(size["least"], size["most"]) for size in self.sidecar["sizes"]]
+        if not ranges or any(least[0] <= height <= most[0] and least[1] <= width <= most[1] for least, most in ranges):
+            return
+        words = [f"{a[1]}x{a[0]}" + ("" if a == b else f" to {b[1]}x{b[0]}") for a, b in ranges]
+        raise UserError(
+            f"picture: becomes an input of {width}x{height}, which this plan was not built for",
+            f"inputs of {', '.join(words)}",
+            "Build the plan with this --res too, or with --dynamic",
+        )
 
     def close(self) -> None:
-        self._session.close()
+        """Frees what the session holds, after the inferences that were begun; a second call does nothing."""
+        if not self._closed and self._process == os.getpid():
+            self._closed = True
+            self._owner.submit(self._session.close).result()
+            self._owner.shutdown()
 
     def __enter__(self) -> DeployedSession:
         return self
@@ -45,35 +93,61 @@ class DeployedSession:
         self.close()
 
 
-def load(plan: str | Path, device: str = "auto", threads: int = 1) -> DeployedSession:
+def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> DeployedSession:
     """A session of a plan that `bench build` wrote.
 
     Args:
         device: `cpu`, `cuda:N`, or `auto`: the first CUDA device that the engine can use here, else the CPU.
+        threads: CPU threads that compute; None: one for every core that this process may use.
 
     Raises:
         UserError: no sidecar, or one of another plan, or an engine that is not usable here.
     """
     path = Path(plan)
     told = read_sidecar(path)
-    engine = engines.get(told["engine"]["name"])
-    kinds = engine.precisions
-    if device == "auto":
-        device = "cuda:0" if "cpu" not in kinds or ("cuda" in kinds and _usable_on_cuda(engine)) else "cpu"
+    if told.get("takes") == "pictures":
+        raise UserError(
+            f"{path}: a bundle's model, which takes pictures by itself",
+            "a plan that `bench build --output` wrote",
+            "Run the bundle's example.py, or build with --output",
+        )
+    device = _device_for(engines.get(told["engine"]["name"]), device)
+    threads = threads or len(os.sched_getaffinity(0))
     options = Options(device, told["precision"], threads, told["engine"]["settings"])
+    owner = ThreadPoolExecutor(1, "fullres-session")
+    made = owner.submit(_session, path, told, options)
+    if error := made.exception():
+        owner.shutdown()
+        raise error
+    return DeployedSession(made.result(), told, owner)
+
+
+def _session(path: Path, told: Mapping[str, Any], options: Options) -> Session:
+    engine = engines.get(told["engine"]["name"])
     spec = ModelSpec.from_json(json.dumps(told["model"]["spec"]))
     planes = spec.input_planes, spec.output_planes, spec.upscale
     graph = Graph(str(path.absolute()), told["onnx"]["sha256"], "", "", {}, "onnx", *planes)
     from engines.trt.engine import TrtEngine
 
     if not isinstance(engine, TrtEngine):
-        return DeployedSession(engine.load(graph, options), told)
+        return engine.load(graph, options)
     from engines.trt.builder import Profile
     from engines.trt.session import GivenPlan
 
     profiles = tuple(Profile(*((s[k][0], s[k][1]) for k in ("least", "tuned", "most"))) for s in told["sizes"])
-    given = GivenPlan(path.absolute(), told["plan"]["sha256"], profiles)
-    return DeployedSession(engine.load_plan(graph, options, given), told)
+    return engine.load_plan(graph, options, GivenPlan(path.absolute(), told["plan"]["sha256"], profiles))
+
+
+def _device_for(engine: engines.Engine, device: str) -> str:
+    if device != "auto":
+        return device
+    kinds = engine.precisions
+    return "cuda:0" if "cpu" not in kinds or ("cuda" in kinds and _usable_on_cuda(engine)) else "cpu"
+
+
+def load_plan(plan: str | Path, options: Options) -> Session:
+    """The plan's session itself, for who measures it: on tensors, and on no other device or threads than `options`'."""
+    return load(plan, options.device, options.threads)._session
 
 
 def _usable_on_cuda(engine: engines.Engine) -> bool:

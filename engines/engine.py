@@ -97,6 +97,15 @@ class Engine(ABC):
             return None
         return f"no {precision} on {kind}, only {', '.join(known)}" if known else f"does not run on {kind}"
 
+    def check_settings(self, device: str, settings: Mapping[str, str]) -> None:  # noqa: B027  most take all
+        """
+        Args:
+            settings: all of them.
+
+        Raises:
+            UserError: one that means nothing on this device.
+        """
+
     def recipe(self, device: str, precision: str) -> Recipe | None:
         """How the graph has to be made for this precision; None where the engine takes the FP32 graph."""
         return None
@@ -157,7 +166,9 @@ class Engine(ABC):
                 "a precision and device of this engine (`bench engines` lists them)",
                 "Choose another precision or engine",
             )
-        return self._load(graph, replace(options, settings=self.complete_settings(options.settings)))
+        settings = self.complete_settings(options.settings)
+        self.check_settings(options.device, settings)
+        return self._load(graph, replace(options, settings=settings))
 
     @abstractmethod
     def _load(self, graph: Graph, options: Options) -> Session: ...
@@ -168,6 +179,10 @@ class Session(ABC):
 
     contract: Mapping[str, object]
     """What one enqueue and synchronize contain: transfers, graph capture, synchronisation, streams, threads."""
+    asynchronous: bool = False
+    """Whether `enqueue` returns before the inference is done, so that the time it takes is a figure of its own."""
+    in_flight: int = 1
+    """Inferences that one enqueue submits, each on a stream of its own."""
 
     def __init__(self, graph: Graph, options: Options) -> None:
         self.graph = graph
@@ -198,6 +213,19 @@ class Session(ABC):
     def synchronize(self) -> None:
         """Waits until all that was submitted is done."""
         self._synchronize()
+
+    def prepare(self) -> None:  # noqa: B027  most need nothing
+        """What has to happen before an inference and is no part of it: a cache of the device emptied, where asked."""
+
+    def device_ms(self) -> dict[str, float]:
+        """Device times in ms, from events of the device: `compute` of the last inference, which has been waited for,
+        `h2d` and `d2h` of the last bind and read, as far as they are known. Empty without such a clock."""
+        return {}
+
+    def memory_bytes(self) -> dict[str, int | None]:
+        """What the library says of its device memory: `weights`, `context` (scratch and activations), `allocated` (the
+        highest so far that it took itself). Empty where it says nothing."""
+        return {}
 
     def read(self) -> np.ndarray:
         """The output of the last run as a new float32 array in host memory; raw, not clipped."""

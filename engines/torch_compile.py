@@ -36,6 +36,9 @@ class TorchCompile(Engine):
     def device_missing(self, device: str) -> str | None:
         return EAGER.device_missing(device)
 
+    def check_settings(self, device: str, settings: Mapping[str, str]) -> None:
+        EAGER.check_settings(device, settings)
+
     def _load(self, graph: Graph, options: Options) -> Session:
         return TorchSession(graph, options, compiled=True)
 

@@ -1,8 +1,13 @@
-"""torch_eager: the PyTorch module as it is. In fp32 on the CPU it is also the reference for every other engine."""
+"""torch_eager: the PyTorch module as it is. In fp32 on the CPU it is also the reference for every other engine.
+
+bf16 and fp16 are `torch.autocast` over the FP32 module: convolutions and matrix products in that type, with weights
+that are cast in every inference; sums add up in FP32, and statistics of a picture and what follows from them stay so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +17,9 @@ from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session
 from engines.installed import cuda_missing, package_missing, package_version
 from export.network import Graph
 from reference_models import module_from_factory
+from reference_models.errors import UserError
 
+_ON = ("off", "on")
 SETTINGS = (
     Setting(
         "memory_format",
@@ -22,14 +29,22 @@ SETTINGS = (
     ),
     ALLOCATOR,
     Setting("denormals", "keep", ("keep", "zero"), "denormal numbers; `zero` calls torch.set_flush_denormal"),
+    Setting("graph", "off", _ON, "CUDA only: whether inferences are replayed from a CUDA graph"),
+    Setting("plugins", "off", _ON, "CUDA only: our Triton kernels for PixelShuffle and pixel deconvolution"),
+    Setting("l2", "warm", ("warm", "flushed"), "CUDA only: whether the second-level cache is emptied before each"),
 )
+_CUDA_ONLY = {"graph": "off", "plugins": "off", "l2": "warm"}
+"""Setting → the only value that it has on the CPU."""
 
 
 class TorchEager(Engine):
     name = "torch_eager"
     title = "PyTorch, eager; in fp32 the reference"
     install = "pip install 'torch~=2.13.0'"
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cpu": ("fp32", "bf16"),
+        "cuda": ("fp32", "tf32", "bf16", "fp16"),
+    }
     rank: ClassVar[Mapping[str, int]] = {"cpu": 3, "cuda": 3}
     settings = SETTINGS
     runs_modules = True
@@ -50,6 +65,15 @@ class TorchEager(Engine):
         import torch
 
         return None if torch.cuda.is_available() else "this build of PyTorch has no CUDA"
+
+    def check_settings(self, device: str, settings: Mapping[str, str]) -> None:
+        for name, value in _CUDA_ONLY.items():
+            if device == "cpu" and settings[name] != value:
+                raise UserError(
+                    f"`{self.name}:{name}={settings[name]}`: on the CPU there is none",
+                    f"{name}={value}",
+                    "Leave it out",
+                )
 
     def _load(self, graph: Graph, options: Options) -> Session:
         return TorchSession(graph, options)
@@ -91,29 +115,65 @@ class TorchSession(Session):
         last = settings["memory_format"] == "channels_last"
         self._format = torch.channels_last if last else torch.contiguous_format
         self._module = module_from_graph(graph).to(self._device, memory_format=self._format)
+        self.contract = {**CPU_CONTRACT, "threads": options.threads}
+        self._cuda: Any = None
+        if self._device.type == "cuda":
+            self._open_cuda(settings)
         # fullgraph: what inductor cannot compile fails, and does not run eagerly under its name.
         self._call = torch.compile(self._module, dynamic=False, fullgraph=True) if compiled else self._module
+        self._half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(options.precision)
         self._x: Any = None
         self._y: Any = None
-        base = CUDA_CONTRACT if self._device.type == "cuda" else CPU_CONTRACT
-        self.contract = {**base, "threads": options.threads}
+
+    def _open_cuda(self, settings: Mapping[str, str]) -> None:
+        from engines.torch_cuda import CudaRuns
+
+        self.asynchronous = True
+        self._cuda = CudaRuns(self._torch, self._device, settings["graph"] == "on", settings["l2"] == "flushed")
+        self.contract = {**CUDA_CONTRACT, **self._cuda.contract, "threads": self.contract["threads"]}
+        if settings["plugins"] == "on":
+            from engines.plugins.torch_ops import use_kernels
+
+            self.contract = {**self.contract, "plugins": use_kernels(self._module)}
 
     def _bind(self, x: np.ndarray) -> None:
         if self._compiled and self._x is not None and tuple(self._x.shape) != x.shape:
             self._torch.compiler.reset()  # after eight shapes dynamo would give up and run eagerly
-        self._x = self._torch.from_numpy(x).to(self._device, memory_format=self._format)
+        host = self._torch.from_numpy(x)
+        if self._cuda:
+            self._x = self._cuda.upload(host, self._x, self._format)
+        else:
+            self._x = host.to(memory_format=self._format)
 
     def _enqueue(self) -> None:
         self._y = None  # so that this output can take the memory of the one before
-        with self._torch.inference_mode():
-            self._y = self._call(self._x)
+        with self._torch.inference_mode(), self._autocast():
+            self._y = self._cuda.run(self._call, self._x) if self._cuda else self._call(self._x)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._half is None:
+            return nullcontext()
+        # Casts that are kept would outlive new weights, and a capture.
+        return self._torch.autocast(self._device.type, dtype=self._half, cache_enabled=False)
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             self._torch.cuda.synchronize(self._device)
 
+    def prepare(self) -> None:
+        if self._cuda:
+            self._cuda.flush()
+
+    def device_ms(self) -> dict[str, float]:
+        return self._cuda.ms() if self._cuda else {}
+
+    def memory_bytes(self) -> dict[str, int | None]:
+        """`allocated` is the highest that PyTorch's caching allocator has handed out."""
+        return {"allocated": self._torch.cuda.max_memory_allocated(self._device)} if self._cuda else {}
+
     def _read(self) -> np.ndarray:
-        return self._y.contiguous().cpu().numpy()
+        host = self._cuda.download(self._y) if self._cuda else self._y
+        return host.float().contiguous().numpy()
 
     def _refit(self, tensors: Mapping[str, np.ndarray]) -> None:
         parameters = dict(self._module.named_parameters())
@@ -124,7 +184,7 @@ class TorchSession(Session):
                 parameters[name].copy_(self._torch.from_numpy(value))
 
     def _close(self) -> None:
-        self._module = self._call = self._x = self._y = None
+        self._module = self._call = self._x = self._y = self._cuda = None
 
 
 ENGINE = TorchEager()

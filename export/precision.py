@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -16,21 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from export import qdq, ranges, recovery, rounding
-from export.as_rounded import run_graph
+from export import qdq
 from export.cache import code_sha256, made_once
+from export.calibration import calibration_inputs, further_inputs
 from export.network import Network, file_sha256
-from export.onnx_file import default_opset, folded
+from export.onnx_file import default_opset
+from export.quantiser import Quantiser, original_graph
 from export.ranges import Report
 from export.recipe import HALF, QUANTISED, Recipe
-from export.work import layer_macs
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
-
-CALIBRATION_SIDE = 512
-"""Calibration pictures are cropped around their centre to at most this many pixels a side, those of the network's
-output where it enlarges: every tensor of a picture is in memory at once."""
-_WEIGHT_PEAK = {"int8": 127.0, "fp8": 448.0}
 
 
 @dataclass(frozen=True)
@@ -73,47 +68,16 @@ def lowered_network(request: LoweringRequest, cache: Path, report: Report = lamb
     return made_once(cache, key, lambda folder: _write(request, inputs, folder, report))
 
 
-def calibration_inputs(pictures: Sequence[np.ndarray], spec: ModelSpec) -> list[np.ndarray]:
-    """(1, C, H, W) float32 per picture: its centre, at most CALIBRATION_SIDE pixels a side of the output, padded for
-    the network.
-
-    Raises:
-        UserError: no pictures, or nothing but one colour in all of them.
-    """
-    from reference_models.colour import tensor_from_picture
-    from reference_models.pictures import fit_picture
-
-    if not pictures:
-        raise UserError("calibration: no pictures", "at least one", "Give `--calibration DIR`")
-    found = []
-    longest = max(CALIBRATION_SIDE // spec.enlarges, 1)
-    for picture in pictures:
-        height, width = (min(side, longest) for side in picture.shape[:2])
-        if spec.onnx and "height" in spec.options:  # an ONNX file of one size
-            height, width = int(str(spec.options["height"])), int(str(spec.options["width"]))
-            found.append(tensor_from_picture(fit_picture(picture, width, height), spec))
-            continue
-        top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-        found.append(tensor_from_picture(picture[top : top + height, left : left + width], spec))
-    if all(np.ptp(x, axis=(2, 3)).max() == 0 for x in found):
-        raise UserError(
-            f"calibration: {len(pictures)} pictures of one colour each",
-            "pictures with the values that the network will see",
-            "Give photographs with `--calibration DIR`",
-        )
-    return found
-
-
 def _write(request: LoweringRequest, inputs: list[np.ndarray], folder: Path, report: Report) -> Network:
     import onnx
 
     network, recipe = request.network, request.recipe
-
-    original = qdq.named_nodes(folded(onnx.load(network.main.onnx_path)))
+    original = original_graph(network, recipe.precision)
     facts: dict[str, Any] = {"recipe": recipe.to_dict()}
     model = original
     if recipe.precision in QUANTISED:
-        quantiser = Quantiser(original, request.spec, recipe, inputs)
+        further = further_inputs(request.pictures, request.spec)
+        quantiser = Quantiser(original, request.spec, recipe, inputs, further)
         tried = quantiser.attempts(report)
         best = max(tried, key=lambda attempt: attempt.psnr_db) if tried else None
         model = qdq.folded_weights(best.model) if best else original
@@ -129,158 +93,3 @@ def _write(request: LoweringRequest, inputs: list[np.ndarray], folder: Path, rep
     onnx.save(model, path)
     main = replace(network.main, onnx_path=str(path), sha256=file_sha256(path), state_path="", role="onnx")
     return replace(network, main=main, precision=recipe.precision, lowering=facts, opset=default_opset(model))
-
-
-@dataclass(frozen=True)
-class _Base:
-    """One FP32 graph, and the numbers that quantise it; those of a layer do not depend on which others are chosen."""
-
-    title: str
-    model: Any
-    weights: Mapping[str, np.ndarray]
-    """Of every layer, on its grid."""
-    scales: Mapping[str, np.ndarray]
-    activations: Mapping[str, tuple[float, int]]
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A graph with Q/DQ pairs, weights still float in front of theirs."""
-
-    title: str
-    model: Any
-    psnr_db: float
-    """Against FP32 on the calibration pictures, the worst of them."""
-    base: _Base
-
-
-class Quantiser:
-    """One FP32 graph and its calibration: every way to quantise it is tried on the same values."""
-
-    def __init__(self, original: Any, spec: ModelSpec, recipe: Recipe, inputs: Sequence[np.ndarray]) -> None:
-        """
-        Args:
-            original: folded, its nodes named.
-            inputs: (1, C, H, W) float32 calibration pictures.
-
-        Raises:
-            UserError: a layer to keep that the graph does not have, or no layer that can be quantised.
-        """
-        self.original, self.spec, self.recipe, self.inputs = original, spec, recipe, inputs
-        number: Any = "fp8" if recipe.precision == "fp8" else "int8"
-        self.scheme = qdq.Scheme(recipe.placement, recipe.shifted and number == "int8", number)
-        self.layers = qdq.layers(original, self.scheme)
-        names = [layer.name for layer in self.layers]
-        if not names:
-            raise UserError(
-                f"precision `{recipe.precision}`: the graph has no layer that can be quantised",
-                "convolutions or matrix products with constant weights",
-                "Choose fp16 or bf16",
-            )
-        for name in recipe.kept:
-            if name not in names:
-                raise UserError(f"`--layers`: the network has no layer `{name}`", ", ".join(names), "Correct the file")
-        self._half = recipe.precision == "int8+fp16"
-        self._expected = [run_graph(original, x) for x in inputs]
-
-    def attempts(self, report: Report) -> list[Attempt]:
-        """What the recipe allows, in the order tried; those behind the first few build on the best before them."""
-        chosen = self._chosen(self.recipe.kept)
-        if not chosen:
-            return []
-        found = self._histograms(self.original, report)
-        tried = [self.attempt(self._base("rounded to nearest", self.original, found, None), self.recipe.kept)]
-        if self.recipe.recovery != "none" and self.scheme.number == "int8":
-            moments = rounding.moments(self.original, self.layers, self.inputs, report)
-            tried.append(self.attempt(self._base("errors cancelled", self.original, found, moments), self.recipe.kept))
-            peaks = {name: histogram.channel_peaks for name, histogram in found.items()}
-            equal = recovery.equalised(self.original, self.layers, peaks)
-            if equal is not None:
-                moments = rounding.moments(equal, self.layers, self.inputs, report)
-                base = self._base(
-                    "channels equalised, errors cancelled", equal, self._histograms(equal, report), moments
-                )
-                tried.append(self.attempt(base, self.recipe.kept))
-        return tried
-
-    def attempt(self, base: _Base, kept: Collection[str]) -> Attempt:
-        """The same numbers with other layers left in float."""
-        import onnx
-        from onnx import numpy_helper
-
-        chosen = self._chosen(kept)
-        model = onnx.ModelProto()
-        model.CopyFrom(base.model)
-        constants = {i.name: i for i in model.graph.initializer}
-        for layer in chosen:
-            constants[layer.weight].CopyFrom(numpy_helper.from_array(base.weights[layer.weight], layer.weight))
-        names = qdq.tensors(base.model, self.scheme, chosen)
-        activations = {name: base.activations[name] for name in names}
-        quantised = qdq.with_qdq(model, self.scheme, chosen, activations, base.scales)
-        return Attempt(base.title, quantised, self._psnr_db(quantised), base)
-
-    def facts(self, tried: Sequence[Attempt], best: Attempt | None) -> dict[str, Any]:
-        """How the result came to be, for the run."""
-        chosen = self._chosen(self.recipe.kept)
-        low, rest = self.scheme.number, "fp16" if self.recipe.precision == "int8+fp16" else "fp32"
-        return {
-            "scheme": self.scheme.words,
-            "tried": [{"step": attempt.title, "calibration_psnr_db": attempt.psnr_db} for attempt in tried],
-            "chosen": best.title if best else "nothing is quantised",
-            "layers": {layer.name: low if layer in chosen else rest for layer in self.layers},
-            "nodes": {layer.name: layer.node for layer in self.layers},
-            "low_mac_share": self.low_mac_share(self.recipe.kept),
-            "calibration": {"pictures": len(self.inputs), "side": CALIBRATION_SIDE},
-        }
-
-    def low_mac_share(self, kept: Collection[str]) -> float:
-        """Share of the multiply-accumulates that are quantised where these layers stay in float."""
-        macs = layer_macs(self.original, self.inputs[0].shape)
-        return sum(macs[layer.node] for layer in self._chosen(kept)) / max(sum(macs.values()), 1)
-
-    def _chosen(self, kept: Collection[str]) -> list[qdq.Layer]:
-        return [layer for layer in self.layers if layer.name not in kept]
-
-    def _histograms(self, model: Any, report: Report) -> dict[str, ranges.Histogram]:
-        return ranges.histograms(model, qdq.tensors(model, self.scheme, self.layers), self.inputs, report)
-
-    def _base(
-        self, title: str, model: Any, found: Mapping[str, ranges.Histogram], moments: Mapping[str, np.ndarray] | None
-    ) -> _Base:
-        from onnx import numpy_helper
-
-        constants = {i.name: i for i in model.graph.initializer}
-        weights = {layer.weight: numpy_helper.to_array(constants[layer.weight]) for layer in self.layers}
-        scales = rounding.scales_of(weights, self.layers, _WEIGHT_PEAK[self.scheme.number], self._half)
-        if moments is not None:
-            for layer in self.layers:
-                value, step = weights[layer.weight], scales[layer.weight]
-                weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.name))
-        source = qdq.scale_sources(model, found)
-        return _Base(title, model, weights, scales, {name: self._number(found[source[name]]) for name in found})
-
-    def _number(self, histogram: ranges.Histogram) -> tuple[float, int]:
-        if self.scheme.number == "fp8":
-            low, high = ranges.clipped(histogram, ranges.SYMMETRIC, "minmax")
-            return max(-low, high, 1e-8) / 448, 0
-        levels = self.scheme.levels
-        scale, zero = ranges.scale_and_zero(*ranges.clipped(histogram, levels, self.recipe.clipping), levels)
-        return (float(rounding.half_step(np.asarray(scale))) if self._half else scale), zero
-
-    def _psnr_db(self, model: Any) -> float:
-        outputs = [run_graph(model, x) for x in self.inputs]
-        return worst_psnr_db(outputs, self._expected, self.spec)
-
-
-def worst_psnr_db(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], spec: ModelSpec) -> float:
-    """Least PSNR of the pairs in dB, data range 1, not clipped; 200 where all are equal, -inf where one is broken."""
-    from reference_models.colour import unit_range
-
-    worst = 200.0
-    for output, wanted in zip(outputs, expected, strict=True):
-        error = unit_range(output, spec).astype(np.float64) - unit_range(wanted, spec)
-        mean = float(np.mean(error**2))
-        if not np.isfinite(mean):
-            return -np.inf
-        worst = min(worst, -10 * np.log10(mean) if mean else 200.0)
-    return float(worst)

@@ -13,8 +13,8 @@ Two placements, and which one an engine wants decides whether it computes in int
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +58,7 @@ class Layer:
     """A weighted node that can be quantised."""
 
     name: str
-    """Its weight's name, without a `.weight` at its end."""
+    """Its weight's name, without a `.weight` at its end; a second reader of the same weight is `NAME/2`."""
     node: str
     operator: str
     data: str
@@ -68,7 +68,7 @@ class Layer:
     out: str
     """Tensor that comes out, of the ReLU behind it where placement `integer` merges the two."""
     axis: int | None
-    """Of the weight, along which scales differ; None: one scale."""
+    """Of the weight, along which scales differ; None: one scale, also where its readers disagree about the axis."""
 
 
 def named_nodes(model: Any) -> Any:
@@ -103,9 +103,25 @@ def layers(model: Any, scheme: Scheme) -> list[Layer]:
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
         if scheme.placement == "integer" and bias and bias not in constants:
             continue
-        title = weight.name.removesuffix(".weight")
-        found.append(Layer(title, node.name, node.op_type, node.input[0], weight.name, bias, out, _axis(node, weight)))
-    return found
+        found.append(Layer("", node.name, node.op_type, node.input[0], weight.name, bias, out, _axis(node, weight)))
+    return _told_apart(found)
+
+
+def _told_apart(found: Sequence[Layer]) -> list[Layer]:
+    """The layers with names of their own, and with one scale where readers of one weight have no axis in common."""
+    axes: dict[str, set[int | None]] = {}
+    for layer in found:
+        axes.setdefault(layer.weight, set()).add(layer.axis)
+    named: dict[str, Layer] = {}
+    for layer in found:
+        title, number = layer.weight.removesuffix(".weight"), 1
+        name = title
+        while name in named:
+            number += 1
+            name = f"{title}/{number}"
+        axis = layer.axis if len(axes[layer.weight]) == 1 else None
+        named[name] = replace(layer, name=name, axis=axis)
+    return list(named.values())
 
 
 def tensors(model: Any, scheme: Scheme, chosen: Collection[Layer]) -> list[str]:

@@ -10,7 +10,7 @@ HALF = ("fp16", "bf16")
 QUANTISED = ("int8", "int8+fp16", "fp8")
 LOWERED = (*HALF, *QUANTISED, "auto")
 """Precisions that stand in the graph; fp32 and tf32 do not, and some engines make bf16 of an FP32 graph themselves."""
-CLIPPING = ("mse", "minmax", "percentile", "entropy")
+CLIPPING = ("minmax", "mse", "percentile", "entropy")
 RECOVERY = ("none", "fast")
 
 
@@ -24,7 +24,7 @@ class Recipe:
     """Where Q/DQ pairs stand (export/qdq.py); the engine decides."""
     shifted: bool = False
     """Whether activations are uint8 with a zero point; the engine decides."""
-    clipping: str = "mse"
+    clipping: str = "minmax"
     """How the range of an activation is found from its histogram."""
     recovery: str = "fast"
     """`none`: rounded to nearest. `fast`: errors of weights cancelled, channels equalised where it helps (seconds)."""

@@ -26,19 +26,22 @@ _DAMPING = 1e-4
 def moments(
     model: Any, chosen: Collection[Layer], inputs: Sequence[np.ndarray], report: Report
 ) -> dict[str, np.ndarray]:
-    """Layer name → (K, K) float64 second moments of its patches in the FP32 graph: the mean of x xᵀ over patches x of
-    K = in_channels * kernel values, zeros around the picture included. Layers that share a weight share them too.
+    """Weight name → (K, K) float64 second moments of its patches in the FP32 graph: the mean of x xᵀ over patches x of
+    K = in_channels * kernel values, zeros around the picture included, of all layers that read it.
 
-    Layers whose weights cannot be rounded with them (groups, deconvolutions, more than LARGEST weights per output) are
-    left out.
+    Weights that cannot be rounded with them are left out: those of groups and deconvolutions, with more than LARGEST
+    values per output, or read by layers of several kinds.
 
     Args:
         inputs: (1, C, H, W) float32 calibration pictures.
     """
     geometry = {layer.node: found for layer in chosen if (found := _geometry(model, layer))}
+    kinds: dict[str, set[tuple[str, int | None, bool]]] = {}
+    for layer in chosen:
+        kinds.setdefault(layer.weight, set()).add((layer.operator, layer.axis, layer.node in geometry))
     by_tensor: dict[str, list[Layer]] = {}
     for layer in chosen:
-        if layer.node in geometry:
+        if layer.node in geometry and len(kinds[layer.weight]) == 1:
             by_tensor.setdefault(layer.data, []).append(layer)
     random = np.random.default_rng(0)
     sums: dict[str, tuple[Any, int]] = {}
@@ -46,8 +49,8 @@ def moments(
         report("patches", number / (len(by_tensor) * len(inputs)))
         for layer in by_tensor[name]:
             patches = _patches(value, geometry[layer.node], random)
-            second, count = sums.get(layer.name, (0.0, 0))
-            sums[layer.name] = second + (patches.T @ patches).astype(np.float64), count + len(patches)
+            second, count = sums.get(layer.weight, (0.0, 0))
+            sums[layer.weight] = second + (patches.T @ patches).astype(np.float64), count + len(patches)
     return {name: second / count for name, (second, count) in sums.items()}
 
 

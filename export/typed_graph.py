@@ -104,7 +104,7 @@ def typed_graph(model: Any, kind: Kind, ends: Ends) -> TypedGraph:
     _widen(copied.graph)
     _store_constants(copied.graph)
     if kind == "bf16" or any(node.op_type in QUANTIZING for node in copied.graph.node):
-        copied = _with_opset(copied, LEAST_OPSET[kind])
+        copied = with_opset(copied, LEAST_OPSET[kind])
     types, shapes = _inferred(copied)
     _drop_casts(copied.graph, types)
     stored = {tensor.name: tensor for tensor in copied.graph.initializer}
@@ -159,8 +159,12 @@ def _store_constants(graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _with_opset(model: Any, least: int) -> Any:
-    """The model at this opset or a newer one."""
+def with_opset(model: Any, least: int) -> Any:
+    """The model at this opset or a newer one.
+
+    Raises:
+        UserError: onnx cannot raise it.
+    """
     from onnx import version_converter
 
     if default_opset(model) >= least:

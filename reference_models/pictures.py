@@ -159,7 +159,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
             f"picture `{path}`: cannot be written ({_reason(error)})",
             "an existing, writable folder with enough space",
             "Choose another output path",
-        ) from None
+        ) from error  # whoever writes many asks whether the disk is full
 
 
 def writable_format(path: str | os.PathLike[str]) -> Literal["PNG", "JPEG"]:

@@ -15,7 +15,7 @@ YARDSTICK = "torch_eager"
 """The engine that others are compared with, where it was measured."""
 
 
-CONDITIONS = ("threads", "batch", "in_flight", "weights")
+CONDITIONS = ("threads", "batch", "in_flight", "way", "weights")
 """Besides network, size and machine what makes two answers two questions."""
 
 
@@ -74,7 +74,7 @@ def case_key(row: Row) -> tuple[object, ...]:
 
 def subject_key(row: Row) -> tuple[object, ...]:
     """What is given: network, weights, size, machine, threads and batch. The rest is what one chooses."""
-    contract = tuple(row.contract.get(name, "") for name in ("threads", "in_flight", "batch"))
+    contract = tuple(row.contract.get(name, "") for name in ("threads", "in_flight", "batch", "way"))
     weights = row.weights_sha256 if row.trained else ""
     return row.model, row.trained, weights, row.resolution, row.input_shape, row.output_shape, row.machine_key, contract
 
@@ -96,7 +96,7 @@ def distinction(row: Row, varied: Iterable[str]) -> str:
 def _condition(row: Row, name: str) -> str:
     if name == "weights":
         return f"{row.weights} {row.weights_sha256[:8]}".strip() if row.trained else "untrained"
-    return row.contract.get(name, "not stated")
+    return row.contract.get(name, "back to back" if name == "way" else "not stated")
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:

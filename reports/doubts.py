@@ -155,7 +155,7 @@ def _contract(row: Row) -> str:
     return ", ".join(f"{name} {row.contract[name]}" for name in _CONTRACT if name in row.contract)
 
 
-_CONTRACT = ("threads", "batch", "in_flight", "transfers", "pre_post_processing")
+_CONTRACT = ("way", "threads", "batch", "in_flight", "transfers", "pre_post_processing")
 _MIXTURES: Sequence[tuple[str, bool, Callable[[Row], str]]] = (
     ("contracts", True, _contract),
     ("sets of library versions", False, _versions),

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.metrics import METRICS, Metric, text
+from bench.ways import BACK_TO_BACK
 from reports.table_notes import notes
 
 Run = dict[str, Any]
@@ -22,11 +23,13 @@ def table_from_runs(runs: Sequence[Run], width: int = 160) -> RenderableType:
     Args:
         width: columns of the terminal; figures that do not fit are left out, the least needed first, and it is said.
     """
-    shared = {name for name in _CHOICES if len(runs) > 1 and len({_choice(run, name) for run in runs}) == 1}
+    plain = all(_choice(run, "way") == BACK_TO_BACK for run in runs)
+    choices = [name for name in _CHOICES if name != "way" or not plain]
+    shared = {name for name in choices if len(runs) > 1 and len({_choice(run, name) for run in runs}) == 1}
     parts: list[RenderableType] = []
     if shared:
-        parts.append(_marked("  ".join(f"[bold]{_choice(runs[0], n)}[/]" for n in _CHOICES if n in shared)))
-    columns = {name: [_choice(run, name) for run in runs] for name in _CHOICES if name not in shared}
+        parts.append(_marked("  ".join(f"[bold]{_choice(runs[0], n)}[/]" for n in choices if n in shared)))
+    columns = {name: [_choice(run, name) for run in runs] for name in choices if name not in shared}
     figures = _figures(runs)
     columns |= figures
     least = sorted((m for m in METRICS if m.dispensable and m.column in columns), key=lambda m: -m.dispensable)
@@ -99,6 +102,7 @@ _CHOICES = {
     "engine": lambda case: escape(case.get("variant", case["engine"])),
     "precision": lambda case: escape(case["precision"]),
     "statistics": lambda case: escape(case["statistics"] or "–"),
+    "way": lambda case: escape(case.get("way", BACK_TO_BACK)),
 }
 """Column → its text. A column in which all rows agree moves above the table, so that it fits an 80-column terminal."""
 

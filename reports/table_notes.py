@@ -11,6 +11,8 @@ from typing import Any
 
 from rich.markup import escape
 
+from bench.fit import fits_in_words
+from bench.ways import use_in_words
 from export.lowering_words import lowering_in_words
 
 Run = dict[str, Any]
@@ -29,6 +31,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "engine": lambda case: case.get("variant", case["engine"]),
     "precision": lambda case: case["precision"],
     "statistics": lambda case: case["statistics"] or "",
+    "way": lambda case: case.get("way", "back to back"),
 }
 
 
@@ -52,7 +55,8 @@ def notes(runs: Sequence[Run]) -> list[str]:
             "[yellow]untrained[/]: weights as the network starts out; CAN's leave most planes zero, and a device that "
             "saves power on zeros may look faster. PSNR and SSIM say only that engines agree. Measure with --weights."
         )
-    return lines + _quantised(ok, label) + (_contract(ok) if ok else [])
+    lines += [f"[dim]{escape(line)}[/]" for line in (*use_in_words(ok, label), *fits_in_words(ok))]
+    return lines + _originals(ok, label) + _quantised(ok, label) + (_contract(ok) if ok else [])
 
 
 # Rows in words
@@ -68,7 +72,7 @@ def _words(run: Run, names: Iterable[str]) -> str:
 
 def _label_of(runs: Sequence[Run]) -> Label:
     """What calls a row by the choices in which rows differ; by all of them where none differs."""
-    names = _varied(runs) or list(_WORDS)
+    names = _varied(runs) or [name for name in _WORDS if name != "way"]
     return lambda run: _words(run, names)
 
 
@@ -98,7 +102,7 @@ def _not_told_apart(ok: Sequence[Run], runs: Sequence[Run]) -> list[str]:
     subjects: dict[str, list[Run]] = {}
     for run in ok:
         case = run["case"]
-        keys = ("model", "options", "trained", "weights_sha256", "resolution", "statistics")
+        keys = ("model", "options", "trained", "weights_sha256", "resolution", "statistics", "way")
         if run["latency_ms"]["ci95"]:
             subjects.setdefault(repr([case.get(key) for key in keys]), []).append(run)
     subject = _varied(runs, ("model", "statistics"))
@@ -165,6 +169,34 @@ def _named(numbers: Sequence[str], group: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{number} ({', '.join(labels)})" for number, labels in found.items())
 
 
+# What the network replaces
+
+
+def _originals(ok: Sequence[Run], label: Label) -> list[str]:
+    """Per original one line: the operator's own time, and how many times as fast each network is; or, for a ground
+    truth, what one has without the network."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in ok:
+        if original := run.get("original"):
+            size = tuple(run["case"]["output_shape"])
+            groups.setdefault((original["task"], original["p50_ms"], size), []).append(run)
+    return [f"[bold]original[/]: {escape(_original(runs, label))}" for runs in groups.values()]
+
+
+def _original(runs: Sequence[Run], label: Label) -> str:
+    original, quality = runs[0]["original"], runs[0]["quality"]["vs_original"] or {}
+    beside = quality.get("baseline")
+    plain = f"; {beside['name']} {_decibels(beside)}" if beside else ""
+    if not original["p50_ms"]:
+        return f"{original['task']}: against the ground truth{plain}"
+    time = original["p50_ms"]
+    faster = ", ".join(f"{label(run)} {time / run['latency_ms']['p50']:.3g} times as fast" for run in runs)
+    return (
+        f"operator {original['operator']} takes {time:.0f} ms ({len(original['samples_ms'])} runs, "
+        f"{original['threads']} threads): {faster}{plain}"
+    )
+
+
 # What quantising cost
 
 
@@ -206,7 +238,7 @@ def _contract(ok: Sequence[Run]) -> list[str]:
     of = "of the samples of one process" if counts == [1] else "of that median over processes"
     published = " with the network's published statistics" if any(r["case"]["statistics"] for r in ok) else ""
     lines = [
-        "median ms: one picture, network only (no decoding, no colour conversion), "
+        f"median ms: one picture, {_ends(ok)}, "
         f"{run['contract']['threads']} threads, {processes} a case; ±: 95 % interval {of}.",
         f"PSNR, SSIM: against {_references(ok)}{published}, same weights and picture, "
         "planes in \\[0, 1], not clipped. MiB: peak of the whole process.",
@@ -227,6 +259,15 @@ def _contract(ok: Sequence[Run]) -> list[str]:
             "(Winograd), or that compute more coarsely inside, can exceed it."
         )
     return [f"[dim]{line}[/]" for line in lines]
+
+
+def _ends(ok: Sequence[Run]) -> str:
+    """What a latency begins and ends with."""
+    pictures = {str(run["contract"].get("pre_post_processing", "")).startswith("included") for run in ok}
+    only, whole = "network only (no decoding, no colour conversion)", "uint8 to uint8 with colour conversion"
+    if pictures == {True}:
+        return f"{whole} (no decoding)"
+    return only if pictures == {False} else f"{only}, but {whole} where the way is picture to picture"
 
 
 def _references(ok: Sequence[Run]) -> str:

@@ -6,6 +6,7 @@ option without a rule fails, so that no new command slips in untested.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -70,8 +71,12 @@ OTHERS = {
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'": "the same in editable form; its extra is tested",
     "pip install -e '.[test,browser]'": "needs a browser beside it",
     "pytest -m slow tests/reports/test_page.py": "some of the slow tests, which need a browser",
+    "python espcn/example.py photo.npy result.npy": "tests/bench/test_bundle.py runs the file, with the runtime alone",
     "bash .ci/run": "is what runs these tests; its parts are tested below",
+    "pytest -m slow tests/bench/test_applying.py -s": "one of the slow tests",
     "pytest -m slow": "these tests themselves; its marker is tested below",
+    "pytest -m slow tests/bench/test_ab.py": "some of the slow tests; they measure 60 processes",
+    "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
 }
 """Commands that are not `bench`, with the reason why they are not run here."""
@@ -106,6 +111,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, checkpoint: str) -> dict
     for number, name in enumerate(("a.png", "b.jpg")):
         noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
         Image.fromarray(noise).save(folder / "photos" / name)
+    with contextlib.suppress(ImportError):
+        _write_clip(folder / "clip.mp4")
     torch.manual_seed(0)
     state = {k: v + 0.02 * torch.randn_like(v) for k, v in create_model("can24").state_dict().items()}
     save_file(state, folder / "weights.safetensors")
@@ -119,10 +126,24 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, checkpoint: str) -> dict
         "before.json": str(folder / "before.json"),
         "after.json": str(folder / "after.json"),
         "photos": str(folder / "photos"),
+        "clip": str(folder / "clip.mp4"),
         "picture": str(folder / "photos" / "a.png"),
         "weights": str(folder / "weights.safetensors"),
         "checkpoint": checkpoint,
     }
+
+
+def _write_clip(path: Path) -> None:
+    """Three frames of 64x48."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(3):
+            picture = np.full((48, 64, 3), 40 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +158,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
     return str(write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model.ckpt", tensors))
 
 
-FLAGS = {"--settings", "--options", "--work", "--autocast"}
+FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictures"}
 KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator", "--a", "--b"}
+KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight"}
 KEPT |= {"--max", "--min", "--floor", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
 SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
 MADE = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
@@ -178,8 +200,9 @@ def stood_in(option: str, value: str, stand_in: dict[str, str], folder: Path) ->
     if option in MADE:
         name, equals, _ = value.rpartition("=")
         photos = value.endswith("/") and option != "--judge"
-        return name + equals + stand_in["photos" if photos else MADE[option]]
-    if option in {"--output", "--json"}:
+        kind = "clip" if value.endswith(".mp4") else "photos" if photos else MADE[option]
+        return name + equals + stand_in[kind]
+    if option in {"--output", "--json", "--bundle"}:
         return str(folder / value)
     if option in SMALL:
         return SMALL[option]
@@ -254,7 +277,12 @@ def test_every_bench_command_of_the_documents_works(
         pytest.skip("no CUDA device here")
     if "openvino" in line:
         pytest.importorskip("openvino")
-    if "tensorrt" in line and "bench build" not in line and "tensorrt" not in engines.usable_on("cuda:0"):
+    if ".mp4" in line:
+        pytest.importorskip("av")
+    if "--check" in line:
+        pytest.importorskip("polygraphy")
+    runs = "bench build" not in line or "--check" in line
+    if "tensorrt" in line and runs and "tensorrt" not in engines.usable_on("cuda:0"):
         pytest.skip("TensorRT runs on a CUDA device only, and there is none here")
     if "tensorrt_rtx" in line and engines.get("tensorrt_rtx").missing():
         pytest.skip(str(engines.get("tensorrt_rtx").missing()))
@@ -262,7 +290,7 @@ def test_every_bench_command_of_the_documents_works(
     judged = {3, 4} if words[0] == "ab" else set()  # which is faster is not the document's to say
     assert main(words) in {0, *judged}, capsys.readouterr().err
     assert capsys.readouterr().out.strip()
-    made = [words[words.index(option) + 1] for option in ("--output", "--json") if option in words]
+    made = [words[words.index(option) + 1] for option in ("--output", "--json", "--bundle") if option in words]
     for path in map(Path, made):
         assert path.exists(), f"{path} was not written"
         if path.is_dir():
@@ -403,3 +431,15 @@ def test_the_python_examples_of_the_readme_run(working_folder: Path) -> None:
     with torch.inference_mode():
         assert names["model"](torch.zeros(1, 3, 8, 9)).shape == (1, 3, 8, 9)
     assert (names["picture"].shape, names["picture"].dtype) == ((8, 9, 3), np.uint8)
+
+
+@pytest.mark.usefixtures("command_cache")
+def test_the_python_examples_for_deployers_run(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--model", "can32", "--engine", "onnxruntime", "--output", "plan.onnx"]) == 0
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    names: dict[str, Any] = {}
+    for body in [body for language, body in blocks(text) if language == "python"]:
+        exec(body.replace("(480, 640", "(48, 64"), names)
+    assert (names["result"].shape, names["other"].shape) == ((48, 64, 3), (48, 64, 3))
+    assert [result.shape for result in names["results"]] == [(60, 80, 3)] * 8
+    assert "Repeat the grey plane" in capsys.readouterr().out

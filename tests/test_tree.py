@@ -28,6 +28,7 @@ VENDORS = (
     "cuda",
     "pycuda",
     "triton",
+    "polygraphy",
 )
 """Libraries that must not be needed to import a module."""
 TORCH_BY_NATURE = ("reference_models/networks/", "reference_models/training/")

@@ -46,9 +46,22 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--res", required=True, metavar="R[,...]", help="320p 480p 720p 1080p 1440p 4k or WIDTHxHEIGHT, of the output"
     )
     parser.add_argument(
+        "--plugins",
+        metavar="on,off",
+        help="own kernels of engines that have them (tensorrt; torch_eager and torch_compile on CUDA); with both, what "
+        "stands below the table says at which size they earn their place",
+    )
+    parser.add_argument(
         "--images",
         metavar="FILE|DIR",
         help="input pictures: the first is timed, all are judged (default: a photograph)",
+    )
+    parser.add_argument(
+        "--original",
+        metavar="OPERATOR|TASK",
+        help="what the network replaces: its pictures are compared with those of this operator, which is timed beside "
+        "it, or with the ground truth of `super-resolution x3`, `denoising sigma 30` and the like (default: what the "
+        "card of the weights says)",
     )
     parser.add_argument(
         "--budget",
@@ -71,6 +84,28 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         help="then take the times of each case's layers too, by the library's own profiler in one more process a case; "
         "the report draws them (engines: onnxruntime, openvino)",
     )
+    add_ways(parser)
+
+
+def add_ways(parser: argparse.ArgumentParser) -> None:
+    """How pictures come to a case; each of them is a row of its own."""
+    group = parser.add_argument_group("ways of use (docs/measuring.md; default: back to back)")
+    group.add_argument(
+        "--pace",
+        metavar="FPS[,...]",
+        help="a picture every 1/FPS s, with idle gaps; counts those that are done too late. Takes the whole --budget. "
+        "`off` is back to back, for a row beside",
+    )
+    group.add_argument(
+        "--in-flight",
+        metavar="K[,...]",
+        help="K pictures under way at once, each in a session and thread of its own that share --threads: throughput",
+    )
+    group.add_argument(
+        "--pictures",
+        action="store_true",
+        help="picture to picture: uint8 RGB in and out, conversion included; decoding and encoding told apart",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -87,24 +122,31 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         UserError: wrong use.
     """
+    import engines
     from bench.case import expand
+    from bench.originals import originals_of
     from bench.places import check_calibration
     from bench.run import Plan
+    from bench.ways import ways_from_words
 
     if not 0 < arguments.budget <= 86400:
         raise UserError(f"`--budget {arguments.budget:g}`: out of range", "seconds, more than 0", "Try 45")
     if arguments.processes is not None and not 1 <= arguments.processes <= 100:
         raise UserError(f"`--processes {arguments.processes}`: out of range", "1 to 100", "Try 3")
+    ways = ways_from_words(split_words(arguments.pace), split_words(arguments.in_flight), arguments.pictures)
     cases, left_out = expand(request_from_arguments(arguments, split_words(arguments.res)))
+    cases = [replace(case, way=way.word) for case in cases for way in ways]
     for case in cases:
+        engines.get(case.engine).check_settings(case.device, case.settings)
         if case.spec.onnx:
             from export.own_onnx import check_size
 
             check_size(case.spec, *case.input_shape[2:])
+    originals = originals_of(cases, arguments.original)
     return Plan(
         cases,
         left_out,
-        _pictures(arguments.images),
+        pictures_of(arguments.images),
         store_path=Path(),
         picture_folder=None,
         calibration=arguments.calibration,
@@ -112,6 +154,7 @@ def checked_plan(arguments: argparse.Namespace) -> Plan:
         budget_s=arguments.budget,
         processes=arguments.processes,
         argv=arguments.argv,
+        originals=originals,
         profile=_checked_profile(arguments.profile, cases),
     )
 
@@ -141,7 +184,7 @@ def measure_and_print(plan: Plan, before: Sequence[dict[str, Any]] = ()) -> int:
             runs = execute(plan, reporter)
         except NotStored as failure:
             runs, not_stored = failure.runs, failure
-    status = _run_status(runs)
+    status = run_status(runs)
     if not_stored:
         print(f"bench: {not_stored}", file=sys.stderr)
         status = COULD_NOT_MEASURE
@@ -152,7 +195,8 @@ def measure_and_print(plan: Plan, before: Sequence[dict[str, Any]] = ()) -> int:
     return status
 
 
-def _run_status(runs: list[dict[str, Any]]) -> int:
+def run_status(runs: Sequence[dict[str, Any]]) -> int:
+    """The exit code of having measured these."""
     if any(run["interrupted"] for run in runs):
         return INTERRUPTED
     return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
@@ -160,10 +204,13 @@ def _run_status(runs: list[dict[str, Any]]) -> int:
 
 def print_runs(runs: Sequence[dict[str, Any]], path: Path | None, folder: Path | None) -> None:
     """The table of these runs, and where they and their pictures lie."""
+    from bench.verdicts import sentences
     from reports.table import table_from_runs
 
     console = console_for()
     console.print(table_from_runs(runs, console.width))
+    for sentence in sentences(runs):
+        console.print(sentence, markup=False)
     places = {"runs": path, "pictures": folder, "layers": _layers(runs, path, folder)}
     console.print(
         "; ".join(f"{name}: {place}" for name, place in places.items() if place), soft_wrap=True, markup=False
@@ -184,7 +231,8 @@ def _layers(runs: Sequence[dict[str, Any]], path: Path | None, folder: Path | No
         return ""
 
 
-def _pictures(images: str | None) -> list[tuple[str, Any]]:
+def pictures_of(images: str | None) -> list[tuple[str, Any]]:
+    """Name and picture of everything that `--images` names; a photograph where it names nothing."""
     from reference_models.pictures import DEFAULT_PICTURE_NAME, default_picture, list_pictures, read_picture
 
     if images is None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.commands.run import add_measuring, checked_plan, measure_and_print, print_runs
+from bench.commands.run import add_measuring, checked_plan, measure_and_print, print_runs, run_status
 from bench.exit_codes import OK
 from bench.terminal import console_for, drop_output
+
+if TYPE_CHECKING:
+    from bench.run import Plan
 
 ORDER = 15
 
@@ -28,6 +32,12 @@ def add(commands: Any) -> None:
     add_measuring(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of runs.json and pictures")
     parser.add_argument("--shard", metavar="I/N", help="only every N-th case, beginning with the I-th")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="measure on a Ray cluster (pip install 'fullres[ray]'): HOST:PORT, auto for the one of this machine, or "
+        "local; every case alone on as many CPUs as --threads, or on a GPU; cases count as held on whichever machine",
+    )
     parser.set_defaults(command=_sweep, json=None)
 
 
@@ -37,20 +47,40 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from bench.resume import parse_shard, still_to_measure
 
     shard = parse_shard(arguments.shard)
+    if arguments.cluster:
+        from bench.cluster import check_cluster
+
+        check_cluster()
     plan = checked_plan(arguments)
     path, folder = run_places(None, arguments.output)
     plan = replace(plan, store_path=path, picture_folder=folder)
-    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256)
+    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256) | {
+        "originals": dict(plan.originals)
+    }
     stored = store.load(path) if Path(path).exists() else []
     told = [run for run in stored if "layers" in run] if plan.profile else stored
-    cases, held = still_to_measure(shard.of(plan.cases), shared, told)
+    cases, held = still_to_measure(shard.of(plan.cases), shared, told, anywhere=bool(arguments.cluster))
     console = console_for(stderr=True)
     console.print(f"{len(held)} of {len(held) + len(cases)} cases are in {path}", soft_wrap=True, markup=False)
     if cases:
         left_out = shard.of(plan.left_out) if not held else ()
+        if arguments.cluster:
+            return _on_cluster(replace(plan, cases=cases, left_out=left_out), arguments.cluster, held)
         return measure_and_print(replace(plan, cases=cases, left_out=left_out), held)
     with contextlib.suppress(BrokenPipeError):
         print_runs(held, path, folder)
         return OK
     drop_output()
     return OK
+
+
+def _on_cluster(plan: Plan, address: str, held: Sequence[dict[str, Any]]) -> int:
+    """Measures the plan on a cluster, prints its runs after those held, and gives the exit code."""
+    from bench import store
+    from bench.cluster import sweep_on_cluster
+
+    store.prepare(plan.store_path)
+    console = console_for(stderr=True)
+    runs = sweep_on_cluster(plan, address, lambda line: console.print(line, soft_wrap=True, markup=False))
+    print_runs([*held, *runs], plan.store_path, None)
+    return run_status(runs)

@@ -1,6 +1,6 @@
 """Pixel deconvolution's last step in one pass: four maps interleaved and activated.
 
-(N, C, H, W) maps of fp32 or fp16 → (N, C, 2H, 2W). The maps themselves are convolutions, which the library's own
+(N, C, H, W) maps of fp32, fp16 or bf16 → (N, C, 2H, 2W). The maps themselves are convolutions, which the library's own
 kernels compute; what this replaces is Concat, Gather, DepthToSpace and the activation behind them: four passes.
 """
 # ruff: noqa: N803, PLR0917  the kernel: Triton's constants are written in capitals, and it has no keyword arguments
@@ -74,6 +74,7 @@ def interleave(
         tl.load(bottom_left + source, mask=inside, other=0), tl.load(bottom_right + source, mask=inside, other=0)
     )
     if SLOPE != 1.0:
+        upper, lower = upper.to(tl.float32), lower.to(tl.float32)
         upper = tl.where(upper < 0, upper * SLOPE, upper)
         lower = tl.where(lower < 0, lower * SLOPE, lower)
     twice = tl.program_id(1) * (2 * BLOCK) + tl.arange(0, 2 * BLOCK)

@@ -1,7 +1,7 @@
 """PixelShuffle in one pass, with what follows it: bias, activation, clipping, and the displayable picture.
 
-The last layer of a network then writes each output element once. (N, C*r*r, H, W) of fp32, fp16 or int8 →
-(N, C, H*r, W*r) of fp32 or fp16, or (N, H*r, W*r, C) uint8. Order of channels as torch.nn.PixelShuffle.
+The last layer of a network then writes each output element once. (N, C*r*r, H, W) of fp32, fp16, bf16 or int8 →
+(N, C, H*r, W*r) of a float type, or (N, H*r, W*r, C) uint8. Order of channels as torch.nn.PixelShuffle.
 """
 # ruff: noqa: N803, PLR0917  the kernel: Triton's constants are written in capitals, and it has no keyword arguments
 

@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from engines.plugins.pixel_dcl import MAPS, PixelInterleave
+from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
 from engines.plugins.pixel_shuffle import ACTIVATIONS, PixelShuffleTail
 from engines.plugins.ptx import Variant, compile_ptx
 
 NAMESPACE = "fullres"
 """Of the plugins and of the ONNX nodes that ask for them."""
-PIXEL_SHUFFLE, PIXEL_SHUFFLE_TAIL, PIXEL_INTERLEAVE = (
+PIXEL_SHUFFLE, PIXEL_SHUFFLE_TAIL, PIXEL_INTERLEAVE, PIXEL_DCL = (
     "FullresPixelShuffle",
     "FullresPixelShuffleTail",
     "FullresPixelInterleave",
+    "FullresPixelDcl",
 )
 """No operator of ONNX may have such a name: TensorRT's parser looks for operators without looking at the domain."""
 
@@ -32,7 +34,8 @@ def register_plugins(trt: Any, trtp: Any, capability: int) -> list[str]:
     _register_pixel_shuffle(trt, trtp, capability)
     _register_pixel_shuffle_tail(trt, trtp, capability)
     _register_pixel_interleave(trt, trtp, capability)
-    return [f"{NAMESPACE}::{name}" for name in (PIXEL_SHUFFLE, PIXEL_SHUFFLE_TAIL, PIXEL_INTERLEAVE)]
+    _register_pixel_dcl(trt, trtp, max(capability, LEAST_CAPABILITY))
+    return [f"{NAMESPACE}::{name}" for name in (PIXEL_SHUFFLE, PIXEL_SHUFFLE_TAIL, PIXEL_INTERLEAVE, PIXEL_DCL)]
 
 
 def _register_kernel(trtp: Any, plugin: str, implement: Any) -> None:
@@ -44,19 +47,21 @@ def _register_kernel(trtp: Any, plugin: str, implement: Any) -> None:
 
 def _word(trt: Any, dtype: Any) -> str:
     """Triton's word for a type of TensorRT's."""
-    return {trt.float32: "fp32", trt.float16: "fp16", trt.int8: "i8", trt.uint8: "u8"}[dtype]
+    return {trt.float32: "fp32", trt.float16: "fp16", trt.bfloat16: "bf16", trt.int8: "i8", trt.uint8: "u8"}[dtype]
 
 
 def _implementation(trtp: Any, variant: Variant, capability: int, grid: Sequence[Any], scalars: Sequence[Any]) -> Any:
     """Kernel, PTX, launch and scalars, in the form that the library takes.
 
     Args:
-        grid: one or two symbolic numbers of blocks.
+        grid: one to three symbolic numbers of blocks.
         scalars: symbolic values of the variant's scalars.
     """
     kernel = compile_ptx(variant, capability)
     launch = trtp.KernelLaunchParams()
-    launch.grid_x, launch.grid_y = grid
+    launch.grid_x, launch.grid_y, *rest = grid
+    if rest:
+        launch.grid_z = rest[0]
     launch.block_x, launch.shared_mem = kernel.threads, kernel.shared_bytes
     symbols = trtp.SymIntExprs.from_tuple([trtp.SymInt32(value) for value in scalars])
     return kernel.name, kernel.ptx, launch, symbols
@@ -79,7 +84,7 @@ def _register_pixel_shuffle(trt: Any, trtp: Any, capability: int) -> None:
 
     @trtp.autotune(plugin)
     def choose(x: trtp.TensorDesc, outputs: tuple[trtp.TensorDesc]) -> list[trtp.AutoTuneCombination]:
-        return [trtp.AutoTuneCombination("FP32|FP16|INT8, FP32|FP16|INT8", "LINEAR")]
+        return [trtp.AutoTuneCombination("FP32|FP16|BF16|INT8, FP32|FP16|BF16|INT8", "LINEAR")]
 
     def implement(x: trtp.TensorDesc, r: int, outputs: tuple[trtp.TensorDesc], tactic: int) -> Any:
         word = _word(trt, x.dtype)
@@ -157,7 +162,7 @@ def _register_pixel_interleave(trt: Any, trtp: Any, capability: int) -> None:
         bottom_right: trtp.TensorDesc,
         outputs: tuple[trtp.TensorDesc],
     ) -> list[trtp.AutoTuneCombination]:
-        return [trtp.AutoTuneCombination(", ".join(["FP32|FP16"] * (len(MAPS) + 1)), "LINEAR")]
+        return [trtp.AutoTuneCombination(", ".join(["FP32|FP16|BF16"] * (len(MAPS) + 1)), "LINEAR")]
 
     def implement(
         top_left: trtp.TensorDesc,
@@ -172,5 +177,41 @@ def _register_pixel_interleave(trt: Any, trtp: Any, capability: int) -> None:
         n, channels, height, width = top_left.shape_expr
         blocks = trtp.cdiv(width, variant.constants["BLOCK"])
         return _implementation(trtp, variant, capability, (n * channels * height, blocks), (width,))
+
+    _register_kernel(trtp, plugin, implement)
+
+
+def _register_pixel_dcl(trt: Any, trtp: Any, capability: int) -> None:
+    plugin = f"{NAMESPACE}::{PIXEL_DCL}"
+
+    @trtp.register(plugin)
+    def describe(
+        a: trtp.TensorDesc, b: trtp.TensorDesc, row: trtp.TensorDesc, column: trtp.TensorDesc, slope: float
+    ) -> trtp.TensorDesc:
+        return trtp.from_shape_expr(PixelDclMaps().output_shape(a.shape_expr), dtype=a.dtype)
+
+    @trtp.autotune(plugin)
+    def choose(
+        a: trtp.TensorDesc,
+        b: trtp.TensorDesc,
+        row: trtp.TensorDesc,
+        column: trtp.TensorDesc,
+        outputs: tuple[trtp.TensorDesc],
+    ) -> list[trtp.AutoTuneCombination]:
+        return [trtp.AutoTuneCombination(", ".join(["FP32|FP16"] * 5), "LINEAR")]
+
+    def implement(
+        a: trtp.TensorDesc,
+        b: trtp.TensorDesc,
+        row: trtp.TensorDesc,
+        column: trtp.TensorDesc,
+        slope: float,
+        outputs: tuple[trtp.TensorDesc],
+        tactic: int,
+    ) -> Any:
+        variant = PixelDclMaps(slope).variant(_word(trt, a.dtype), int(row.shape[0]))
+        n, channels, height, width = a.shape_expr
+        blocks = (trtp.cdiv(width, variant.constants["BLOCK_W"]), trtp.cdiv(channels, variant.constants["BLOCK_C"]))
+        return _implementation(trtp, variant, capability, (n * height, *blocks), (height, width))
 
     _register_kernel(trtp, plugin, implement)

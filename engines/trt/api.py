@@ -55,7 +55,7 @@ class Api(ABC):
             f"{self.title} runs on devices of compute capability {known}; this one has {capability[0]}.{capability[1]}"
         )
 
-    def graph(self, trt: Any, onnx_path: str, settings: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    def graph(self, onnx_path: str, settings: Mapping[str, str], precision: str) -> tuple[bytes, list[str]]:
         """The ONNX model to parse, and the names of the plugins that it asks for."""
         return Path(onnx_path).read_bytes(), []
 
@@ -121,9 +121,9 @@ class TensorRtApi(Api):
         ),
     )
 
-    def graph(self, trt: Any, onnx_path: str, settings: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    def graph(self, onnx_path: str, settings: Mapping[str, str], precision: str) -> tuple[bytes, list[str]]:
         if settings["plugins"] == "off":
-            return super().graph(trt, onnx_path, settings)
+            return super().graph(onnx_path, settings, precision)
         if reason := triton_missing():
             raise UserError(f"`--set {self.package}.plugins=on`: {reason}", "triton", "pip install triton")
         import onnx
@@ -131,9 +131,18 @@ class TensorRtApi(Api):
         from engines.plugins.nodes import use_plugins
 
         model = onnx.load(onnx_path)
-        if names := use_plugins(model):
+        products = ("FLOAT16", "FLOAT") if precision == "tf32" else ("FLOAT16",)
+        if names := use_plugins(model, products if self._has_tensor_cores() else ()):
             self._register_plugins()
         return model.SerializeToString(), names
+
+    def _has_tensor_cores(self) -> bool:
+        """Whether the device that builds, and will run the plan, has those that our kernels use."""
+        from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY
+        from engines.trt.device import capability
+
+        major, minor = capability(0)
+        return 10 * major + minor >= LEAST_CAPABILITY
 
     @cache  # noqa: B019  one object for the whole process, which is what may register them once
     def _register_plugins(self) -> None:

@@ -92,7 +92,7 @@ def build_plan(
     trt, messages = api.module, Messages()
     logger = new_logger(trt, messages)
     builder = trt.Builder(logger)
-    model, plugins = api.graph(trt, request.onnx_path, request.settings)
+    model, plugins = api.graph(request.onnx_path, request.settings, request.precision)
     network = parsed_network(api, builder, logger, model, request.onnx_path)
     largest = [check_fits(trt, network, sizes.most, request.size_multiple, device_bytes) for sizes in request.profiles]
     config = _configured(api, builder, network, request)

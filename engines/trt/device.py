@@ -13,6 +13,9 @@ import numpy as np
 
 from reference_models.errors import UserError
 
+PARTS = ("h2d", "compute", "d2h")
+"""What a device's events time: the copy in, an inference, the copy out."""
+
 
 def capability(index: int) -> tuple[int, int]:
     """Compute capability of a device, major and minor. Makes no context."""
@@ -117,8 +120,11 @@ class Device:
         self._memory: dict[int, Callable[[int], Any]] = {}
         self._call(cudart.cudaSetDevice(index))
         self.stream = int(self._call(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking)))
-        self._events = [self._call(cudart.cudaEventCreate()) for _ in range(2)]
+        self._events = {part: [self._call(cudart.cudaEventCreate()) for _ in range(2)] for part in PARTS}
+        self._recorded: set[str] = set()
         self._graph: Any = None
+        self._index = index
+        self._scratch = 0
 
     def _call(self, answer: tuple[Any, ...]) -> Any:
         return _checked(self._cuda, answer)
@@ -166,17 +172,36 @@ class Device:
         self._call((error,))
         return int(values[0]), int(values[1])
 
-    def start(self) -> None:
-        """Marks the beginning of what `elapsed_ms` times."""
-        self._call(self._cuda.cudaEventRecord(self._events[0], self.stream))
+    def start(self, part: str) -> None:
+        """Marks the beginning of what `elapsed_ms` of this part times, one of PARTS."""
+        self._call(self._cuda.cudaEventRecord(self._events[part][0], self.stream))
 
-    def stop(self) -> None:
-        self._call(self._cuda.cudaEventRecord(self._events[1], self.stream))
+    def stop(self, part: str) -> None:
+        self._call(self._cuda.cudaEventRecord(self._events[part][1], self.stream))
+        self._recorded.add(part)
 
-    def elapsed_ms(self) -> float:
-        """Device time between the last start and stop; waits for it."""
-        self._call(self._cuda.cudaEventSynchronize(self._events[1]))
-        return float(self._call(self._cuda.cudaEventElapsedTime(*self._events)))
+    def elapsed_ms(self) -> dict[str, float]:
+        """Device time of every part that was timed, between its last start and stop; waits for them."""
+        found = {}
+        for part in [part for part in PARTS if part in self._recorded]:
+            start, end = self._events[part]
+            self._call(self._cuda.cudaEventSynchronize(end))
+            found[part] = float(self._call(self._cuda.cudaEventElapsedTime(start, end)))
+        return found
+
+    def wait_for(self, other: Device, moment: int) -> None:
+        """Holds what is submitted here from now on until the other's stream has passed its last start (0) or stop (1)
+        of `compute`."""
+        self._call(self._cuda.cudaStreamWaitEvent(self.stream, other._events["compute"][moment], 0))
+
+    def flush_cache(self) -> None:
+        """Writes twice as many bytes as the second-level cache holds, so that what was in it is gone; waits for it."""
+        size = 2 * int(
+            self._call(self._cuda.cudaDeviceGetAttribute(self._cuda.cudaDeviceAttr.cudaDevAttrL2CacheSize, self._index))
+        )
+        self._scratch = self._scratch or self.allocate(size)
+        self._call(self._cuda.cudaMemsetAsync(self._scratch, 0, size, self.stream))
+        self.synchronize()
 
     def capture(self, enqueue: Callable[[], None]) -> None:
         """Records what `enqueue` submits to the stream, in place of what was recorded before; `replay` submits it."""
@@ -207,7 +232,7 @@ class Device:
         self.forget_graph()
         for address in list(self._memory):
             self.free(address)
-        for event in self._events:
+        for event in [event for pair in self._events.values() for event in pair]:
             self._call(self._cuda.cudaEventDestroy(event))
         self._call(self._cuda.cudaStreamDestroy(self.stream))
         self.stream = 0

@@ -26,6 +26,13 @@ RUN_SETTINGS = (
         "one plan per size, or one for all sizes from 64x64 to 3840x2160, tuned for the first",
     ),
     Setting("host_memory", "pinned", ("pinned", "pageable"), "host side of copies to and from the device"),
+    Setting(
+        "streams",
+        "1",
+        ("1", "2", "4"),
+        "inferences in flight, each with a stream, a context and an output of its own; a latency is then that of all",
+    ),
+    Setting("l2", "warm", ("warm", "flushed"), "whether the second-level cache is emptied before each inference"),
 )
 
 

@@ -7,6 +7,7 @@ docs/gpu-verification.md for what was run. No clock in here: `device_ms` reads e
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,15 @@ DYNAMIC_MOST = (2160, 3840)
 """A plan of the dynamic profile takes inputs between these, tuned for the first one that is bound."""
 
 
+@dataclass
+class Lane:
+    """One more inference in flight: a stream, an execution context and an output of its own; the input is shared."""
+
+    device: Device
+    context: Any = None
+    y: int = 0
+
+
 @dataclass(frozen=True)
 class GivenPlan:
     """A plan that was built before, by `bench build`."""
@@ -42,6 +52,8 @@ class GivenPlan:
 
 class TrtSession(Session):
     """Input and output stay on the device between bind and read; every enqueue is timed by two events."""
+
+    asynchronous = True
 
     def __init__(self, api: Api, graph: Graph, options: Options, given: GivenPlan | None = None) -> None:
         super().__init__(graph, options)
@@ -64,15 +76,20 @@ class TrtSession(Session):
         """New weights would want a new capture before every inference, which costs more than it saves."""
         self._foreign = False
         """Whether the bound input is somebody else's memory."""
-        self._ms: dict[str, float] = {}
+        self.in_flight = int(options.settings["streams"])
+        self._lanes = [Lane(Device(index)) for _ in range(self.in_flight - 1)]
+        self._flushes = options.settings["l2"] == "flushed"
         self._weights: dict[str, np.ndarray] = {}
         self.contract = {
             **CUDA_CONTRACT,
             "graph_capture": self._replays,
             "host_memory": options.settings["host_memory"],
             "profile": options.settings["profile"],
+            "streams": self.in_flight,
             "threads": options.threads,
         }
+        if self._flushes:
+            self.contract["l2_state"] = "emptied before every inference"
 
     def _bind(self, x: np.ndarray) -> None:
         if x.shape != self._shape or self._foreign:
@@ -80,10 +97,10 @@ class TrtSession(Session):
         cast = np.ascontiguousarray(x, self._dtype(INPUT))
         if self._staged_x:
             _host_array(self._staged_x, cast)[...] = cast
-        self._device.start()
+        self._device.start("h2d")
         self._device.upload(self._x, self._staged_x or cast.ctypes.data, cast.nbytes)
-        self._device.stop()
-        self._ms["h2d"] = self._device.elapsed_ms()
+        self._device.stop("h2d")
+        self._device.synchronize()  # `cast` may be gone after this
 
     def bind_device(self, array: Any) -> None:
         """Makes a device array (`__cuda_array_interface__`: torch, CuPy, pycuda) the input without a copy.
@@ -100,7 +117,9 @@ class TrtSession(Session):
             raise UserError(f"input `{INPUT}`: got {shape or type(array).__name__}", wanted, "Convert the array")
         if shape != self._shape:
             self._prepare(shape)
-        self._context.set_tensor_address(INPUT, address_of(array, shape, self._dtype(INPUT)))
+        address = address_of(array, shape, self._dtype(INPUT))
+        for context in [self._context, *(lane.context for lane in self._lanes)]:
+            context.set_tensor_address(INPUT, address)
         self._foreign = True
         self._capture()
         self._bound = shape
@@ -111,38 +130,48 @@ class TrtSession(Session):
         return DeviceArray(self._y, shape, self._dtype(OUTPUT), self._device.stream, owner=self._device)
 
     def _enqueue(self) -> None:
-        self._device.start()
+        self._device.start("compute")
+        for lane in self._lanes:
+            lane.device.wait_for(self._device, 0)
+        self._submit(self._device, self._context)
+        for lane in self._lanes:
+            self._submit(lane.device, lane.context)
+            lane.device.stop("compute")
+            self._device.wait_for(lane.device, 1)
+        self._device.stop("compute")
+
+    def _submit(self, device: Device, context: Any) -> None:
         if self._replays:
-            self._device.replay()
+            device.replay()
         else:
-            self._execute()
-        self._device.stop()
+            self._execute(device, context)
 
     def _synchronize(self) -> None:
         self._device.synchronize()
 
+    def prepare(self) -> None:
+        if self._flushes:
+            self._device.flush_cache()
+
     def _read(self) -> np.ndarray:
         y = np.empty(self._output_shape(), self._dtype(OUTPUT))
-        self._ms["compute"] = self._device.elapsed_ms()
-        self._device.start()
+        self._device.start("d2h")
         self._device.download(self._staged_y or y.ctypes.data, self._y, y.nbytes)
-        self._device.stop()
-        self._ms["d2h"] = self._device.elapsed_ms()
+        self._device.stop("d2h")
+        self._device.synchronize()
         if self._staged_y:
             y[...] = _host_array(self._staged_y, y)
         return y
 
     def device_ms(self) -> dict[str, float]:
-        """Device times of the last bind (`h2d`), the last inference that was read (`compute`) and its read (`d2h`)."""
-        return dict(self._ms)
+        return self._device.elapsed_ms()
 
-    def memory(self) -> dict[str, int | None]:
-        """Bytes: `weights` (None: not told) and `context` (scratch and activations) of the plan, and `device_used` by
-        everybody now."""
+    def memory_bytes(self) -> dict[str, int | None]:
+        if self._engine is None:
+            return {}
         return {
             "weights": self._api.weights_bytes(self._api.module, self._engine),
-            "context": int(self._engine.device_memory_size_v2),
-            "device_used": self._device.used_memory(),
+            "context": self.in_flight * int(self._engine.device_memory_size_v2),
         }
 
     def layer_times_ms(self) -> dict[str, float]:
@@ -166,9 +195,8 @@ class TrtSession(Session):
                 self._build(self._profile_for(size))
         if not self._context.set_input_shape(INPUT, shape):
             raise RuntimeError(f"{self._api.title} refuses inputs {shape}: {self._messages.reason()}")
-        for address in (self._x, self._y, self._staged_x, self._staged_y):
-            if address:
-                self._device.free(address)
+        for address in filter(None, (self._x, self._y, self._staged_x, self._staged_y)):
+            self._device.free(address)
         self._x = self._y = self._staged_x = self._staged_y = 0
         sizes = [int(np.prod(s)) * self._dtype(n).itemsize for n, s in ((INPUT, shape), (OUTPUT, self._output_shape()))]
         self._x, self._y = (self._device.allocate(size) for size in sizes)
@@ -176,8 +204,25 @@ class TrtSession(Session):
             self._staged_x, self._staged_y = (self._device.allocate_pinned(size) for size in sizes)
         self._context.set_tensor_address(INPUT, self._x)
         self._context.set_tensor_address(OUTPUT, self._y)
+        for lane in self._lanes:
+            self._widen(lane, shape, sizes[1])
         self._shape = shape
         self._capture()
+
+    def _widen(self, lane: Lane, shape: tuple[int, ...], size: int) -> None:
+        """Brings one more lane to this shape of the input, with an output of `size` bytes."""
+        lane.device.forget_graph()
+        if lane.y:
+            lane.device.free(lane.y)
+            lane.y = 0
+        lane.y = lane.device.allocate(size)
+        if lane.context is None:
+            lane.context = self._new_context(b"")[0]
+            if self._given:
+                self._choose_profile(lane.context, lane.device)
+        lane.context.set_input_shape(INPUT, shape)
+        lane.context.set_tensor_address(INPUT, self._x)
+        lane.context.set_tensor_address(OUTPUT, lane.y)
 
     def _profile_for(self, size: tuple[int, int]) -> Profile:
         if self._options.settings["profile"] == "static":
@@ -196,10 +241,18 @@ class TrtSession(Session):
             )
         if self._engine is None:
             self._open(StoredPlan(given.path, given.sha256, given.sha256, {"timing_cache_sha256": None}, cached=True))
-        if not self._context.set_optimization_profile_async(numbers[0], self._device.stream):
-            raise RuntimeError(f"{self._api.title} refuses profile {numbers[0]}: {self._messages.reason()}")
-        self._device.synchronize()
         self._profile = given.profiles[numbers[0]]
+        for context, device in [(self._context, self._device), *((lane.context, lane.device) for lane in self._lanes)]:
+            if context is not None:
+                self._choose_profile(context, device)
+
+    def _choose_profile(self, context: Any, device: Device) -> None:
+        assert self._given is not None
+        assert self._profile is not None
+        number = self._given.profiles.index(self._profile)
+        if not context.set_optimization_profile_async(number, device.stream):
+            raise RuntimeError(f"{self._api.title} refuses profile {number}: {self._messages.reason()}")
+        device.synchronize()
 
     def _build(self, profile: Profile) -> None:
         request = BuildRequest(
@@ -217,16 +270,15 @@ class TrtSession(Session):
 
     def _open(self, plan: StoredPlan) -> None:
         self._context = self._engine = self._kernel_cache = None
+        for lane in self._lanes:
+            lane.context = None
         self._plan = plan
         self._engine = self._runtime.deserialize_cuda_engine(self._plan.path.read_bytes())
         if self._engine is None:
             raise RuntimeError(f"{self._api.title} cannot load its plan: {self._messages.reason()}")
         stored = self._kernels_path()
         compiled = stored.read_bytes() if stored.exists() else b""
-        settings = self._options.settings
-        self._context, self._kernel_cache = self._api.create_context(self._api.module, self._engine, settings, compiled)
-        if self._context is None:
-            raise MemoryError(f"{self._api.title}: no memory for this plan on the device ({self._messages.reason()})")
+        self._context, self._kernel_cache = self._new_context(compiled)
         self.contract = {
             **self.contract,
             "plan_sha256": self._plan.sha256,
@@ -235,6 +287,13 @@ class TrtSession(Session):
         if self._weights:
             self._write_weights(self._weights)
 
+    def _new_context(self, compiled: bytes) -> tuple[Any, Any]:
+        settings = self._options.settings
+        context, kernels = self._api.create_context(self._api.module, self._engine, settings, compiled)
+        if context is None:
+            raise MemoryError(f"{self._api.title}: no memory for this plan on the device ({self._messages.reason()})")
+        return context, kernels
+
     def _kernels_path(self) -> Path:
         assert self._plan is not None
         device = hashlib.sha256(self._device_words.encode()).hexdigest()[:16]
@@ -242,16 +301,17 @@ class TrtSession(Session):
 
     def _capture(self) -> None:
         """Runs once outside a capture: after a change of shape the library allocates and compiles in that run."""
-        self._device.forget_graph()
-        self._execute()
-        self._device.synchronize()
+        for device, context in [(self._device, self._context), *((lane.device, lane.context) for lane in self._lanes)]:
+            device.forget_graph()
+            self._execute(device, context)
+            device.synchronize()
+            if self._replays:
+                device.capture(functools.partial(self._execute, device, context))
         if compiled := self._api.stored_kernels(self._kernel_cache):
             write_whole(self._kernels_path(), compiled)
-        if self._replays:
-            self._device.capture(self._execute)
 
-    def _execute(self) -> None:
-        if not self._context.execute_async_v3(self._device.stream):
+    def _execute(self, device: Device, context: Any) -> None:
+        if not context.execute_async_v3(device.stream):
             raise RuntimeError(f"{self._api.title} does not run this plan: {self._messages.reason()}")
 
     def _output_shape(self) -> tuple[int, ...]:
@@ -287,9 +347,14 @@ class TrtSession(Session):
             raise RuntimeError(f"{self._api.title} cannot refit its plan: {self._messages.reason()}")
 
     def _close(self) -> None:
-        self._device.forget_graph()
+        devices = [self._device, *(lane.device for lane in self._lanes)]
+        for device in devices:
+            device.forget_graph()
+        for lane in self._lanes:
+            lane.context = None
         self._context = self._engine = self._kernel_cache = self._runtime = None
-        self._device.close()
+        for device in devices:
+            device.close()
 
 
 def _takes(sizes: Profile, size: tuple[int, int]) -> bool:

@@ -25,7 +25,8 @@ def _plane_mean(x: Tensor) -> Tensor:
     """
     if torch.compiler.is_exporting():
         return x.mean(3, keepdim=True).sum(2, keepdim=True) / x.shape[2]
-    return x.mean((2, 3), keepdim=True)
+    # Under autocast planes are bf16 or fp16, and a mean of these may not be.
+    return x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def picture_statistics(x: Tensor) -> tuple[Tensor, Tensor]:

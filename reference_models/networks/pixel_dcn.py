@@ -84,7 +84,14 @@ def _every_second_tap(taps: int, parity_out: int, parity_in: int) -> tuple[int, 
     return first, -lowest, highest
 
 
-class PixelDCL(nn.Module):
+class _Interleaving(nn.Module):
+    """A layer that ends by interleaving its maps."""
+
+    interleave: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = staticmethod(interleave)
+    """Four maps to one; engines with a kernel of their own set it."""
+
+
+class PixelDCL(_Interleaving):
     """Pixel deconvolutional layer: (N, in, H, W) → (N, out, 2H, 2W).
 
     a = conv0(x) goes to parity (0, 0), b = conv1(a) to (1, 1), zeros elsewhere; to this grid its convolution with the
@@ -104,13 +111,16 @@ class PixelDCL(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        a = self.conv0(x)
+        return self.from_first(self.conv0(x))
+
+    def from_first(self, a: Tensor) -> Tensor:
+        """The output that follows from conv0's map."""
         b = self.conv1(a)
         parities = ((0, 0), (0, 1), (1, 0), (1, 1))
         maps: dict[tuple[int, int], list[Tensor]] = {parity: self._masked(a, b, parity) for parity in parities}
         maps[0, 0].append(a)
         maps[1, 1].append(b)
-        y = interleave(*(_sum(maps[parity], like=a) for parity in parities))
+        y = self.interleave(*(_sum(maps[parity], like=a) for parity in parities))
         return self.activation(y) if self.activation else y
 
     def _masked(self, a: Tensor, b: Tensor, parity: tuple[int, int]) -> list[Tensor]:
@@ -135,7 +145,7 @@ def _sum(maps: list[Tensor], like: Tensor) -> Tensor:
     return total
 
 
-class IPixelDCL(nn.Module):
+class IPixelDCL(_Interleaving):
     """Input pixel deconvolutional layer: (N, in, H, W) → (N, out, 2H, 2W).
 
     a = conv1(x) at parity (0, 0), b = conv2([x, a]) at (1, 1); conv3([x, a, b]) has 2 * out channels, the first half
@@ -156,11 +166,11 @@ class IPixelDCL(nn.Module):
         seen = torch.cat((x, a), 1)
         b = self.conv2(seen)
         bottom_left, top_right = self.conv3(torch.cat((seen, b), 1)).chunk(2, 1)
-        y = interleave(a, top_right, bottom_left, b)
+        y = self.interleave(a, top_right, bottom_left, b)
         return self.activation(y) if self.activation else y
 
 
-class IPixelCL(nn.Module):
+class IPixelCL(_Interleaving):
     """Input pixel convolutional layer: (N, in, H, W) → (N, out, H, W), H and W even.
 
     Four convolutions of stride 2, each of the input alone: conv1 at parity (0, 0), conv2 at (1, 1), conv4 at (1, 0),
@@ -178,7 +188,7 @@ class IPixelCL(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        y = interleave(self.conv1(x), self.conv5(x), self.conv4(x), self.conv2(x))
+        y = self.interleave(self.conv1(x), self.conv5(x), self.conv4(x), self.conv2(x))
         return self.activation(y) if self.activation else y
 
 

@@ -68,6 +68,11 @@ class Operator:
             )
 
 
+def unit_from_picture(picture: Picture) -> NDArray[np.float32]:
+    """The picture on the scale of 0 to 1, (H, W, 3) float32."""
+    return np.divide(picture, 255, dtype=np.float32)
+
+
 def picture_from_unit(values: NDArray[np.floating[Any]]) -> Picture:
     """Values (H, W, 3) on the scale of 0 to 1, clipped and rounded to uint8.
 

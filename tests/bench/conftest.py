@@ -341,3 +341,89 @@ def _gate_run(identifier: str = "a", ms: float = 100.0, processes: int = 5, **ch
     for key, value in changes.items():
         run[key] = {**run[key], **value} if isinstance(value, dict) and isinstance(run.get(key), dict) else value
     return run
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a clip made by `clip` is to look like."""
+
+    frames: int = 12
+    width: int = 64
+    height: int = 48
+    rate: int = 25
+    pixel_format: str = "yuv420p"
+    codec: str = "libx264"
+    matrix: int = 2
+    """H.273 number; 2: not stated."""
+    full: bool = False
+    audio: str | None = "aac"
+    turned: int = 0
+    """Degrees that the file says it has to be turned by, clockwise."""
+    times: tuple[int, ...] = ()
+    """Of the frames, in thousandths of a second, where they are not regular."""
+    options: tuple[tuple[str, str], ...] = ()
+    """Of the container."""
+
+
+@pytest.fixture(scope="session")
+def clip() -> Callable[..., Path]:
+    """`clip(path, frames=12, …)` encodes a moving pattern with a tone, see Clip, and returns the path."""
+    pytest.importorskip("av")
+
+    def make(path: Path, **wanted: Any) -> Path:
+        _encode(path, Clip(**wanted))
+        return path
+
+    return make
+
+
+def _encode(path: Path, wanted: Clip) -> None:
+    from fractions import Fraction
+
+    import av
+
+    with av.open(str(path), "w", options=dict(wanted.options)) as container:
+        video = container.add_stream(wanted.codec, rate=wanted.rate)
+        video.width, video.height, video.pix_fmt = wanted.width, wanted.height, wanted.pixel_format
+        video.codec_context.time_base = Fraction(1, 1000)
+        context: Any = video.codec_context
+        context.colorspace, context.color_range = wanted.matrix, 2 if wanted.full else 1
+        if wanted.codec == "libx264":
+            video.options = {"preset": "ultrafast"}
+        if wanted.turned:
+            video.set_display_rotation(wanted.turned)
+        if wanted.audio:
+            sound: Any = container.add_stream(wanted.audio, rate=48000)
+            sound.layout = "stereo"
+        blocks = 0
+        times = wanted.times or tuple(i * 1000 // wanted.rate for i in range(wanted.frames))
+        for number, time_ms in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(_moving(wanted, number), format="rgb24")
+            frame = frame.reformat(
+                format=wanted.pixel_format, dst_colorspace={1: 1, 9: 9}.get(wanted.matrix, 5),
+                dst_color_range=2 if wanted.full else 1,
+            )  # fmt: skip
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(video.encode(frame))
+            while wanted.audio and blocks * 1024 < time_ms * 48 + 48000 // wanted.rate:
+                container.mux(sound.encode(_tone(blocks)))
+                blocks += 1
+        container.mux(video.encode(None))
+        if wanted.audio:
+            container.mux(sound.encode(None))
+
+
+def _moving(wanted: Clip, number: int) -> np.ndarray:
+    """A gradient that runs to the right; smooth, so that compressing it changes little."""
+    picture = _gradient(wanted.width, wanted.height)
+    return np.roll(picture, number * 2, axis=1)
+
+
+def _tone(block: int) -> Any:
+    """1024 samples of both channels, the block of this number."""
+    import av
+
+    tone = np.sin(np.arange(block * 1024, (block + 1) * 1024) * 0.05).astype(np.float32) / 2
+    frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts = 48000, block * 1024
+    return frame

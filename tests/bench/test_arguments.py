@@ -19,6 +19,7 @@ from bench.arguments import (
     request_from_arguments,
     split_words,
 )
+from bench.layers import Layers
 from reference_models.errors import UserError
 
 
@@ -186,8 +187,8 @@ def test_tiles_are_refused_and_not_ignored(word: str) -> None:
 
 
 def test_what_is_asked_of_recipes_by_default() -> None:
-    assert lowering_from_arguments(parsed()) == {"recovery": "fast", "clipping": "mse"}
-    assert request_from_arguments(parsed(), []).lowering == {"recovery": "fast", "clipping": "mse"}
+    assert lowering_from_arguments(parsed()) == {"recovery": "fast", "clipping": "minmax"}
+    assert request_from_arguments(parsed(), []).lowering == {"recovery": "fast", "clipping": "minmax"}
 
 
 @pytest.mark.parametrize(
@@ -215,14 +216,15 @@ def test_a_floor_that_is_no_psnr_is_refused(word: str) -> None:
 def test_an_unknown_way_is_answered_with_those_there_are(words: list[str], what: str, todo: str) -> None:
     error = refused(lambda: lowering_from_arguments(parsed(*words)))
     assert (error.what, error.todo) == (what, todo)
-    assert ("none, fast" if "recovery" in what else "mse, minmax, percentile, entropy") == error.expected
+    assert ("none, fast" if "recovery" in what else "minmax, mse, percentile, entropy") == error.expected
 
 
 def test_every_choice_reaches_the_request(tmp_path: Path) -> None:
     path = tmp_path / "layers.json"
     path.write_text(json.dumps({"format": "fullres layers 1", "layers": {"a": "int8", "b": "fp32"}}))
     found = parsed("--recovery", "none", "--clipping", "entropy", "--floor", "40dB", "--layers", str(path))
-    expected = {"recovery": "none", "clipping": "entropy", "floor_db": 40.0, "kept": ("b",)}
+    expected = {"recovery": "none", "clipping": "entropy", "floor_db": 40.0}
+    expected["layers"] = Layers(str(path), ("b",), None)
     assert request_from_arguments(found, []).lowering == expected
     with pytest.raises(UserError, match="--layers"):
         request_from_arguments(parsed("--layers", str(tmp_path / "absent.json")), [])

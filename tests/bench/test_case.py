@@ -19,13 +19,12 @@ from bench.case import (
     RESOLUTIONS,
     Case,
     Request,
-    check_lowering,
     expand,
     parse_settings,
-    recipe_for,
     resolution_size,
     resolve_device,
 )
+from bench.layers import Layers
 from engines import installed
 from export.recipe import Recipe
 from reference_models.errors import UserError
@@ -41,6 +40,9 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def give_devices(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(installed, "cuda_device_count", lambda: count)
     monkeypatch.setattr(cases_module, "cuda_device_count", lambda: count)
+
+
+LAST = Layers("layers.json", ("last",), None)
 
 
 def ask(**more: Any) -> Request:
@@ -557,24 +559,17 @@ def test_fp32_needs_no_recipe_and_int8_that_of_its_engine() -> None:
 
 
 def test_what_was_asked_for_is_in_the_recipe() -> None:
-    asked = {"clipping": "entropy", "recovery": "none", "kept": ("last",)}
+    asked = {"clipping": "entropy", "recovery": "none", "layers": LAST}
     case = only(ask(engines=["onnxruntime"], precisions=["int8"], lowering=asked))
     assert case.recipe == Recipe("int8", "integer", True, "entropy", "none", ("last",))
     assert case.recipe.floor_db is None
 
 
 def test_a_floor_is_of_the_search_and_layers_are_of_the_others() -> None:
-    asked = {"floor_db": 42.0, "kept": ("last",)}
+    asked = {"floor_db": 42.0, "layers": LAST}
     found, _ = expand(ask(engines=["onnxruntime"], precisions=["int8", "auto", "fp32"], lowering=asked))
     recipes = [(case.precision, case.recipe and (case.recipe.floor_db, case.recipe.kept)) for case in found]
     assert recipes == [("int8", (None, ("last",))), ("auto", (42.0, ())), ("fp32", None)]
-
-
-def test_halves_have_nothing_to_choose() -> None:
-    engine = engines.get("tensorrt")
-    assert recipe_for(engine, "cuda:0", "fp16", {"clipping": "minmax"}) == Recipe("fp16")
-    assert recipe_for(engine, "cuda:0", "tf32", {}) is None
-    assert recipe_for(engine, "cuda:0", "int8+fp16", {"clipping": "minmax"}) == Recipe("int8+fp16", clipping="minmax")
 
 
 @pytest.mark.parametrize(
@@ -583,9 +578,10 @@ def test_halves_have_nothing_to_choose() -> None:
         (["auto"], {}, "which quality"),
         (["int8", "auto"], {"clipping": "mse"}, "which quality"),
         (["int8"], {"floor_db": 42.0}, "`--floor`: only `--precision auto` searches"),
-        (["fp32"], {"kept": ("last",)}, "`--layers` with precision fp32"),
-        (["fp16"], {"kept": ()}, "`--layers` with precision fp16"),
-        (["auto"], {"floor_db": 42.0, "kept": ("last",)}, "`--layers` with precision auto"),
+        (["fp32"], {"layers": LAST}, "`--layers` with precision fp32"),
+        (["fp16"], {"layers": LAST}, "`--layers` with precision fp16"),
+        (["auto"], {"floor_db": 42.0, "layers": LAST}, "`--layers` with precision auto"),
+        (["int8"], {"layers": dataclasses.replace(LAST, model="fcn8s")}, "its layers are those of `fcn8s`"),
     ],
 )
 def test_a_choice_without_the_precision_that_it_is_of_is_refused(
@@ -594,12 +590,6 @@ def test_a_choice_without_the_precision_that_it_is_of_is_refused(
     error = refused(lambda: expand(ask(engines=["onnxruntime"], precisions=precisions, lowering=asked)))
     assert what in error.what
     assert error.todo
-
-
-def test_choices_that_fit_are_not_refused() -> None:
-    check_lowering(["fp32"], {"clipping": "mse", "recovery": "fast"})
-    check_lowering(["auto", "fp32"], {"floor_db": 42.0})
-    check_lowering(["int8+fp16", "auto"], {"floor_db": 42.0, "kept": ("a",)})
 
 
 def test_thumbnails_cannot_be_quantised_and_say_why() -> None:
@@ -623,7 +613,7 @@ def test_a_quantised_precision_that_an_engine_lacks_is_left_out() -> None:
 
 
 def test_a_case_with_a_recipe_comes_back_from_json() -> None:
-    case = only(ask(engines=["onnxruntime"], precisions=["int8"], lowering={"kept": ("a", "b")}))
+    case = only(ask(engines=["onnxruntime"], precisions=["int8"], lowering={"layers": Layers("", ("a", "b"), None)}))
     again = Case.from_dict(json.loads(json.dumps(case.to_dict())))
     assert (again.recipe, again.title) == (case.recipe, case.title)
     assert again.network_key == case.network_key

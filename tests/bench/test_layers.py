@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.layers import FORMAT, kept_layers, layers_file, write_found_layers, write_layers, write_layers_file
+from bench.layers import FORMAT, layers_file, read_layers, write_found_layers, write_layers, write_layers_file
 from export.network import Graph, Network
 from reference_models.errors import UserError
 
@@ -32,13 +32,13 @@ def write(path: Path, content: Any) -> str:
 
 def test_what_is_written_is_read_back_as_the_layers_that_stay_in_float(tmp_path: Path) -> None:
     write_layers_file(tmp_path / "a.json", layers_file("can24", found()))
-    assert kept_layers(str(tmp_path / "a.json")) == ("convs.0", "last")
+    assert read_layers(str(tmp_path / "a.json")).kept == ("convs.0", "last")
     assert json.loads((tmp_path / "a.json").read_text())["model"] == "can24"
 
 
 def test_a_file_may_keep_nothing_in_float_and_have_more_than_it_needs(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"format": FORMAT, "layers": {"a": "int8", "b": "fp8"}, "note": "by hand"})
-    assert kept_layers(path) == ()
+    assert read_layers(path).kept == ()
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,7 @@ def test_a_file_may_keep_nothing_in_float_and_have_more_than_it_needs(tmp_path: 
         ({"format": FORMAT, "layers": ["convs.0"]}, "does not say layers"),
         ({"format": FORMAT, "layers": {"convs.0": "int4"}}, "layer `convs.0` is `int4`"),
         ({"format": FORMAT, "layers": {"convs.0": ["int8"]}}, "layer `convs.0` is"),
+        ({"format": FORMAT, "layers": LAYERS, "model": 3}, "its model is `3`"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -65,9 +66,18 @@ def test_a_file_that_does_not_say_layers_is_refused(content: Any, named: str, tm
     elif content is not None:
         write(path, content)
     with pytest.raises(UserError) as caught:
-        kept_layers(str(path))
+        read_layers(str(path))
     assert named in caught.value.what
     assert f"--layers {path}" in caught.value.what
+
+
+def test_layers_of_another_model_are_refused_and_those_of_none_fit_all(tmp_path: Path) -> None:
+    write_layers_file(tmp_path / "a.json", layers_file("can depth=3", found()))
+    layers = read_layers(str(tmp_path / "a.json"))
+    layers.check_model("can depth=3")
+    with pytest.raises(UserError, match=r"its layers are those of `can depth=3`.*Expected a file for `can24`"):
+        layers.check_model("can24")
+    read_layers(write(tmp_path / "b.json", {"format": FORMAT, "layers": LAYERS})).check_model("can24")
 
 
 def test_rows_of_one_plan_share_a_file_and_others_have_their_own(tmp_path: Path) -> None:
@@ -97,14 +107,14 @@ def test_an_edited_file_of_the_same_search_stays_and_that_of_another_is_replaced
     edited["layers"]["last"] = "int8"
     write(path, edited)
     assert write_layers([run()], tmp_path) == [path]
-    assert kept_layers(str(path)) == ("convs.0",)
+    assert read_layers(str(path)).kept == ("convs.0",)
     again = found()
     again["search"]["curve"] = []
     write_layers([run(lowering=again)], tmp_path)
-    assert kept_layers(str(path)) == ("convs.0", "last")
+    assert read_layers(str(path)).kept == ("convs.0", "last")
     write(path, "damaged")
     write_layers([run()], tmp_path)
-    assert kept_layers(str(path)) == ("convs.0", "last")
+    assert read_layers(str(path)).kept == ("convs.0", "last")
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -127,7 +137,7 @@ def test_beside_an_output_only_what_was_searched_for_is_written(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
     path = write_found_layers(target, network(found()))
     assert path == tmp_path / "net.onnx.layers.json"
-    assert kept_layers(str(path)) == ("convs.0", "last")
+    assert read_layers(str(path)).kept == ("convs.0", "last")
     path.unlink()
     path.mkdir()
     with pytest.raises(UserError, match=r"net\.onnx\.layers\.json"):

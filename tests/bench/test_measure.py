@@ -8,7 +8,7 @@ from itertools import chain, repeat
 
 import pytest
 
-from bench.measure import Rule, Series, measure
+from bench.measure import Parts, Rule, Series, measure
 
 LONG = Rule(budget_s=1000, max_samples=10, margin=0)
 
@@ -44,6 +44,25 @@ def ms(*values: float) -> list[float]:
 
 
 # What is a first, a warm-up, a sample
+
+
+def test_submitting_is_a_part_of_the_sample_and_what_stands_around_it_is_not() -> None:
+    time = Time(durations_ms=repeat(100.0))
+    parts = Parts(
+        submit=lambda: time.spend(0.02), finish=time.step, prepare=lambda: time.spend(7.0),
+        device_ms=lambda: time.spend(3.0) or {"compute": 90.0}, asynchronous=True,
+    )  # fmt: skip
+    series = measure(parts, LONG, time.clock)
+    assert series.samples == ms(*[120.0] * 10)
+    assert series.enqueue == ms(*[20.0] * 10)
+    assert series.compute == [90.0] * 10
+    assert series.first == pytest.approx(120)
+
+
+def test_where_submitting_is_doing_there_is_no_such_part() -> None:
+    time = Time()
+    series = measure(Parts(submit=time.step, finish=lambda: None), LONG, time.clock)
+    assert (series.samples, series.enqueue, series.compute) == (ms(*[100.0] * 10), [], [])
 
 
 def test_first_warm_up_and_samples_are_told_apart_exactly() -> None:

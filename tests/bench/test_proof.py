@@ -44,9 +44,19 @@ def test_every_layer_has_the_type_that_the_engine_says(suffix: str, monkeypatch:
 
 
 def test_layers_that_silently_stayed_in_float_are_named_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"Conv_0": "fp32", "Conv_1": "fp32"}
-    with pytest.raises(RuntimeError, match=r"^null did not quantise 2 of .*: first \(fp32\), last \(not told\)$"):
+    said = {"Conv_0": "fp32", "Conv_1": "fp32", "Conv_2": "fp16"}
+    with pytest.raises(RuntimeError, match=r"^null did not quantise 2 of .*: first \(fp32\), last \(fp16\)$"):
         proved(monkeypatch, said, lowering())
+
+
+def test_a_layer_of_which_nothing_is_told_is_no_layer_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = proved(monkeypatch, {"Conv_0": "int8", "Conv_1": "fp32"}, lowering())
+    assert found == {"first": "int8", "middle": "fp32", "last": "not told"}
+
+
+def test_where_nothing_is_told_of_any_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match=r"^null tells the type of none of the layers"):
+        proved(monkeypatch, {"Conv_1": "fp32", "merged": "int8"}, lowering())
 
 
 def test_int8_is_not_fp8(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ def quantised_case() -> Case:
 def test_a_run_says_by_which_recipe_its_graph_was_made_as_the_file_will_have_it() -> None:
     run = record.new_run(quantised_case(), {})
     assert run["case"]["recipe"] == {
-        "precision": "int8", "placement": "integer", "shifted": True, "clipping": "mse", "recovery": "fast",
+        "precision": "int8", "placement": "integer", "shifted": True, "clipping": "minmax", "recovery": "fast",
         "kept": ["last"], "floor_db": None,
     }  # fmt: skip
     assert json.loads(json.dumps(run)) == run
@@ -226,4 +226,22 @@ def test_a_run_has_how_its_graph_came_to_be_and_which_types_the_engine_proved(tm
     results = [result | {"layer_types": {"last": "int8"}}, result]  # the first process alone asks
     record.update(run, quantised_case(), results, [1.0, 1.0], PEAKS)
     assert run["layer_types"] == {"last": "int8"}
+    assert (run["latency_ms"]["enqueue"], run["latency_ms"]["device"]) == (None, None)
     assert (run["work"]["limit"], run["work"]["limit_share"]) == (None, None)  # no peak of int8 is measured
+
+
+def test_what_the_device_s_clock_says_stands_beside_the_host_s() -> None:
+    series = [{"enqueue": [0.1, 0.3, 0.2], "compute": [4.0, 5.0, 6.0]}, {"enqueue": [0.4] * 3, "compute": [7.0] * 3}]
+    results = [{"series": s, "transfers": {"h2d": n, "d2h": 2 * n}} for n, s in enumerate(series, 1)]
+    found = record._device_figures(results)
+    assert found["enqueue"] == pytest.approx(0.3)
+    assert (found["device"]["compute"]["p50"], found["device"]["h2d"], found["device"]["d2h"]) == (6.0, 1.5, 3.0)
+    assert found["device"]["compute"]["samples"] == [[4.0, 5.0, 6.0], [7.0] * 3]
+    cpu = [{"series": {"enqueue": [], "compute": []}, "transfers": None}]
+    assert record._device_figures(cpu) == {"enqueue": None, "device": None}
+
+
+def test_several_inferences_in_flight_count_each_for_throughput_and_limit() -> None:
+    run = run_of(50, 1e9, 4000) | {"contract": {"in_flight": 4}}
+    record.place_under_roof(run, PEAKS)
+    assert run["work"]["limit_share"] == pytest.approx(1.0)

@@ -16,6 +16,7 @@ import pytest
 from bench import record, store
 from bench import run as run_module
 from bench.case import Case, Request, expand
+from bench.layers import Layers
 from bench.run import Plan, execute
 from bench.spawn import JobFailed, run_job
 from reference_models import get
@@ -552,17 +553,17 @@ def test_pictures_of_two_recipes_do_not_overwrite_each_other() -> None:
         return run_module.picture_files(case)["output"]
 
     plain = "can24-64x48-onnxruntime-int8-image"
-    assert output("int8") == output("int8", clipping="mse") == f"{plain}.png"
+    assert output("int8") == output("int8", clipping="minmax") == f"{plain}.png"
     assert output("int8", recovery="none") == f"{plain}-none.png"
     assert output("auto", floor_db=42.0) == "can24-64x48-onnxruntime-auto-image-42dB.png"
-    names = {output("int8", kept=kept) for kept in ((), ("last",), ("convs.0",))}
+    names = {output("int8", layers=Layers("", kept, None)) for kept in ((), ("last",), ("convs.0",))}
     assert len(names) == 3
 
 
 def test_a_precision_that_cannot_be_made_is_a_failed_row_and_the_others_are_measured(
     plan: MakePlan, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {"kept": ("nowhere",), "recovery": "none"}
+    asked: dict[str, Any] = {"layers": Layers("", ("nowhere",), None), "recovery": "none"}
     request = Request(["can24"], ["64x48"], ["onnxruntime"], ("fp32", "int8"), device="cpu", threads=1, lowering=asked)
     fine, failed = execute(plan(cases=expand(request)[0], processes=1), Silent())
     assert (fine["status"], failed["status"]) == ("ok", "failed")

@@ -15,11 +15,14 @@ from onnx import TensorProto, helper, load, numpy_helper, save
 
 import bench.search
 import engines
-from bench.layers import kept_layers, layers_file
+from bench.layers import layers_file, read_layers
 from bench.search import searched_network, split
 from engines.engine import Options
+from export.as_rounded import as_rounded, run_graph
+from export.calibration import calibration_inputs
 from export.network import Graph, Network, file_sha256
 from export.precision import LoweringRequest, lowered_network
+from export.quantiser import worst_psnr_db
 from export.recipe import Recipe
 from reference_models import get
 from reference_models.errors import UserError
@@ -171,13 +174,42 @@ def test_what_is_shipped_is_judged_and_not_only_what_was_tried(search: Search, m
         search(31.5)
 
 
+def test_the_search_goes_on_while_no_plan_keeps_the_floor_as_made(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = bench.search._Search._made
+
+    def spoilt(self: Any, kept: tuple[str, ...]) -> Any:
+        made, psnr_db = real(self, kept)
+        return made, 29.0 if len(kept) < len(LAYERS) - 1 else psnr_db
+
+    monkeypatch.setattr(bench.search, "FURTHER", 0)
+    monkeypatch.setattr(bench.search._Search, "_made", spoilt)
+    found = told(search(31.25))
+    assert sum(kind == "int8" for kind in found["layers"].values()) == 1
+    assert [len(point["kept"]) for point in found["search"]["curve"]] == [0, 1, 2, 3]
+
+
+def test_where_no_engine_runs_it_halves_are_read_as_halves(
+    search: Search, toy: Network, photographs: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(engines.get("tensorrt_rtx")), "device_missing", lambda self, device: "no such device")
+    network = search(29.5, "tensorrt_rtx")
+    held = calibration_inputs(split(photographs)[1], get("can24"))
+    expected = [run_graph(load(toy.main.onnx_path), x) for x in held]
+    made = load(network.main.onnx_path)
+    strict, loose = ([run_graph(model, x) for x in held] for model in (as_rounded(made), made))
+    assert told(network)["search"]["psnr_db"] == worst_psnr_db(strict, expected, get("can24"))
+    assert worst_psnr_db(loose, expected, get("can24")) != worst_psnr_db(strict, expected, get("can24"))
+
+
 def test_the_graph_is_the_one_that_the_file_of_layers_gives_back(
     search: Search, toy: Network, photographs: list[np.ndarray], tmp_path: Path, cache: Path
 ) -> None:
     network = search(30.0)
     path = tmp_path / "layers.json"
     path.write_text(json.dumps(layers_file("toy", told(network))))
-    kept = kept_layers(str(path))
+    kept = read_layers(str(path)).kept
     assert kept == ("bad",)
     recipe = Recipe("int8", placement="integer", shifted=True, recovery="none", kept=kept)
     replayed = lowered_network(LoweringRequest(toy, get("can24"), recipe, split(photographs)[0]), cache)

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.spawn import Event, JobFailed, run_job
+from bench.spawn import Event, Interrupted, JobFailed, run_job
 
 SITE = """
 import sys, types
@@ -45,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PYTHONPATH", str(site))
 
     def call(code: str, **more: Any) -> dict[str, Any]:
-        keywords = {name: more.pop(name) for name in ("environment", "on_event") if name in more}
+        keywords = {name: more.pop(name) for name in ("environment", "on_event", "grace_s") if name in more}
         return run_job({"job": "prepare", "code": textwrap.dedent(code), **more}, **keywords)
 
     return call
@@ -334,3 +334,50 @@ def test_no_open_file_is_left(run: Run) -> None:
 def test_the_worker_sees_its_job_as_it_was_given(run: Run) -> None:
     settings = {"a": "ü", "b": None, "c": [1, 2.5]}
     assert json.loads(json.dumps(run("result = job['settings']", settings=settings))) == settings
+
+
+# Ctrl-C with a time of grace
+
+PATIENT = """
+    from bench.stopping import stop_request
+    import time
+    with stop_request() as asked:
+        emit("ready")
+        while not asked.wait(0.01):
+            pass
+        time.sleep({s})
+        emit("ending")
+        result = {{"left": "whole"}}
+"""
+
+
+def interrupt_when_ready(seen: list[str]) -> Callable[[Event], None]:
+    def on_event(event: Event) -> None:
+        seen.append(event["event"])
+        if event["event"] == "ready":
+            raise KeyboardInterrupt
+
+    return on_event
+
+
+def test_a_worker_that_is_given_time_ends_what_it_began(run: Run) -> None:
+    seen: list[str] = []
+    with pytest.raises(Interrupted) as caught:
+        run(PATIENT.format(s=0.1), on_event=interrupt_when_ready(seen), grace_s=30)
+    assert caught.value.result == {"left": "whole"}
+    assert seen == ["ready", "stopping", "ending"]
+
+
+def test_a_worker_that_takes_longer_is_ended(run: Run) -> None:
+    with pytest.raises(Interrupted) as caught:
+        run(PATIENT.format(s=60), on_event=interrupt_when_ready([]), grace_s=1)
+    assert caught.value.result is None
+
+
+def test_a_second_ctrl_c_ends_it_at_once(run: Run) -> None:
+    def on_event(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(PATIENT.format(s=60), on_event=on_event, grace_s=60)
+    assert not isinstance(caught.value, Interrupted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -177,23 +176,6 @@ def test_peak_memory_remembers_what_was_freed() -> None:
     assert peak == pytest.approx(full, abs=2)
 
 
-def test_memory_of_a_cuda_device_is_none_without_its_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert worker._device_used_mib("cuda:0") is None
-    assert worker._device_used_mib("cpu") is None
-
-
-@pytest.mark.parametrize(("prints", "expected"), [("echo 1234", 1234.0), ("echo '[N/A]'", None), ("exit 6", None)])
-def test_memory_of_a_cuda_device_is_what_its_driver_says(
-    prints: str, expected: float | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    script = tmp_path / "nvidia-smi"
-    script.write_text(f'#!/bin/sh\ncase "$*" in *--id=1*memory.used*) {prints};; *) exit 1;; esac\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert worker._device_used_mib("cuda:1") == expected
-
-
 # Other jobs
 
 
@@ -256,3 +238,32 @@ def test_types_of_layers_are_asked_for_once_and_not_of_fp32(prepared: dict[str, 
     assert run_job(case_job(prepared, "onnxruntime", network=kept))["layer_types"] == {"convs.0": "fp32"}
     assert "layer_types" not in run_job(case_job(prepared, "onnxruntime", network=kept, judge=False))
     assert run_job(case_job(prepared, "onnxruntime"))["layer_types"] is None
+
+
+# Ways of use, and what stands beside the samples
+
+
+def test_a_case_tells_of_waiting_of_the_machine_and_of_energy(prepared: dict[str, Any]) -> None:
+    found = run_job(case_job(prepared, "null", rule={"budget_s": 0.2, "max_samples": 20}))
+    assert found["use"] == {}
+    assert (found["own"]["own_ms"] is None) == bool(found["own"]["why"])
+    assert set(found["telemetry"].get("load", {"least": 0, "median": 0, "most": 0})) == {"least", "median", "most"}
+    assert (found["energy"]["joules"] is None) == bool(found["energy"]["reason"])
+
+
+@pytest.mark.parametrize(
+    ("way", "told", "in_flight"),
+    [("50 fps", "due", 1), ("2 in flight", "throughput_fps", 2), ("picture to picture", "ends_ms", 1)],
+)
+def test_every_way_of_use_comes_with_its_contract(
+    prepared: dict[str, Any], tmp_path: Path, way: str, told: str, in_flight: int
+) -> None:
+    height, width = SHAPE[2:]
+    np.save(tmp_path / "source.npy", np.zeros((height, width, 3), np.uint8))
+    job = case_job(prepared, "null", sources=[str(tmp_path / "source.npy")])
+    found = run_job({**job, "case": {**job["case"], "way": way}})
+    assert told in found["use"]
+    assert found["contract"]["way"] == way
+    assert found["contract"]["in_flight"] == in_flight
+    included = str(found["contract"].get("pre_post_processing", "")).startswith("included")
+    assert included == (way == "picture to picture")

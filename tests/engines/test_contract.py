@@ -18,8 +18,8 @@ from reference_models.errors import UserError
 from reference_models.networks.statistics import fold_
 
 STATISTICS = get("can24").statistics
-TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 4e-2}
-"""Largest difference to torch in fp32, in units of the output's range: bf16 has 8 bits of mantissa, tf32 has 11."""
+TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 4e-2, "fp16": 1e-2}
+"""Largest difference to torch in fp32, in units of the output's range: bf16 has 8 bits of mantissa, the others 11."""
 CONTRACT = {"transfers", "graph_capture", "synchronisation", "streams", "l2_state", "threads"}
 
 
@@ -268,7 +268,8 @@ def test_the_contract_says_what_a_latency_contains(case, networks):
     engine, options = usable(case)
     for statistics in STATISTICS:
         with load_network(engine, networks[statistics], options) as session:
-            assert set(session.contract) == CONTRACT | ({"statistics"} if statistics == "thumbnail" else set())
+            own = set() if case.device == "cpu" else {"host_memory", "profile", "plan_sha256", "timing_cache_sha256"}
+            assert set(session.contract) - own == CONTRACT | ({"statistics"} if statistics == "thumbnail" else set())
             assert session.contract["threads"] == options.threads
             assert ("device" in str(session.contract["transfers"])) == (case.device != "cpu")
 

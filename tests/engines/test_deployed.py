@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -74,3 +78,116 @@ def test_a_tensorrt_plan_is_run_in_its_own_profiles(networks, tmp_path, monkeypa
     assert (options.device, options.precision, graph.planes) == ("cuda:0", "fp32", 3)
     assert (given.path, given.sha256) == (plan, file_sha256(plan))
     assert [(p.least, p.tuned, p.most) for p in given.profiles] == [((4, 6), (5, 6), (8, 9))]
+
+
+def test_wrong_pictures_and_closed_sessions_are_refused(frozen):
+    with load(frozen) as session:
+        with pytest.raises(UserError, match="Repeat the grey plane"):
+            session(np.zeros((4, 5), np.uint8))
+        session.close()
+    with pytest.raises(UserError, match="after it was closed"):
+        session(np.zeros((4, 5, 3), np.uint8))
+
+
+def test_many_threads_get_what_one_would(frozen):
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (5 + i % 4 * 9, 40 - i % 3 * 11, 3), np.uint8) for i in range(24)]
+    with load(frozen) as session:
+        alone = [session(picture) for picture in pictures]
+        with ThreadPoolExecutor(6) as threads:
+            together = list(threads.map(session, pictures))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_thread_owns_the_session(frozen, monkeypatch):
+    """A CUDA context belongs to a thread, so that it must be the same one for building, running and closing."""
+    import threading
+
+    from engines.onnxruntime import OnnxRuntimeSession
+
+    seen = []
+    for name in ("__init__", "_bind", "_enqueue", "_read", "_close"):
+        real = getattr(OnnxRuntimeSession, name)
+
+        def noted(self, *words, real=real, **more):
+            seen.append(threading.get_ident())
+            return real(self, *words, **more)
+
+        monkeypatch.setattr(OnnxRuntimeSession, name, noted)
+    with load(frozen) as session, ThreadPoolExecutor(3) as threads:
+        list(threads.map(session, [np.zeros((8, 8, 3), np.uint8)] * 6))
+    assert len(seen) >= 2 + 3 * 6
+    assert len(set(seen)) == 1
+    assert seen[0] != threading.get_ident()
+
+
+def test_a_forked_child_is_told_to_load_it_itself(frozen):
+    with load(frozen) as session:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                session(np.zeros((4, 4, 3), np.uint8))
+            except UserError as error:
+                os.write(write, str(error).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(write)
+        assert "in the child" in os.read(read, 1000).decode()
+
+
+def test_a_size_without_a_profile_is_refused_with_those_there_are(networks, tmp_path, monkeypatch):
+    sizes = [{"resolution": "a", "least": [4, 6], "tuned": [5, 6], "most": [8, 9]}]
+    plan = deploy(tmp_path, networks["frozen"].main.onnx_path, "tensorrt", sizes=sizes)
+    monkeypatch.setattr(type(engines.get("tensorrt")), "load_plan", lambda self, *words: None)
+    with pytest.raises(UserError, match="6x4 to 9x8") as error:
+        load(plan)(np.zeros((9, 9, 3), np.uint8))
+    assert "becomes an input of 9x9" in error.value.what
+
+
+def test_a_bundle_s_model_is_refused_with_what_runs_it(frozen):
+    path = sidecar_path(frozen)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"takes": "pictures"}))
+    with pytest.raises(UserError, match=r"example\.py"):
+        load(frozen)
+
+
+WITHOUT_TORCH = """
+import sys, threading
+import numpy as np
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "onnx", "skimage", "pandas", "PIL", "matplotlib"}:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Blocker())
+import engines
+
+with engines.load(sys.argv[1]) as session:
+    result = session(np.full((9, 11, 3), 99, np.uint8))
+assert result.shape == (9, 11, 3), result.shape
+assert "torch" not in sys.modules
+print("done")
+"""
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_neither_torch_nor_onnx_is_imported(engine, networks, tmp_path):
+    if reason := engines.get(engine).missing():
+        pytest.skip(reason)
+    plan = deploy(tmp_path, networks["frozen"].main.onnx_path, engine)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, plan], check=False, capture_output=True, text=True)
+    assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "tensorrt_rtx"])
+def test_a_session_of_tensorrt_imports_no_torch_on_its_way(engine, networks, tmp_path):
+    """Where it cannot run, as here without a GPU, up to the error that says so."""
+    sizes = [{"resolution": "a", "least": [4, 6], "tuned": [5, 6], "most": [8, 9]}]
+    plan = deploy(tmp_path, networks["frozen"].main.onnx_path, engine, sizes=sizes)
+    told = "try:\n    engines.load(sys.argv[1])\nexcept Exception as error:\n    print(type(error).__name__)\n"
+    code = f"import sys\nimport engines\n{told}print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, plan], check=False, capture_output=True, text=True)
+    assert done.stdout.split()[-1] == "False", done.stderr

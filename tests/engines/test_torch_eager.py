@@ -147,6 +147,46 @@ def test_nothing_asks_for_gradients(networks, picture):
         assert not session._y.requires_grad
 
 
+def test_bf16_computes_convolutions_in_bf16_and_statistics_in_fp32(networks, expected, picture):
+    x, seen = picture(40, 52), []
+    with load(networks["image"].main, precision="bf16") as session:
+        norm, conv = session._module.norms[2], session._module.convs[2]
+        conv.register_forward_hook(lambda m, given, y: seen.append(y.dtype))
+        norm.register_forward_hook(lambda m, given, y: seen.append(y.dtype))
+        y = session.run({"x": x})["y"]
+        assert conv.weight.dtype == torch.float32  # as published; cast in every inference
+    assert seen == [torch.bfloat16, torch.float32]
+    assert 1e-4 < np.abs(y - expected("image", x)).max() < 4e-2
+
+
+def test_a_mean_of_a_bf16_plane_is_not_rounded_to_bf16():
+    from reference_models.networks.can import picture_statistics
+
+    plane = torch.full((1, 1, 512, 512), 1.0, dtype=torch.bfloat16)
+    plane[0, 0, ::3] = 1.0078125  # the next number
+    mean, variance = picture_statistics(plane)
+    wanted = plane.double()
+    assert mean.dtype == variance.dtype == torch.float32
+    assert abs(mean.item() - wanted.mean().item()) < 1e-6
+    assert abs(variance.item() / wanted.var(correction=0).item() - 1) < 1e-4
+
+
+def test_weights_that_are_refitted_are_in_the_next_inference_in_bf16_too(networks, picture):
+    options = Options("cpu", "bf16", 1, ENGINE.complete_settings({}), ("last.bias",))
+    with ENGINE.load(networks["frozen"].main, options) as session:
+        before = session.run({"x": picture(9, 11)})["y"]
+        session.refit({"last.bias": np.full(3, 2.0, np.float32)})
+        session.enqueue()
+        assert (session.read() - before).min() > 1
+
+
+@pytest.mark.parametrize("word", ["graph=on", "plugins=on", "l2=flushed"])
+def test_what_is_for_cuda_is_refused_on_the_cpu(networks, word):
+    name, value = word.split("=")
+    with pytest.raises(UserError, match=f"`torch_eager:{word}`: on the CPU there is none"):
+        ENGINE.load(networks["frozen"].main, Options(settings={name: value}))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("statistics", ["image", "frozen", "thumbnail"])
 def test_cuda_in_fp32_is_as_exact_as_the_cpu(cuda, networks, expected, picture, statistics):

@@ -14,10 +14,12 @@ from onnx import TensorProto, numpy_helper
 import engines
 import reference_models
 from engines.trt.builder import BuildRequest, Profile, build_plan
-from export import precision
+from export import precision, quantiser
 from export.as_rounded import run_graph
+from export.calibration import CALIBRATION_SIDE, calibration_inputs
 from export.network import Graph, Network, file_sha256
-from export.precision import LoweringRequest, Quantiser, calibration_inputs, lowered_network, worst_psnr_db
+from export.precision import LoweringRequest, lowered_network
+from export.quantiser import Quantiser, worst_psnr_db
 from export.recipe import QUANTISED, Recipe
 from export.to_onnx import ExportRequest, export_network
 from reference_models.colour import tensor_from_picture
@@ -80,7 +82,7 @@ def test_a_network_in_every_precision(name, request_of, cache):
     if name in QUANTISED:
         assert set(made.lowering["layers"].values()) == {name.split("+")[0]}
         assert made.lowering["low_mac_share"] == 1
-        assert made.lowering["calibration"] == {"pictures": 2, "side": precision.CALIBRATION_SIDE}
+        assert made.lowering["calibration"] == {"pictures": 2, "side": CALIBRATION_SIDE}
     if name != "bf16":  # ONNX Runtime's CPU has no such convolutions
         x = tensor_from_picture(smooth(30, 30, 5), request.spec)
         expected = run_graph(onnx.load(request.network.main.onnx_path), x)
@@ -113,24 +115,9 @@ def test_plain_halves_need_no_pictures(request_of, cache):
 # What is tried, chosen and kept
 
 
-@pytest.fixture(scope="session")
-def espcn(request_of):
-    """(folded FP32 model, spec, inputs) of espcn_x3."""
-    from export.onnx_file import folded
-    from export.qdq import named_nodes
-
-    request = request_of("espcn_x3", Recipe("int8"))
-    model = named_nodes(folded(onnx.load(request.network.main.onnx_path)))
-    return model, request.spec, calibration_inputs(request.pictures, request.spec)
-
-
-def nothing(what, share):
-    pass
-
-
 def test_the_best_of_what_was_tried_is_taken(request_of, tmp_path, monkeypatch):
     values = iter([30.0, 41.0, 38.0])
-    monkeypatch.setattr(precision, "worst_psnr_db", lambda *_: next(values))
+    monkeypatch.setattr(quantiser, "worst_psnr_db", lambda *_: next(values))
     network = request_of("srcnn_915", Recipe("int8"), (smooth(12, 14),))
     facts = lowered_network(network, tmp_path).lowering
     assert [(t["step"], t["calibration_psnr_db"]) for t in facts["tried"]] == [
@@ -139,43 +126,8 @@ def test_the_best_of_what_was_tried_is_taken(request_of, tmp_path, monkeypatch):
     assert facts["chosen"] == "errors cancelled"
 
 
-def test_recovery_none_tries_one_thing(espcn):
-    model, spec, inputs = espcn
-    tried = {
-        kind: [a.title for a in Quantiser(model, spec, Recipe("int8", recovery=kind), inputs).attempts(nothing)]
-        for kind in ("none", "fast")
-    }
-    assert tried == {"none": ["rounded to nearest"], "fast": ["rounded to nearest", "errors cancelled"]}
-
-
-def test_psnr_is_of_the_worst_picture_in_units_of_the_output_s_range(espcn):
-    spec = espcn[1]
-    zeros, tenth = np.zeros((1, 1, 4, 4), np.float32), np.full((1, 1, 4, 4), 0.1, np.float32)
-    assert worst_psnr_db([tenth, zeros], [zeros, zeros], spec) == pytest.approx(20, abs=1e-4)
-    assert worst_psnr_db([zeros], [zeros], spec) == 200
-    wide = replace(spec, output_range=(-1.0, 1.0))
-    assert worst_psnr_db([tenth], [zeros], wide) == pytest.approx(26.02, abs=0.01)
-
-
-def test_layers_that_are_kept_are_float_and_shares_are_counted(espcn):
-    """ESPCN x3: 5x5 to 64, 3x3 to 32, 3x3 to 9; multiply-accumulates per pixel."""
-    model, spec, inputs = espcn
-    macs = np.array([25 * 64, 64 * 9 * 32, 32 * 9 * 9])
-    names = [layer.name for layer in Quantiser(model, spec, Recipe("int8"), inputs).layers]
-    for precision_name, rest in (("int8", "fp32"), ("int8+fp16", "fp16"), ("fp8", "fp32")):
-        recipe = Recipe(precision_name, recovery="none", kept=(names[0], names[2]))
-        quantiser = Quantiser(model, spec, recipe, inputs)
-        (attempt,) = quantiser.attempts(nothing)
-        facts = quantiser.facts([attempt], attempt)
-        assert list(facts["layers"].values()) == [rest, precision_name.split("+")[0], rest]
-        assert facts["low_mac_share"] == pytest.approx(macs[1] / macs.sum())
-        quantised = {n.input[0] for n in attempt.model.graph.node if n.op_type == "QuantizeLinear"}
-        assert len(quantised) == 2
-        assert quantiser.low_mac_share(()) == 1
-
-
-def test_everything_kept_is_nothing_quantised(request_of, tmp_path, espcn):
-    names = [layer.name for layer in Quantiser(*espcn[:2], Recipe("int8"), espcn[2]).layers]
+def test_everything_kept_is_nothing_quantised(request_of, tmp_path):
+    names = lowered_network(request_of("espcn_x3", Recipe("int8", recovery="none")), tmp_path).lowering["layers"]
     made = lowered_network(request_of("espcn_x3", Recipe("int8", kept=tuple(names))), tmp_path)
     assert made.lowering["chosen"] == "nothing is quantised"
     assert made.lowering["low_mac_share"] == 0
@@ -199,32 +151,6 @@ def test_a_thumbnail_is_refused(networks, cache):
 def test_what_does_not_stand_in_a_graph_is_a_mistake_of_ours(name, request_of, cache):
     with pytest.raises(ValueError, match=name):
         lowered_network(request_of("espcn_x3", Recipe(name)), cache)
-
-
-def test_no_pictures_or_none_but_of_one_colour_are_refused(request_of, cache):
-    with pytest.raises(UserError, match="calibration: no pictures"):
-        lowered_network(request_of("espcn_x3", Recipe("int8"), ()), cache)
-    red = np.zeros((9, 9, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
-    for pictures in ((np.zeros((9, 9, 3), np.uint8),), (red, red + np.uint8(3))):
-        for name in ("espcn_x3", "can24"):
-            with pytest.raises(UserError, match=f"{len(pictures)} pictures of one colour each"):
-                calibration_inputs(pictures, reference_models.get(name))
-    assert len(calibration_inputs((red, smooth()), reference_models.get("can24"))) == 2
-
-
-def test_pictures_are_cropped_around_their_centre_and_small_ones_padded():
-    large = smooth(700, 900)
-    (x,) = calibration_inputs((large,), reference_models.get("can24"))
-    assert np.array_equal(x, tensor_from_picture(large[94:606, 194:706], reference_models.get("can24")))
-    (x,) = calibration_inputs((smooth(5, 40),), reference_models.get("encoder_decoder"))
-    assert x.shape == (1, 3, 16, 48)
-
-
-@pytest.mark.parametrize("name", ["vdsr", "srgan_x4", "pixel_vae"])
-def test_where_a_network_enlarges_the_side_is_that_of_its_output(name):
-    spec = reference_models.get(name)
-    (x,) = calibration_inputs((smooth(700, 900),), spec)
-    assert max(x.shape[2:]) * spec.upscale <= 512
 
 
 def test_a_graph_without_layers_is_refused(tmp_path):
@@ -319,3 +245,28 @@ def test_tensorrt_builds_every_network(any_family, name, request_of, cache, buil
     plan = build(made, size, spec.size_multiple)
     assert len(plan.plan) > 10_000
     assert plan.facts["inputs"][0]["dtype"] == plan.facts["outputs"][0]["dtype"] == "float32"
+
+
+OLD = """<ir_version: 7, opset_import: ["" : 11]> g (float[1,3,H,W] x) => (float[1,3,H,W] y) {
+    c = Conv<pads=[1,1,1,1]>(x, w) a = Relu(c) y = Conv<pads=[1,1,1,1]>(a, v) }"""
+
+
+@pytest.mark.parametrize(("name", "opset"), [("int8", 13), ("fp8", 19), ("int8+fp16", 19)])
+def test_a_graph_of_an_old_opset_is_raised_before_it_is_quantised(name, opset, tmp_path):
+    random = np.random.default_rng(0)
+    stored = {key: (random.standard_normal((3, 3, 3, 3)) / 5).astype(np.float32) for key in "wv"}
+    request = own(OLD, tmp_path, stored)
+    made = lowered_network(replace(request, recipe=Recipe(name)), tmp_path)
+    assert made.opset == onnx.load(made.main.onnx_path).opset_import[0].version == opset
+
+
+def test_an_opset_that_cannot_be_raised_is_refused_before_calibration(tmp_path, monkeypatch):
+    def fail(*_):
+        raise onnx.version_converter.ConvertError("no adapter")
+
+    stored = {key: np.ones((3, 3, 3, 3), np.float32) for key in "wv"}
+    request = own(OLD, tmp_path, stored)
+    monkeypatch.setattr(onnx.version_converter, "convert_version", fail)
+    monkeypatch.setattr(quantiser, "run_graph", fail)
+    with pytest.raises(UserError, match=r"opset 11 cannot be raised to 13: no adapter"):
+        lowered_network(request, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def test_apply_does_the_other_pictures_of_a_folder_and_names_the_bad_one(
     assert "truncated" in outcome.err
     assert "Traceback" not in outcome.err
     assert "2 of 3 pictures" in outcome.out
-    assert {path.name: size(path) for path in out.iterdir()} == {"a.png": (20, 10), "c.png": (10, 20)}
+    assert {path.name: size(path) for path in out.glob("*.png")} == {"a.png": (20, 10), "c.png": (10, 20)}
 
 
 def test_apply_with_thumbnail_statistics_takes_a_single_pixel(
@@ -307,3 +308,84 @@ def test_pictures_go_through_an_int8_network(command: Command, tmp_path: Path, s
         difference = np.abs(np.asarray(a, int) - np.asarray(b, int))
     assert difference.max() > 0
     assert difference.mean() < 8
+
+
+# Folders that are there already, and videos
+
+
+def test_a_folder_is_gone_on_with_and_again_makes_it_anew(command: Command, tmp_path: Path, save: Save) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for name in ("a", "b", "c"):
+        save(photos / f"{name}.png", 20, 10)
+    assert apply(command, photos, out).code == 0
+    (out / "b.png").unlink()
+    save(photos / "d.png", 10, 20)
+    times = {name: (out / name).stat().st_mtime_ns for name in ("a.png", "c.png")}
+    outcome = apply(command, photos, out)
+    assert outcome.code == 0, outcome.err
+    assert "4 of 4 pictures" in outcome.out
+    assert "2 were there already" in outcome.out
+    assert {name: (out / name).stat().st_mtime_ns for name in times} == times
+    outcome = apply(command, photos, out, "--again")
+    assert "there already" not in outcome.out
+    assert (out / "a.png").stat().st_mtime_ns != times["a.png"]
+    other = apply(command, photos, out, "--statistics", "frozen", "--calibration", photos)
+    assert "there already" not in other.out, "made by a network with other statistics"
+
+
+def test_ctrl_c_leaves_whole_pictures_and_the_next_run_goes_on(
+    start: Callable[..., Any], command: Command, tmp_path: Path, save: Save
+) -> None:
+    import signal
+
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(300):
+        save(photos / f"{number:03}.png", 200, 150)
+    live = start("apply", "--model", "can24", "--input", photos, "--output", out)
+    live.wait_for("apply\n", 300)
+    while len(list(out.glob("*.png"))) < 3:
+        assert live.process.poll() is None
+        time.sleep(0.02)
+    live.process.send_signal(signal.SIGINT)
+    outcome = live.finish()
+    made = list(out.glob("*.png"))
+    assert outcome.code == 130, outcome.err
+    assert 3 <= len(made) < 300
+    assert all(Image.open(path).convert("RGB").size == (200, 150) for path in made)
+    assert not list(out.glob(".*.tmp"))
+    assert len((out / ".fullres-apply.jsonl").read_text().splitlines()) == len(made)
+
+
+def test_a_video_is_applied_by_its_ending(command: Command, tmp_path: Path, clip: Callable[..., Path]) -> None:
+    import av
+
+    source, target = (
+        clip(tmp_path / "in.mp4", frames=4, width=33, height=32, pixel_format="yuv444p"),
+        tmp_path / "o.mkv",
+    )
+    outcome = command("apply", "--model", "can24", "--statistics", "thumbnail", "--input", source, "--output", target)
+    assert outcome.code == 0, outcome.err
+    assert "4 frames of 33x32" in outcome.out
+    assert "odd sides" in outcome.out
+    assert "audio aac copied" in outcome.out
+    with av.open(str(target)) as container:
+        assert [(frame.width, frame.height) for frame in container.decode(video=0)] == [(34, 32)] * 4
+
+
+def test_words_about_videos_are_refused_before_anything_is_made(
+    command: Command, tmp_path: Path, save: Save, clip: Callable[..., Path]
+) -> None:
+    picture, video = save(tmp_path / "a.png"), clip(tmp_path / "a.mp4", frames=2)
+    for source, target, more, named in (
+        (picture, "b.png", ["--crf", "18"], "the input is no video"),
+        (picture, "b.mp4", [], "--input ending in"),
+        (video, "b.png", [], "a file ending in"),
+        (video, "b.webm", [], "do not hold audio of aac"),
+        (tmp_path / "absent.mp4", "b.mp4", [], "no such file"),
+    ):
+        outcome = apply(command, source, tmp_path / target, *more)
+        outcome.assert_refused(named)
+        assert "prepare" not in outcome.err
+        assert not (tmp_path / target).exists()

@@ -27,6 +27,9 @@ WORDS: list[tuple[list[str], list[str]]] = [
     (["--engine", "torch_eager", "--output", "x"], ["torch_eager", "no plans"]),
     (["--engine", "tensorrtx", "--output", "x"], ["tensorrtx", "Did you mean tensorrt"]),
     (["--engine", "onnxruntime", "--statistics", "thumbnail", "--output", "x.onnx"], ["thumbnail", "image or frozen"]),
+    (["--engine", "onnxruntime"], ["no --output", "--bundle DIR"]),
+    (["--engine", "onnxruntime", "--output", "x.onnx", "--bundle", "b"], ["both", "one of the two"]),
+    (["--engine", "onnxruntime", "--bundle", "absent/b"], ["absent/b", "does not exist"]),
     (["--engine", "onnxruntime", "--output", "absent/x.onnx"], ["absent/x.onnx", "existing folder"]),
     (["--engine", "onnxruntime", "--set", "openvino.pinning=on", "--output", "x.onnx"], ["openvino"]),
 ]
@@ -165,3 +168,13 @@ def test_an_int8_graph_has_its_story_in_the_sidecar_and_runs_as_deployed(
     assert f"{beside}: its layers" in outcome.out
     assert json.loads(beside.read_text())["layers"] == told["lowering"]["layers"]
     assert np.abs(found["onnxruntime"].astype(int) - found["openvino"]).max() <= 8
+
+
+def test_a_plan_is_checked_against_its_own_graph(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("polygraphy")
+    words = ["build", "--model", "can24", "--engine", "onnxruntime", "--output", tmp_path / "plan.onnx", "--check"]
+    done = command(*words, "60dB")
+    assert done.code == 0
+    assert "check passed: " in done.out
+    assert "against its own graph in ONNX Runtime (floor 60 dB)" in done.out
+    command(*words, "loud").assert_refused("`--check loud`: not a PSNR", "Try --check 42dB")

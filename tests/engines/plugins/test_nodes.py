@@ -7,8 +7,9 @@ import onnx
 import pytest
 
 import engines
+from engines.plugins import nodes
 from engines.plugins.nodes import use_plugins
-from engines.plugins.registration import NAMESPACE, PIXEL_INTERLEAVE, PIXEL_SHUFFLE
+from engines.plugins.registration import NAMESPACE, PIXEL_DCL, PIXEL_INTERLEAVE, PIXEL_SHUFFLE
 
 
 def run(model, x):
@@ -141,6 +142,102 @@ def test_pixel_layers_become_one_node_each(layer, activated, tmp_path):
     assert not {"DepthToSpace", "Relu"} & set(kinds)
     x = picture(12, 10)
     assert np.abs(run(model, x) - of_torch(module, x)).max() < 1e-5
+
+
+@pytest.fixture(scope="session")
+def deconvolution(tmp_path_factory):
+    """A PixelDCL layer and its model."""
+    import torch
+
+    from reference_models.networks.pixel_dcn import PixelDCL
+
+    torch.manual_seed(0)
+    module = PixelDCL(3, 16, 3, torch.relu)
+    return module, exported(module, 3, tmp_path_factory.mktemp("dcl") / "net.onnx")
+
+
+def test_a_masked_convolution_is_part_of_the_node_where_its_products_may_be_ours(deconvolution):
+    module, original = deconvolution
+    model = onnx.ModelProto.FromString(original.SerializeToString())
+    assert use_plugins(model, ("FLOAT",)) == [f"{NAMESPACE}::{PIXEL_DCL}"]
+    onnx.checker.check_model(model, full_check=True)
+    assert [n.op_type for n in model.graph.node] == ["Conv", "Conv", PIXEL_DCL]
+    x = picture(12, 10)
+    assert np.abs(run(model, x) - of_torch(module, x)).max() < 1e-5
+    for products in ((), ("FLOAT16",)):
+        other = onnx.ModelProto.FromString(original.SerializeToString())
+        assert use_plugins(other, products) == [f"{NAMESPACE}::{PIXEL_INTERLEAVE}"]
+
+
+@pytest.mark.parametrize("change", ["zeros", "weights", "read", "channels"])
+def test_what_is_not_quite_the_masked_convolution_stays(change, deconvolution, monkeypatch):
+    model = onnx.ModelProto.FromString(deconvolution[1].SerializeToString())
+    convs = [n for n in model.graph.node if n.op_type == "Conv"]
+    if change == "zeros":
+        next(a for a in convs[2].attribute if a.name == "pads").ints[:] = [0, 1, 0, 0]
+    elif change == "weights":
+        convs[4].input[1], convs[5].input[1] = convs[5].input[1], convs[4].input[1]
+    elif change == "read":
+        model.graph.output.append(onnx.helper.make_tensor_value_info(convs[3].output[0], 1, None))
+    else:
+        monkeypatch.setattr(nodes, "LEAST_CHANNELS", 17)
+    assert use_plugins(model, ("FLOAT",)) == [f"{NAMESPACE}::{PIXEL_INTERLEAVE}"]
+
+
+# Graphs of other precisions, as the exporter makes them
+
+
+@pytest.fixture(scope="session")
+def lowered(cache):
+    """`lowered(name, options, precision)`: the model in this precision and its spec."""
+    import reference_models
+    from export.precision import LoweringRequest, lowered_network
+    from export.recipe import Recipe
+    from export.to_onnx import ExportRequest, export_network
+
+    def make(name, options, precision):
+        spec = reference_models.get(name, options)
+        network = export_network(ExportRequest(spec, None, None), cache)
+        pictures = (np.random.default_rng(1).integers(0, 256, (48, 48, 3), np.uint8),)
+        request = LoweringRequest(network, spec, Recipe(precision, recovery="none"), pictures)
+        return onnx.load(lowered_network(request, cache).main.onnx_path), spec
+
+    return make
+
+
+def _precisions():
+    for name, options in (("espcn_x3", {}), ("pixel_dcn", {"depth": 2, "width": 16})):
+        for precision in ("fp16", "bf16", "int8", "int8+fp16", "fp8"):
+            quick = name == "espcn_x3" and precision in {"fp16", "int8+fp16"}
+            marks = [] if quick else [pytest.mark.slow]
+            yield pytest.param(name, options, precision, marks=marks, id=f"{name} {precision}")
+
+
+@pytest.mark.parametrize(("name", "options", "precision"), list(_precisions()))
+def test_graphs_of_every_precision_take_plugins_and_stay_what_they_are(name, options, precision, lowered, tmp_path):
+    """ONNX Runtime's CPU runs neither bf16 nor, at every level, fp8; TensorRT-RTX builds all of them."""
+    from reference_models.colour import tensor_from_picture
+
+    model, spec = lowered(name, options, precision)
+    used = onnx.ModelProto.FromString(model.SerializeToString())
+    names = use_plugins(used, ("FLOAT16",))
+    wanted = PIXEL_SHUFFLE if name == "espcn_x3" else PIXEL_DCL if precision == "fp16" else PIXEL_INTERLEAVE
+    assert names == [f"{NAMESPACE}::{wanted}"]
+    onnx.checker.check_model(used, full_check=True)
+    if precision in {"fp16", "int8", "int8+fp16"}:
+        x = tensor_from_picture(np.random.default_rng(2).integers(0, 256, (32, 48, 3), np.uint8), spec)
+        before, after = run(model, x), run(used, x)
+        assert np.abs(after - before).max() < 2e-2 * max(1, np.abs(before).max())
+    engine = engines.get("tensorrt_rtx")
+    if reason := engine.missing():
+        pytest.skip(f"tensorrt_rtx: {reason}")
+    from engines.trt.builder import BuildRequest, Profile, build_plan
+
+    onnx.save(used, tmp_path / "net.onnx")
+    size = spec.tensor_size(96, 64)
+    settings = engine.complete_settings({})
+    request = BuildRequest(str(tmp_path / "net.onnx"), "", precision, (Profile.of(size),), settings)
+    assert len(build_plan(engine.api, request, lambda phase, share: None).plan) > 1000
 
 
 def test_what_only_looks_like_it_stays():

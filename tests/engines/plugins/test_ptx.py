@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from engines.plugins.pixel_dcl import PixelInterleave
+from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
 from engines.plugins.ptx import CAPABILITIES, compile_ptx, entry_parameters, triton_missing, without_scratch
 
@@ -38,6 +39,10 @@ VARIANTS = {
     ).variant("i8", "u8"),
     "interleave fp32": PixelInterleave().variant("fp32"),
     "interleave fp16": PixelInterleave(0.0).variant("fp16"),
+    "shuffle bf16": PixelShuffleTail(2, bias=True).variant("bf16", "bf16"),
+    "interleave bf16": PixelInterleave(0.0).variant("bf16"),
+    "maps fp16": PixelDclMaps(0.0).variant("fp16", 64),
+    "maps fp32": PixelDclMaps(0.0).variant("fp32", 32),
 }  # fmt: skip
 ORDINARY = {("tail fp16", 75), ("shuffle fp16", 90), ("picture of int8", 120), ("interleave fp16", 100)}
 """The rest of the product, half a minute of it, is slow."""
@@ -55,6 +60,8 @@ def cache(tmp_path, monkeypatch):
 def combinations():
     for name in VARIANTS:
         for capability in CAPABILITIES:
+            if name.startswith("maps") and capability < LEAST_CAPABILITY:
+                continue  # without tensor cores it is not offered
             marks = [] if (name, capability) in ORDINARY else [pytest.mark.slow]
             yield pytest.param(name, capability, marks=marks, id=f"{name} sm_{capability}")
 
@@ -69,6 +76,9 @@ def test_the_assembler_takes_it_with_the_declared_parameters(name, capability, c
     version = float(re.search(r"\.version (\d+\.\d+)", kernel.ptx)[1])
     assert version <= 9.0  # a CUDA 13.0 driver's compiler takes no newer
     assert kernel.threads == 128
+    assert kernel.shared_bytes <= 48 << 10  # more would have to be asked for at every launch
+    products = {"maps fp16": "m16n8k16.row.col.f32.f16.f16.f32", "maps fp32": "m16n8k8.row.col.f32.tf32.tf32.f32"}
+    assert products.get(name, "") in kernel.ptx
     if not shutil.which("ptxas"):
         pytest.skip("no ptxas on the PATH")
     source = cache / "kernel.ptx"

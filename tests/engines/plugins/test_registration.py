@@ -128,10 +128,13 @@ def bindings(tmp_path_factory):
     }  # fmt: skip
 
 
-SHUFFLE, TAIL, INTERLEAVE = (
+SHUFFLE, TAIL, INTERLEAVE, DCL = (
     f"{registration.NAMESPACE}::{name}"
-    for name in (registration.PIXEL_SHUFFLE, registration.PIXEL_SHUFFLE_TAIL, registration.PIXEL_INTERLEAVE)
-)
+    for name in (
+        registration.PIXEL_SHUFFLE, registration.PIXEL_SHUFFLE_TAIL, registration.PIXEL_INTERLEAVE,
+        registration.PIXEL_DCL,
+    )
+)  # fmt: skip
 TAIL_WORDS = {"r": 2, "activation": 2, "slope": 0.2, "low": 0.0, "high": 1.0}
 
 
@@ -144,6 +147,8 @@ def test_a_builder_gets_shapes_types_grids_scalars_and_ptx(bindings):
         (TAIL, [(2, 12, 64, 48), (12,)], ["float16"] * 2, {**TAIL_WORDS, "picture": 0}),
         (TAIL, [(2, 12, 64, 48), (12,)], ["float32"] * 2, {**TAIL_WORDS, "picture": 1}),
         (INTERLEAVE, [(2, 16, 64, 600)] * 4, ["float16"] * 4, {"slope": 0.0}),
+        (INTERLEAVE, [(2, 16, 64, 600)] * 4, ["bfloat16"] * 4, {"slope": 0.0}),
+        (DCL, [(2, 48, 64, 600)] * 2 + [(48, 48, 1, 2), (48, 48, 2, 1)], ["float16"] * 4, {"slope": 0.0}),
     ]
     done = subprocess.run(
         [sys.executable, "-c", DRIVE], input=json.dumps(cases), capture_output=True, text=True, check=False,
@@ -151,8 +156,8 @@ def test_a_builder_gets_shapes_types_grids_scalars_and_ptx(bindings):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["names"] == [SHUFFLE, TAIL, INTERLEAVE]
-    half, single, byte, tail, picture, maps = told["driven"]
+    assert told["names"] == [SHUFFLE, TAIL, INTERLEAVE, DCL]
+    half, single, byte, tail, picture, maps, brain, dcl = told["driven"]
     assert (half["types"], half["shapes"]) == (["HALF"], [[1, 3, 192, 144]])
     assert half["grid"] == [-(-3 * 192 * 144 // 1024), 1, 1]
     assert half["scalars"] == [3, 192, 144]
@@ -167,8 +172,13 @@ def test_a_builder_gets_shapes_types_grids_scalars_and_ptx(bindings):
         ["HALF/LINEAR", "HALF/LINEAR", "UINT8/LINEAR"],
     ]
     assert (maps["shapes"], maps["grid"], maps["scalars"]) == ([[2, 16, 128, 1200]], [2 * 16 * 64, 2, 1], [600])
+    assert brain["types"] == ["BF16"]
+    assert (dcl["shapes"], dcl["types"]) == ([[2, 48, 128, 1200]], ["HALF"])
+    assert (dcl["grid"], dcl["scalars"]) == ([2 * 64, 10, 2], [64, 600])
+    assert "mma.sync" in dcl["ptx"]
     pointers = {SHUFFLE: ["u64", *["u32"] * 3, "u64"], TAIL: ["u64"] * 2 + ["u32"] * 3 + ["u64"]}
     pointers[INTERLEAVE] = ["u64"] * 4 + ["u32", "u64"]
+    pointers[DCL] = ["u64"] * 4 + ["u32"] * 2 + ["u64"]
     for case, found in zip(cases, told["driven"], strict=True):
         assert [kind for kind, _ in entry_parameters(found["ptx"])] == pointers[case[0]]
         assert f".entry {found['kernel']}(" in found["ptx"]
@@ -181,7 +191,7 @@ def test_no_plugin_has_the_name_of_an_operator():
     import onnx
 
     operators = {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
-    names = {registration.PIXEL_SHUFFLE, registration.PIXEL_SHUFFLE_TAIL, registration.PIXEL_INTERLEAVE}
-    assert len(names) == 3
+    names = {name.rpartition(":")[2] for name in (SHUFFLE, TAIL, INTERLEAVE, DCL)}
+    assert len(names) == 4
     assert not names & operators
     assert registration.NAMESPACE not in {"", "trt", "tensorrt", "std"}

@@ -31,13 +31,14 @@ class FakeCuda(types.ModuleType):
     cudaMemcpyKind = types.SimpleNamespace(cudaMemcpyHostToDevice="h2d", cudaMemcpyDeviceToHost="d2h")  # noqa: N815
     cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal="local")  # noqa: N815
     cudaDeviceAttr = types.SimpleNamespace(  # noqa: N815
-        cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76
+        cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76, cudaDevAttrL2CacheSize=38
     )
 
     def __init__(self) -> None:
         super().__init__("runtime")
         self.live: dict[int, Any] = {}
         self.calls: list[str] = []
+        self.made = 0
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.recording: list[Callable[[], None]] | None = None
         self.total = 8 << 30
@@ -56,7 +57,8 @@ class FakeCuda(types.ModuleType):
         return (Error.cudaSuccess,)
 
     def _made(self, kind: str) -> tuple[Any, ...]:
-        handle = 1000 + len(self.calls)
+        self.made += 1
+        handle = 1000 + self.made
         self.calls.append(kind)
         self.live[handle] = (kind, None)
         return Error.cudaSuccess, handle
@@ -75,7 +77,7 @@ class FakeCuda(types.ModuleType):
         return Error.cudaSuccess, types.SimpleNamespace(name=b"Fake GPU\0\0")
 
     def cudaDeviceGetAttribute(self, name: int, index: int) -> Any:  # noqa: N802
-        return Error.cudaSuccess, {75: 8, 76: 9}[name]
+        return Error.cudaSuccess, {75: 8, 76: 9, 38: 4096}[name]
 
     def cudaStreamCreateWithFlags(self, flags: int) -> Any:  # noqa: N802
         return self._made("stream")
@@ -115,6 +117,14 @@ class FakeCuda(types.ModuleType):
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: str, stream: int) -> Any:  # noqa: N802
         ctypes.memmove(target, source, size)
         return self._done(kind)
+
+    def cudaMemsetAsync(self, target: int, value: int, size: int, stream: int) -> Any:  # noqa: N802
+        ctypes.memset(target, value, size)
+        return self._done("memset")
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> Any:  # noqa: N802
+        assert {self.live[stream][0], self.live[event][0]} == {"stream", "event"}
+        return self._done("wait")
 
     def cudaStreamSynchronize(self, stream: int) -> Any:  # noqa: N802
         return self._done("synchronize")

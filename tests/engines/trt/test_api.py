@@ -130,7 +130,7 @@ def shuffle_path(tmp_path):
 
 @pytest.mark.parametrize("api", [TensorRtApi(), TensorRtRtxApi()], ids=["tensorrt", "tensorrt_rtx"])
 def test_without_plugins_the_file_is_parsed_as_it_is(api, shuffle_path):
-    assert api.graph(None, str(shuffle_path), {"plugins": "off"}) == (shuffle_path.read_bytes(), [])
+    assert api.graph(str(shuffle_path), {"plugins": "off"}, "fp32") == (shuffle_path.read_bytes(), [])
 
 
 def test_plugins_are_registered_once_a_process_and_asked_for_in_the_graph(shuffle_path, monkeypatch):
@@ -140,12 +140,13 @@ def test_plugins_are_registered_once_a_process_and_asked_for_in_the_graph(shuffl
 
     registered = []
     monkeypatch.setattr(api_file, "triton_missing", lambda: None)
+    monkeypatch.setattr("engines.trt.device.capability", lambda index: (7, 5))
     monkeypatch.setattr("engines.plugins.registration.register_plugins", lambda *words: registered.append(words))
     monkeypatch.setitem(sys.modules, "tensorrt", "tensorrt")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "tensorrt.plugin", "tensorrt.plugin")  # type: ignore[arg-type]
     api = TensorRtApi()
     for _ in range(2):
-        model, names = api.graph(None, str(shuffle_path), {"plugins": "on"})
+        model, names = api.graph(str(shuffle_path), {"plugins": "on"}, "fp32")
         assert names == ["fullres::FullresPixelShuffle"]
         assert [n.op_type for n in onnx.load_from_string(model).graph.node] == ["FullresPixelShuffle"]
     assert registered == [("tensorrt", "tensorrt.plugin", 75)]
@@ -157,4 +158,4 @@ def test_plugins_without_triton_are_refused(shuffle_path, monkeypatch):
 
     monkeypatch.setattr(api_file, "triton_missing", lambda: "it is not installed")
     with pytest.raises(UserError, match=r"plugins=on.*it is not installed.*pip install triton"):
-        TensorRtApi().graph(None, str(shuffle_path), {"plugins": "on"})
+        TensorRtApi().graph(str(shuffle_path), {"plugins": "on"}, "fp32")

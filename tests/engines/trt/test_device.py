@@ -131,6 +131,8 @@ def test_cuda_python_takes_the_kinds_of_arguments_that_are_given():
         real.cudaMemcpyAsync(640, 320, 16, to_device, 7), real.cudaStreamSynchronize(7), real.cudaEventRecord(event, 7),
         real.cudaStreamBeginCapture(7, mode), real.cudaGraphLaunch(executable, 7), real.cudaStreamDestroy(7),
         real.cudaDeviceGetAttribute(real.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, 0),
+        real.cudaStreamWaitEvent(7, event, 0), real.cudaMemsetAsync(640, 0, 16, 7),
+        real.cudaDeviceGetAttribute(real.cudaDeviceAttr.cudaDevAttrL2CacheSize, 0),
     ):  # fmt: skip
         assert answer[0] != real.cudaError_t.cudaSuccess
     assert int(real.cudaStream_t(7)) == 7

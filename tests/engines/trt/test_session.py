@@ -126,14 +126,54 @@ def test_a_capture_that_fails_is_ended(load, cuda, fake_api):
         session.bind(picture(4, 6))
         session._engine.broken = True
         with pytest.raises(RuntimeError, match="does not run this plan"):
-            session._device.capture(session._execute)
+            session._device.capture(lambda: session._execute(session._device, session._context))
         assert cuda.recording is None
 
 
 def test_device_times_are_those_of_events(load):
     with load() as session:
-        session.run({"x": picture(4, 6)})
+        session.bind(picture(4, 6))
+        assert session.device_ms() == {"h2d": 1.5}
+        session.enqueue()
+        assert session.device_ms() == {"h2d": 1.5, "compute": 1.5}
+        session.read()
         assert session.device_ms() == {"h2d": 1.5, "compute": 1.5, "d2h": 1.5}
+
+
+def test_several_inferences_in_flight_have_contexts_and_outputs_of_their_own(load, cuda):
+    with load(streams="4") as session:
+        assert (session.in_flight, session.contract["streams"]) == (4, 4)
+        for size in ((4, 6), (5, 7), (4, 6)):
+            x = picture(*size)
+            assert np.array_equal(session.run({"x": x})["y"], doubled(x))
+            addresses = {lane.y for lane in session._lanes} | {session._y}
+            assert len(addresses) == 4
+            for lane in session._lanes:
+                got = session_file._host_array(lane.y, doubled(x))  # the fake's device memory is the host's
+                assert np.array_equal(got, doubled(x))
+        cuda.calls.clear()
+        session.enqueue()
+        assert cuda.calls.count("replay") == 4
+        assert cuda.calls.count("wait") == 6  # each lane for the start, the main stream for each lane's end
+        assert (cuda.calls[0], cuda.calls[-1]) == ("event", "event")
+        assert session.memory_bytes()["context"] == 4 * 4096
+    assert cuda.live == {}
+
+
+def test_the_cache_is_emptied_before_an_inference_and_not_in_it(load, cuda):
+    with load(l2="flushed") as session:
+        session.bind(picture(4, 6))
+        cuda.calls.clear()
+        session.prepare()
+        assert cuda.calls == ["memset", "synchronize"]
+        cuda.calls.clear()
+        session.enqueue()
+        assert "memset" not in cuda.calls
+        assert session.contract["l2_state"] == "emptied before every inference"
+    with load() as session:
+        cuda.calls.clear()
+        session.prepare()
+        assert cuda.calls == []
 
 
 def test_somebody_s_device_array_is_read_where_it_lies(load, cuda):
@@ -210,8 +250,9 @@ def test_a_plan_that_cannot_be_loaded_is_named(load, monkeypatch, tmp_path):
 
 def test_memory_and_layers_are_told(load):
     with load() as session:
+        assert session.memory_bytes() == {}  # no plan yet
         session.bind(picture(4, 6))
-        assert session.memory() == {"weights": 12, "context": 4096, "device_used": 100}
+        assert session.memory_bytes() == {"weights": 12, "context": 4096}
         assert session.layer_times_ms() == {"conv": 0.625, "shuffle": 0.25}
         assert [layer["Name"] for layer in session.layers()] == ["conv", "shuffle"]
 

@@ -1,0 +1,210 @@
+"""Every way to quantise one FP32 graph, tried on the same calibration, and what each gives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from export import qdq, ranges, recovery, rounding
+from export.as_rounded import run_graph
+from export.calibration import CALIBRATION_SIDE
+from export.centred import centred
+from export.network import Network
+from export.onnx_file import folded
+from export.ranges import Report
+from export.recipe import Recipe
+from export.typed_graph import with_opset
+from export.work import layer_macs
+from reference_models.errors import UserError
+from reference_models.spec import ModelSpec
+
+_WEIGHT_PEAK = {"int8": 127.0, "fp8": 448.0}
+_LEAST_OPSET = {"int8": 13, "auto": 13, "int8+fp16": 19, "fp8": 19}
+"""The first whose Q/DQ take scales per channel, FP16 scales, and E4M3."""
+
+
+def original_graph(network: Network, precision: str) -> Any:
+    """The FP32 graph whose layers are lowered: folded, its nodes named, of an opset that has what the precision needs.
+
+    Raises:
+        UserError: the opset cannot be raised as far.
+    """
+    import onnx
+
+    model = onnx.load(network.main.onnx_path)
+    return qdq.named_nodes(folded(with_opset(model, _LEAST_OPSET.get(precision, 1))))
+
+
+@dataclass(frozen=True)
+class _Base:
+    """One FP32 graph, and the numbers that quantise it; those of a layer do not depend on which others are chosen."""
+
+    title: str
+    model: Any
+    weights: Mapping[str, np.ndarray]
+    """Of every layer, on its grid."""
+    scales: Mapping[str, np.ndarray]
+    activations: Mapping[str, tuple[float, int]]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A graph with Q/DQ pairs, weights still float in front of theirs."""
+
+    title: str
+    model: Any
+    psnr_db: float
+    """Against FP32 on the calibration pictures, the worst of them."""
+    base: _Base
+
+
+class Quantiser:
+    """One FP32 graph and its calibration: every way to quantise it is tried on the same values."""
+
+    def __init__(
+        self,
+        original: Any,
+        spec: ModelSpec,
+        recipe: Recipe,
+        inputs: Sequence[np.ndarray],
+        further: Sequence[np.ndarray] = (),
+    ) -> None:
+        """
+        Args:
+            original: folded, its nodes named.
+            inputs: (1, C, H, W) float32 calibration pictures; attempts are judged on them.
+            further: more of them, for ranges and moments alone.
+
+        Raises:
+            UserError: a layer to keep that the graph does not have, or no layer that can be quantised.
+        """
+        self.original, self.spec, self.recipe, self.inputs = original, spec, recipe, inputs
+        self._seen = [*inputs, *further]
+        number: Any = "fp8" if recipe.precision == "fp8" else "int8"
+        self.scheme = qdq.Scheme(recipe.placement, recipe.shifted and number == "int8", number)
+        around_zero = self.scheme.number == "int8" and not self.scheme.shifted
+        self._start, self._steps = centred(original, self._seen) if around_zero else (original, {})
+        self.layers = qdq.layers(self._start, self.scheme)
+        names = [layer.name for layer in self.layers]
+        if not names:
+            raise UserError(
+                f"precision `{recipe.precision}`: the graph has no layer that can be quantised",
+                "convolutions or matrix products with constant weights",
+                "Choose fp16 or bf16",
+            )
+        for name in recipe.kept:
+            if name not in names:
+                raise UserError(f"`--layers`: the network has no layer `{name}`", ", ".join(names), "Correct the file")
+        self._half = recipe.precision == "int8+fp16"
+        self._expected = [run_graph(original, x) for x in inputs]
+
+    def attempts(self, report: Report) -> list[Attempt]:
+        """What the recipe allows, in the order tried; those behind the first few build on the best before them."""
+        chosen = self._chosen(self.recipe.kept)
+        if not chosen:
+            return []
+        start = self._start
+        found = self._histograms(start, report)
+        tried = [self.attempt(self._base("rounded to nearest", start, found, None), self.recipe.kept)]
+        if self.recipe.recovery != "none" and self.scheme.number == "int8":
+            moments = rounding.moments(start, self.layers, self._seen, report)
+            tried.append(self.attempt(self._base("errors cancelled", start, found, moments), self.recipe.kept))
+            peaks = {name: histogram.channel_peaks for name, histogram in found.items()}
+            equal = recovery.equalised(start, self.layers, peaks)
+            if equal is not None:
+                moments = rounding.moments(equal, self.layers, self._seen, report)
+                base = self._base(
+                    "channels equalised, errors cancelled", equal, self._histograms(equal, report), moments
+                )
+                tried.append(self.attempt(base, self.recipe.kept))
+        return tried
+
+    def attempt(self, base: _Base, kept: Collection[str]) -> Attempt:
+        """The same numbers with other layers left in float."""
+        import onnx
+        from onnx import numpy_helper
+
+        chosen = self._chosen(kept)
+        model = onnx.ModelProto()
+        model.CopyFrom(base.model)
+        constants = {i.name: i for i in model.graph.initializer}
+        for layer in chosen:
+            constants[layer.weight].CopyFrom(numpy_helper.from_array(base.weights[layer.weight], layer.weight))
+        names = qdq.tensors(base.model, self.scheme, chosen)
+        activations = {name: base.activations[name] for name in names}
+        quantised = qdq.with_qdq(model, self.scheme, chosen, activations, base.scales)
+        return Attempt(base.title, quantised, self._psnr_db(quantised), base)
+
+    def facts(self, tried: Sequence[Attempt], best: Attempt | None) -> dict[str, Any]:
+        """How the result came to be, for the run."""
+        chosen = self._chosen(self.recipe.kept)
+        low, rest = self.scheme.number, "fp16" if self.recipe.precision == "int8+fp16" else "fp32"
+        return {
+            "scheme": self.scheme.words,
+            "tried": [{"step": attempt.title, "calibration_psnr_db": attempt.psnr_db} for attempt in tried],
+            "chosen": best.title if best else "nothing is quantised",
+            "layers": {layer.name: low if layer in chosen else rest for layer in self.layers},
+            "nodes": {layer.name: layer.node for layer in self.layers},
+            "low_mac_share": self.low_mac_share(self.recipe.kept),
+            "calibration": {"pictures": len(self.inputs), "side": CALIBRATION_SIDE},
+        }
+
+    def low_mac_share(self, kept: Collection[str]) -> float:
+        """Share of the multiply-accumulates that are quantised where these layers stay in float."""
+        macs = layer_macs(self.original, self.inputs[0].shape)
+        return sum(macs[layer.node] for layer in self._chosen(kept)) / max(sum(macs.values()), 1)
+
+    def _chosen(self, kept: Collection[str]) -> list[qdq.Layer]:
+        return [layer for layer in self.layers if layer.name not in kept]
+
+    def _histograms(self, model: Any, report: Report) -> dict[str, ranges.Histogram]:
+        return ranges.histograms(model, qdq.tensors(model, self.scheme, self.layers), self._seen, report)
+
+    def _base(
+        self, title: str, model: Any, found: Mapping[str, ranges.Histogram], moments: Mapping[str, np.ndarray] | None
+    ) -> _Base:
+        from onnx import numpy_helper
+
+        constants = {i.name: i for i in model.graph.initializer}
+        weights = {layer.weight: numpy_helper.to_array(constants[layer.weight]) for layer in self.layers}
+        scales = rounding.scales_of(weights, self.layers, _WEIGHT_PEAK[self.scheme.number], self._half)
+        if moments is not None:
+            for layer in self.layers:
+                value, step = weights[layer.weight], scales[layer.weight]
+                weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.weight))
+        source = qdq.scale_sources(model, found)
+        activations = {name: self._number(found[source[name]]) for name in found}
+        activations |= {name: (self._step(step), 0) for name, step in self._steps.items() if name in activations}
+        return _Base(title, model, weights, scales, activations)
+
+    def _number(self, histogram: ranges.Histogram) -> tuple[float, int]:
+        if self.scheme.number == "fp8":
+            low, high = ranges.clipped(histogram, ranges.SYMMETRIC, "minmax")
+            return max(-low, high, 1e-8) / 448, 0
+        levels = self.scheme.levels
+        scale, zero = ranges.scale_and_zero(*ranges.clipped(histogram, levels, self.recipe.clipping), levels)
+        return self._step(scale), zero
+
+    def _step(self, scale: float) -> float:
+        return float(rounding.half_step(np.asarray(scale))) if self._half else scale
+
+    def _psnr_db(self, model: Any) -> float:
+        outputs = [run_graph(model, x) for x in self.inputs]
+        return worst_psnr_db(outputs, self._expected, self.spec)
+
+
+def worst_psnr_db(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], spec: ModelSpec) -> float:
+    """Least PSNR of the pairs in dB, data range 1, not clipped; 200 where all are equal, -inf where one is broken."""
+    from reference_models.colour import unit_range
+
+    worst = 200.0
+    for output, wanted in zip(outputs, expected, strict=True):
+        error = unit_range(output, spec).astype(np.float64) - unit_range(wanted, spec)
+        mean = float(np.mean(error**2))
+        if not np.isfinite(mean):
+            return -np.inf
+        worst = min(worst, -10 * np.log10(mean) if mean else 200.0)
+    return float(worst)

@@ -1,0 +1,121 @@
+"""Verdicts by own time: over noise as it was recorded, where both clocks disagree, and where there is none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.ab import Comparison, compare_in_turn
+from bench.gate import judge_pair
+from bench.own_time import of_processes, verdict
+from bench.rules import parse_rules
+
+Make = Callable[..., dict[str, Any]]
+RULES = parse_rules(["latency:5%"], [])
+
+
+def crowded(make: Make, factor: float, seed: int) -> Any:
+    """A comparison on a machine as it was recorded with 12 to 30 programs on two cores: an inference of 4 ms takes 12
+    to 40 ms, in whole slices of 4 ms, and its own time differs by 1 % between processes."""
+    rng = np.random.default_rng(seed)
+    runs = {"a": make("a"), "b": make("b")}
+    for run in runs.values():
+        run["latency_ms"] = {"samples": [], "own_ms": [], "waited_share": [], "p50": None}
+
+    def turn(name: str) -> Callable[[], dict[str, Any]]:
+        def measure() -> dict[str, Any]:
+            latency = runs[name]["latency_ms"]
+            own = 4.06 * (factor if name == "b" else 1.0) * float(np.exp(rng.normal(0, 0.011)))
+            wall = 4.0 * float(rng.integers(3, 11))
+            latency["samples"] = [*latency["samples"], [wall]]
+            latency["own_ms"] = [*latency["own_ms"], own]
+            latency["waited_share"] = [*latency["waited_share"], 1 - own / wall]
+            latency["p50"] = float(np.median(latency["samples"]))
+            return runs[name]
+
+        return measure
+
+    return compare_in_turn(Comparison(("A", "B"), RULES, 1e6), (turn("a"), turn("b")), random.Random(seed))
+
+
+def verdicts(make: Make, factor: float, decisions: int) -> list[str]:
+    return [crowded(make, factor, seed).verdict for seed in range(decisions)]
+
+
+def test_on_a_crowded_machine_the_promises_hold_by_own_time(gate_run: Make) -> None:
+    assert verdicts(gate_run, 1.0, 200).count("worse") <= 2
+    assert verdicts(gate_run, 1.03, 100).count("worse") <= 5
+    assert verdicts(gate_run, 1.08, 100).count("worse") >= 95
+
+
+def sides(make: Make, own: tuple[float, float], wall: tuple[float, float], share: float = 0.5) -> list[dict[str, Any]]:
+    found = []
+    for name, own_ms, wall_ms in zip("ab", own, wall, strict=True):
+        run = make(name, wall_ms, processes=8)
+        run["latency_ms"] |= {"own_ms": [own_ms * (1 + 0.001 * k) for k in range(8)], "waited_share": [share] * 8}
+        found.append(run)
+    return found
+
+
+def judged(runs: list[dict[str, Any]]) -> Any:
+    from bench.ab import TERMS
+
+    (outcome,) = judge_pair(runs[0], runs[1], RULES, TERMS)
+    return outcome
+
+
+def test_own_time_decides_and_says_so(gate_run: Make) -> None:
+    outcome = judged(sides(gate_run, (4.0, 4.4), (12.0, 12.0)))
+    assert outcome.verdict == "worse"
+    assert outcome.change == pytest.approx(0.1, abs=0.01)
+    assert (outcome.baseline, outcome.candidate) == (pytest.approx(4.014), pytest.approx(4.4154))
+    assert outcome.why == (
+        "judged by own time: of the wall clock (12 and 12 ms) 50% and 50% were spent waiting for a core"
+    )
+
+
+def test_a_wall_clock_that_is_worse_is_never_green(gate_run: Make) -> None:
+    outcome = judged(sides(gate_run, (4.0, 4.0), (12.0, 16.0)))
+    assert outcome.verdict == "inconclusive"
+    assert "the wall clock is worse" in outcome.why
+
+
+def test_where_nobody_waited_nothing_is_said(gate_run: Make) -> None:
+    assert judged(sides(gate_run, (12.0, 12.0), (12.0, 12.0), share=0.001)).why == ""
+
+
+def test_without_own_times_of_every_process_the_wall_clock_decides(gate_run: Make) -> None:
+    runs = sides(gate_run, (4.0, 4.4), (12.0, 12.0))
+    runs[0]["latency_ms"]["own_ms"] = None
+    outcome = judged(runs)
+    assert (outcome.verdict, outcome.baseline) == ("same", 12.0)
+
+
+def test_runs_of_different_times_are_not_judged_by_own_time(gate_run: Make) -> None:
+    (outcome,) = judge_pair(*sides(gate_run, (4.0, 4.4), (12.0, 12.0)), RULES)
+    assert outcome.verdict == "same"
+
+
+@pytest.mark.parametrize(
+    ("wall", "own", "expected"),
+    [
+        ("worse", "same", "inconclusive"), ("worse", "better", "inconclusive"), ("worse", "worse", "worse"),
+        ("same", "worse", "worse"), ("inconclusive", "same", "same"), ("worse", "inconclusive", "inconclusive"),
+    ],
+)  # fmt: skip
+def test_which_clock_decides(wall: Any, own: Any, expected: str) -> None:
+    assert verdict(wall, own) == expected
+
+
+def test_processes_without_an_own_time_give_the_reason() -> None:
+    told = {"own_ms": 4.0, "waited_share": 0.1, "why": None}
+    assert of_processes([{"own": told}, {"own": told}]) == {
+        "own_ms": [4.0, 4.0], "waited_share": [0.1, 0.1], "own_missing": None,
+    }  # fmt: skip
+    mixed = of_processes([{"own": told}, {"own": {"own_ms": None, "why": "several threads share an inference"}}])
+    assert mixed == {"own_ms": None, "waited_share": None, "own_missing": "several threads share an inference"}
+    assert of_processes([{}])["own_missing"] == "not told by the worker"
