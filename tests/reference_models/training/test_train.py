@@ -132,6 +132,8 @@ def test_training_begins_with_weights_that_are_named_without_their_path(
         np.testing.assert_allclose(read_tensors(second.output)[name], tensor, atol=1e-6)
     assert card.settings["begun_with"].startswith("first.safetensors, sha256 ")
     assert "30 steps" in card.settings["begun_with"]
+    assert (card.steps, card.all_steps) == (1, 31)
+    assert card.all_seconds > card.seconds
     assert str(tmp_path) not in second.output.with_suffix(".json").read_text()
 
 
