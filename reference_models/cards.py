@@ -62,8 +62,20 @@ class Card:
     licence: str
     resume: str
     """The command that trains it further."""
+    earlier: Mapping[str, float] = field(default_factory=dict)
+    """`steps` and `seconds` of the runs before, whose weights this one began with; empty: it began untrained."""
     notes: tuple[str, ...] = ()
     """What one must know besides, such as how it differs from the paper."""
+
+    @property
+    def all_steps(self) -> int:
+        """Of this run and those before."""
+        return self.steps + int(self.earlier.get("steps", 0))
+
+    @property
+    def all_seconds(self) -> float:
+        """Of this run and those before."""
+        return self.seconds + self.earlier.get("seconds", 0.0)
 
     def why_not(self, spec: ModelSpec) -> str:
         """Why these weights are not for a network as configured, in a few words; empty where they are.

@@ -64,7 +64,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--crop", type=int, metavar="PX", help="side of the crop of the target (default: suits the network)"
     )
     parser.add_argument("--rate", type=float, metavar="R", help="Adam's highest (default: the network's)")
-    parser.add_argument("--loss", default="mse", metavar="L", help="mse (default), as in the papers, or l1")
+    parser.add_argument("--loss", default="mse", metavar="L", help="mse (default), as in the papers, l1 or psnr")
     parser.add_argument("--clip", type=float, default=0.0, metavar="NORM", help="of gradients (default 0: none)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     parser.add_argument("--autocast", action="store_true", help="convolutions in bfloat16: faster with AVX512-BF16")

@@ -48,7 +48,7 @@ def table_of_shipped() -> str:
     """What ships, from the cards, as a Markdown table: a line for every figure of every file."""
     lines = ["| `--model` | `--weights` | task | dB | beside it | on | trained |", "| --- |" + " --- |" * 6]
     for spec, name, card in _shipped():
-        cost = f"{card.steps:,} steps, {card.seconds / 60:.0f} min"
+        cost = f"{card.all_steps:,} steps, {card.all_seconds / 60:.0f} min"
         for figure in card.figures:
             beside = ", ".join(f"{what} {value:.2f}" for what, value in figure.baselines.items())
             on = f"{figure.pictures} ({figure.count})"

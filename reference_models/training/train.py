@@ -192,6 +192,14 @@ def _begun_with(request: Request) -> str:
     return f"{path.name}, sha256 {weights_sha256(path)[:16]}{before}"
 
 
+def _earlier(request: Request) -> dict[str, float]:
+    """What the weights that training began with had cost, where their card says so."""
+    if request.weights is None:
+        return {}
+    card = read_card(resolve_weights(request.spec, request.weights))
+    return {"steps": card.all_steps, "seconds": round(card.all_seconds, 1)} if card else {}
+
+
 @dataclass
 class _Run:
     """A run that goes on."""
@@ -255,6 +263,7 @@ class _Run:
             figures=tuple(self._figure(name, pictures) for name, pictures in request.judged if pictures),
             licence=LICENCE,
             resume=request.command,
+            earlier=_earlier(request),
         )
 
     def _data(self) -> dict[str, int]:

@@ -45,7 +45,7 @@ WORDS: list[tuple[list[str], list[str]]] = [
     (["--rate", "2"], ["--rate 2", "out of range"]),
     (["--generated", "1.5"], ["--generated 1.5", "0 to 1"]),
     (["--crop", "31"], ["--crop 31", "a multiple of 2"]),
-    (["--loss", "vgg"], ["--loss vgg", "mse, l1"]),
+    (["--loss", "vgg"], ["--loss vgg", "mse, l1, psnr"]),
     (["--weights", "absent.safetensors"], ["absent.safetensors"]),
     (["--resume"], ["a.checkpoint", "is not there"]),
     (["--judge", "pictures"], ["--judge pictures", "NAME=DIR"]),

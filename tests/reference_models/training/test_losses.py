@@ -16,9 +16,15 @@ def test_losses_by_hand() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_is_not_known_is_not_judged(name: str) -> None:
-    output = torch.tensor([1.0, 5.0], requires_grad=True)
-    loss = LOSSES[name](output, torch.tensor([0.0, torch.nan]))
+    output = torch.tensor([[1.0, 5.0]], requires_grad=True)
+    loss = LOSSES[name](output, torch.tensor([[0.0, torch.nan]]))
     loss.backward()
-    assert float(loss.detach()) == 1
+    assert float(loss.detach()) == pytest.approx(LOSSES[name](output.detach()[:, :1], torch.zeros(1, 1)))
     assert output.grad is not None
-    assert (output.grad != 0).tolist() == [True, False]
+    assert (output.grad != 0).tolist() == [[True, False]]
+
+
+def test_psnr_is_the_mean_of_the_crops_own() -> None:
+    output = torch.zeros(2, 1, 4, 4)
+    target = torch.stack([torch.full((1, 4, 4), 0.1), torch.full((1, 4, 4), 0.01)])
+    assert float(LOSSES["psnr"](output, target)) == pytest.approx(-(20 + 40) / 2, abs=0.3)

@@ -132,6 +132,8 @@ def test_training_begins_with_weights_that_are_named_without_their_path(
         np.testing.assert_allclose(read_tensors(second.output)[name], tensor, atol=1e-6)
     assert card.settings["begun_with"].startswith("first.safetensors, sha256 ")
     assert "30 steps" in card.settings["begun_with"]
+    assert (card.steps, card.all_steps) == (1, 31)
+    assert card.all_seconds > card.seconds
     assert str(tmp_path) not in second.output.with_suffix(".json").read_text()
 
 
@@ -169,7 +171,7 @@ def test_the_figure_of_the_card_is_that_of_the_loaded_weights(request_to: Callab
         ({"task": tasks.get("super-resolution x3")}, "it enlarges 2 times, not 3.*Expected super-resolution x2"),
         ({"crop_px": 33}, "--crop 33.*a multiple of 2"),
         ({"crop_px": 0}, "--crop 0"),
-        ({"loss": "vgg"}, "--loss vgg.*mse, l1"),
+        ({"loss": "vgg"}, "--loss vgg.*mse, l1, psnr"),
         ({"spec": get("can32_multi"), "task": tasks.get("rof")}, "none: no task fits it"),
     ],
 )
