@@ -201,13 +201,13 @@ def _plan(arguments: argparse.Namespace, side: Side) -> Plan:
     from bench.commands.run import checked_plan
 
     words = vars(arguments) | dict(side.choices) | ({"engine": side.engine} if side.engine else {})
-    own = argparse.Namespace(**(words | {"processes": None, "profile": False}))
+    own = argparse.Namespace(**(words | {"processes": None, "profile": False, "original": None}))
     if not own.model:
         raise UserError(f"side `{side.word}`: of which network?", "--model, or two plans", "Add --model")
     if not own.engine:  # two would be measured: the fastest, and the yardstick beside it
         own.engine = fastest_engine(own.device, own.precision)
     plan = checked_plan(own)
-    return replace(plan, cases=[_only(plan.cases, plan.left_out, side)])
+    return replace(plan, cases=[_only(plan.cases, plan.left_out, side)], originals={})  # both would be judged alike
 
 
 def _only(cases: Sequence[Case], left_out: Sequence[tuple[Case, str]], side: Side) -> Case:

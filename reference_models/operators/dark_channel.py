@@ -34,8 +34,8 @@ def dehaze(
     light = air_light(values, minimum_filter(values.min(2), patch_px))
     hazy = 1 - np.float32(haze_removed) * minimum_filter((values / light).min(2), patch_px)
     transmission = guided(values, hazy, 2 * radius_px + 1, smoothness)
-    made: NDArray[np.float32] = (values - light) / np.maximum(transmission, np.float32(least))[..., None] + light
-    return made
+    made = (values - light) / np.maximum(transmission, np.float32(least))[..., None] + light
+    return made.astype(np.float32, copy=False)
 
 
 def air_light(values: NDArray[np.float32], dark: Plane) -> NDArray[np.float32]:
