@@ -20,6 +20,7 @@ from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
 from reference_models.training import checkpoints, judging, loop
 from reference_models.training.crops import Batches, Plan, least_side
+from reference_models.training.beginnings import pass_through_
 from reference_models.training.forms import training_form
 from reference_models.training.losses import LOSSES
 from reference_models.training.sources import GENERATED, Pictures, pictures_of
@@ -129,6 +130,8 @@ def _begun(request: Request) -> _Run:
         targets=request.targets,
     )
     model = model_from_spec(request.spec, request.weights)
+    if request.weights is None:
+        pass_through_(model, request.settings.seed)
     forward = training_form(model)
     run = _Run(
         request=request,
@@ -185,7 +188,7 @@ def made_with(request: Request) -> dict[str, Any]:
 def _begun_with(request: Request) -> str:
     """What training began with, told by content: never the path."""
     if request.weights is None:
-        return "untrained"
+        return "passing the picture through" if request.spec.factory.endswith(":Can") else "untrained"
     path = resolve_weights(request.spec, request.weights)
     card = read_card(path)
     before = f", {card.steps} steps of {card.task} in {card.seconds:.0f} s" if card else ""

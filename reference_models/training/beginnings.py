@@ -1,0 +1,39 @@
+"""How a network that is to make pictures of pictures begins to learn: as one that passes the picture through."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from reference_models.networks.can import NEGATIVE_SLOPE, Can
+
+PASSED = 3
+"""Planes of the picture."""
+
+
+@torch.no_grad()
+def pass_through_(model: nn.Module, seed: int) -> bool:
+    """Sets the tensors of a CAN, in place, so that it makes of a picture that picture; False, and nothing is set, where
+    it is another network.
+
+    The release begins with identity kernels everywhere and a random last layer: then the first steps only bring the
+    picture back, and all further planes begin as zeros. Here the first three planes carry the picture to the last
+    layer, which takes them alone; the others begin as random features of it (He et al., Delving Deep into Rectifiers,
+    2015), for the last layer to take what it can use. What that gave is in docs/training.md.
+    """
+    if not isinstance(model, Can):
+        return False
+    generator = torch.Generator().manual_seed(seed)
+    for conv in model.convs:
+        assert isinstance(conv, nn.Conv2d)
+        features = torch.empty_like(conv.weight)
+        nn.init.kaiming_normal_(features, a=NEGATIVE_SLOPE, generator=generator)
+        nn.init.zeros_(features[:PASSED])
+        for plane in range(PASSED):
+            features[plane, plane, 1, 1] = 1
+        conv.weight.copy_(features)
+    last = model.last
+    nn.init.zeros_(last.weight)
+    for plane in range(PASSED):
+        last.weight[plane, plane] = 1
+    return True
