@@ -225,11 +225,15 @@ class Reader:
         )
 
     def seam(self) -> str:
-        """`quality.seam` as text: dB, or an object of several figures."""
+        """PSNR at the borders of tiles and elsewhere, in words; null means that no value differs there."""
         found = self._at("quality.seam")
-        if isinstance(found, int | float) and not isinstance(found, bool):
-            return f"{found:.3g} dB"
-        return "" if found is None else fact_text(found)
+        if found is None:
+            return ""
+        if not isinstance(found, Mapping) or not {"seam_db", "elsewhere_db"} <= found.keys():
+            raise self.wrong("quality.seam", 'null or an object with "seam_db" and "elsewhere_db"')
+        places = {"at the borders": found["seam_db"], "elsewhere": found["elsewhere_db"]}
+        said = ("no error" if db is None else f"{self._finite('quality.seam', db):.1f} dB" for db in places.values())
+        return ", ".join(f"{figure} {place}" for place, figure in zip(places, said, strict=True))
 
     def layers(self) -> tuple[tuple[str, str, float], ...]:
         found = self._at("layers") or []

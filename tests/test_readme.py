@@ -224,6 +224,16 @@ def test_every_command_that_is_named_exists(line: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith(" ".join(["usage: bench", *command]))
 
 
+GALLERY = [line for _, body in blocks((ROOT / "docs" / "gallery.md").read_text()) for line in body.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in GALLERY if line.startswith("bench sweep")])
+def test_the_gallerys_measuring_is_understood(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It takes minutes, and is not run: a precision that nobody has is refused after the other words were read."""
+    assert main([*line.replace("fp32,int8", "fp33").split()[1:]]) == 2
+    assert "fp33" in capsys.readouterr().err
+
+
 @pytest.fixture
 def no_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take four seconds a run and have tests of their own."""

@@ -31,6 +31,7 @@ WRONG = [
     (("layers",), [{"layer": "x"}]), (("layers",), [{"layer": "x", "ms": -1}]), (("quality", "vs_original"), 3),
     (("quality", "vs_original"), {"psnr_db": "x"}), (("quality", "vs_original"), {"finite": "no"}),
     (("quality", "original"), {"name": 1}), (("quality", "original"), {"ms": 0}), (("quality", "original"), [1]),
+    (("quality", "seam"), 0.25), (("quality", "seam"), {"seam_db": "x", "elsewhere_db": 1}),
 ]  # fmt: skip
 
 
@@ -109,8 +110,11 @@ def test_what_a_network_replaces_is_a_name_or_a_name_and_a_time(make_run: Make) 
 
 @pytest.mark.parametrize(
     ("seam", "shown"),
-    [(0.25, "0.25 dB"), ({"border_db": 60.5, "elsewhere_db": 61.0}, "border_db 60.5, elsewhere_db 61")],
+    [
+        ({"seam_db": 60.5, "elsewhere_db": 61.04, "db": 0.5}, "60.5 dB at the borders, 61.0 dB elsewhere"),
+        ({"seam_db": None, "elsewhere_db": None, "db": 0}, "no error at the borders, no error elsewhere"),
+        (None, ""),
+    ],
 )
-def test_the_seam_is_shown_as_it_was_stored(make_run: Make, seam: Any, shown: str) -> None:
+def test_the_seam_is_said_in_words(make_run: Make, seam: Any, shown: str) -> None:
     assert row_from_run(make_run(quality={"seam": seam})).seam == shown
-    assert row_from_run(make_run()).seam == ""
