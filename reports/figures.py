@@ -47,12 +47,15 @@ def judged(row: Row) -> str:
 
 
 def original(row: Row) -> str:
-    """PSNR against the original, with the operator's own time where it is known."""
+    """PSNR against the original, with that of what one has without the network and the operator's own time where they
+    are known."""
     operator = row.operator
-    if operator.ms is None or not row.latency_ms:
-        return decibels(row.original_db)
-    name = operator.name or "the operator"
-    return f"{decibels(row.original_db)}; {name} itself {operator.ms:.4g} ms, {operator.ms / row.latency_ms:.3g}×"
+    parts = [decibels(row.original_db)]
+    parts += [f"{operator.baseline} {decibels(operator.baseline_db)}"] if operator.baseline else []
+    if operator.ms is not None and row.latency_ms:
+        name = operator.name or "the operator"
+        parts.append(f"{name} itself {operator.ms:.4g} ms, {operator.ms / row.latency_ms:.3g}×")
+    return "; ".join(parts)
 
 
 def decibels(number: float | None) -> str:

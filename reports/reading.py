@@ -42,6 +42,10 @@ class Operator:
     """Empty where the run does not say."""
     ms: float | None = None
     """Its own time for the same picture."""
+    baseline: str = ""
+    """What one has without the network: the input, or an interpolation; empty where the run does not say."""
+    baseline_db: float | None = None
+    """PSNR of that against the original."""
 
 
 def clean(text: str) -> str:
@@ -215,14 +219,20 @@ class Reader:
         return math.inf if quality["identical"] else value(self.run, f"quality.{owner}.psnr_db")
 
     def operator(self) -> Operator:
-        """`quality.original`: a name, or an object with name and ms."""
-        found = self._at("quality.original")
-        if not isinstance(found, Mapping):
-            return Operator(self.text("quality.original"))
-        ms = found.get("ms")
-        return Operator(
-            self.text("quality.original.name"), None if ms is None else self.positive("quality.original.ms")
-        )
+        """`original`: what the network replaces, that one's own time, and what one has without either."""
+        if self._at("original") is not None:
+            self.mapping("original")
+        ms = self._at("original.p50_ms")
+        name = self.text("original.operator") or self.text("original.task")
+        beside = self.text("quality.vs_original.baseline.name")
+        return Operator(name, None if ms is None else self.positive("original.p50_ms"), beside, self._baseline_db())
+
+    def _baseline_db(self) -> float | None:
+        key = "quality.vs_original.baseline"
+        if self._at(f"{key}.identical") is True:
+            return math.inf
+        found = self._at(f"{key}.psnr_db")
+        return None if found is None else self._finite(f"{key}.psnr_db", found)
 
     def seam(self) -> str:
         """PSNR at the borders of tiles and elsewhere, in words; null means that no value differs there."""
@@ -236,7 +246,8 @@ class Reader:
         return ", ".join(f"{figure} {place}" for place, figure in zip(places, said, strict=True))
 
     def layers(self) -> tuple[tuple[str, str, float], ...]:
-        found = self._at("layers") or []
+        found = self._at("layers")
+        found = [] if found is None else found
         if not isinstance(found, list) or not all(isinstance(layer, Mapping) for layer in found):
             raise self.wrong("layers", "a list of objects, or null")
         figures = [self._finite("layers", layer.get("ms")) for layer in found]

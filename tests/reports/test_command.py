@@ -253,13 +253,19 @@ def test_samples_without_end_do_not_swell_the_page(
 def test_the_original_is_shown_beside_the_reference_and_a_floor_may_be_against_it(
     make_run: Make, write_runs: Callable[..., Path], tmp_path: Path
 ) -> None:
-    quality = {"vs_original": {"psnr_db": 31.5, "ssim": 0.9}, "original": {"name": "l0_smoothing", "ms": 812.0}}
-    path = write_runs([make_run("a", 100.0, quality=quality)])
+    quality = {"vs_original": {"psnr_db": 31.5, "ssim": 0.9, "baseline": {"name": "the input", "psnr_db": 26.04}}}
+    original = {"task": "l0_smoothing", "operator": "l0_smoothing", "samples_ms": [812.0], "p50_ms": 812.0}
+    path = write_runs([make_run("a", 100.0, quality=quality, original=original)])
     found = write_report([path], tmp_path / "r", floor_db=30, against="original")
     page, summary = found.index.read_text(), found.summary.read_text()
     for text in (page, summary):
         assert "to the original" in text
-        assert "31.5 dB; l0_smoothing itself 812 ms, 8.12×".replace("_", "_" if text is page else "&#95;") in text
+        assert (
+            "31.5 dB; the input 26.0 dB; l0_smoothing itself 812 ms, 8.12×".replace(
+                "_", "_" if text is page else "&#95;"
+            )
+            in text
+        )
     assert "orig. dB" in page
     assert 'id="data-original"' in page
     with pytest.raises(UserError, match="no run was judged against an original"):

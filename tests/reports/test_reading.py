@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,9 @@ WRONG = [
     (("latency_ms", "builds"), [1]), (("latency_ms", "builds"), [[]] * 5), (("layers",), [3]), (("layers",), {}),
     (("layers",), [{"layer": "x"}]), (("layers",), [{"layer": "x", "ms": -1}]), (("quality", "vs_original"), 3),
     (("quality", "vs_original"), {"psnr_db": "x"}), (("quality", "vs_original"), {"finite": "no"}),
-    (("quality", "original"), {"name": 1}), (("quality", "original"), {"ms": 0}), (("quality", "original"), [1]),
+    (("original",), {"operator": 1}), (("original",), {"p50_ms": 0}), (("original",), [1]),
+    (("quality", "vs_original"), {"psnr_db": 30.0, "baseline": {"name": 1}}),
+    (("quality", "vs_original"), {"psnr_db": 30.0, "baseline": {"name": "the input", "psnr_db": "x"}}),
     (("quality", "seam"), 0.25), (("quality", "seam"), {"seam_db": "x", "elsewhere_db": 1}),
 ]  # fmt: skip
 
@@ -99,13 +102,19 @@ def test_a_tile_is_text_or_a_number(make_run: Make, tile: Any, shown: str) -> No
     assert row_from_run(make_run(case={"tile": tile})).tile == shown
 
 
-def test_what_a_network_replaces_is_a_name_or_a_name_and_a_time(make_run: Make) -> None:
-    def original(found: Any) -> Operator:
-        return row_from_run(make_run(quality={"original": found})).operator
+def test_what_a_network_replaces_has_a_time_where_it_is_an_operator(make_run: Make) -> None:
+    def operator(original: Any, baseline: Any = None) -> Operator:
+        quality = {"vs_original": {"psnr_db": 30.0, "baseline": baseline}}
+        return row_from_run(make_run(original=original, quality=quality)).operator
 
-    assert original("l0_smoothing") == Operator("l0_smoothing")
-    assert original({"name": "l0_smoothing", "ms": 812}) == Operator("l0_smoothing", 812.0)
-    assert original(None) == Operator()
+    timed = {"task": "l0_smoothing", "operator": "l0_smoothing", "threads": 2, "samples_ms": [812], "p50_ms": 812}
+    truth = {"task": "super-resolution x3", "operator": None, "threads": 2, "samples_ms": [], "p50_ms": None}
+    assert operator(timed) == Operator("l0_smoothing", 812.0)
+    bicubic = {"name": "bicubic", "psnr_db": 26.0, "identical": False}
+    assert operator(truth, bicubic) == Operator("super-resolution x3", None, "bicubic", 26.0)
+    same = {"name": "the input", "psnr_db": None, "identical": True}
+    assert operator(timed, same) == Operator("l0_smoothing", 812.0, "the input", math.inf)
+    assert operator(None) == Operator()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def test_every_figure_is_the_runs_own(make_run: Make) -> None:
 def test_columns_are_those_of_the_metrics(make_run: Make) -> None:
     text = runs.render(Report([row_from_run(make_run())]))
     heads = re.findall(r'<th[^>]*><button type="button">(.*?)</button>', text)
-    expected = [metric.column for metric in METRICS if metric.key != "memory.device_peak_mib"]
+    absent = ("memory.device_peak_mib", "quality.vs_original.psnr_db", "quality.vs_original.ssim")
+    expected = [metric.column for metric in METRICS if metric.key not in absent]
     assert [head for head in heads if head not in (*runs.CHOICES, "95 %")] == expected
 
 
