@@ -90,18 +90,26 @@ def cold_start(points: list[Point]) -> Canvas:
 
 def layers(points: list[Point]) -> Canvas:
     longest = max(len(group) for group in grouped(points, "panel").values())
-    canvas, parts = panels(points, height=1.0 + 0.2 * longest, left=2.5)
+    left = 2.5
+    canvas, parts = panels(points, height=1.0 + 0.2 * longest, left=left)
+    wide = canvas.get_size_inches()[0]
     for number, (axes, chosen) in enumerate(parts):
+        side = axes.get_position().width * wide
+        axes.set_title(short(chosen[0]["panel"], round(11.5 * (left + side))), x=0.05 - left / side)
         bars = axes.barh(range(len(chosen)), [p["ms"] for p in chosen], color="#0072B2", height=0.7)
         for place, (bar, p) in enumerate(zip(bars, chosen, strict=True)):
             bar.set_gid(f"bar-{number}-{place}")
-            axes.text(p["ms"], place, f" {p['share']:.0%}", va="center", fontsize=7.5)
+            axes.text(p["ms"], place, f" {_share(p['share'])}", va="center", fontsize=7.5)
         axes.set_yticks(range(len(chosen)), [_layer(p) for p in chosen], fontsize=7.5)
         axes.set_ylim(longest - 0.4, -0.6)
         axes.margins(x=0.12)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("time of the layer (ms), and its share of all")
+        axes.set_xlabel("ms, and share of all layers")
     return canvas
+
+
+def _share(share: float) -> str:
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def _layer(p: Point) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -43,12 +44,7 @@ def quality(points: list[Point]) -> Canvas:
         if len(finite) < len(chosen):
             _infinity(axes, finite, top)
         axes.set_xlabel("median latency (ms)")
-        operators = {(p["operator"], p["operator_ms"]) for p in chosen if not missing(p.get("operator_ms"))}
-        for place, (name, ms) in enumerate(sorted(operators)):
-            drawn = axes.axvline(ms, color=INK, linewidth=1, linestyle=(0, (1, 2)))
-            drawn.set_gid(f"limit-{number}-{place}")
-            words, across = short(name or "the operator", 24), axes.get_xaxis_transform()
-            axes.text(ms, 0.02, f" {words}", transform=across, va="bottom", fontsize=7.5, rotation=90)
+        _without(axes, chosen, number)
         axes.set_ylabel(f"PSNR to {'original' if 'operator_ms' in chosen[0] else 'reference'} (dB)")
         log_axis(axes.xaxis)
         how = {p["id"]: f"{p['precision']} {p['statistics']}".strip() for p in best}
@@ -61,6 +57,20 @@ def quality(points: list[Point]) -> Canvas:
         level = [((0.01, top), (1e9, top))] if len(finite) < len(chosen) else []
         _name(canvas, axes, names, marks, [*pairwise(corners), *level])
     return canvas
+
+
+def _without(axes: Axes, points: list[Point], number: int) -> None:
+    """Lines for the operator's own time and the quality of what one has without the network, where points say so."""
+    operators = {(p["operator"], p["operator_ms"]) for p in points if not missing(p.get("operator_ms"))}
+    for place, (name, ms) in enumerate(sorted(operators)):
+        axes.axvline(ms, color=INK, linewidth=1, linestyle=(0, (1, 2)), gid=f"limit-{number}-{place}")
+        words, across = short(name or "the operator", 24), axes.get_xaxis_transform()
+        axes.text(ms, 0.02, f" {words}", transform=across, va="bottom", fontsize=7.5, rotation=90)
+    baselines = {(p["baseline"], p["baseline_db"]) for p in points if not missing(p.get("baseline_db"))}
+    for place, (name, db) in enumerate(sorted(pair for pair in baselines if math.isfinite(pair[1]))):
+        axes.axhline(db, color=INK, linewidth=1, linestyle=(0, (5, 3)), gid=f"limit-{number}-baseline-{place}")
+        across = axes.get_yaxis_transform()
+        axes.text(0.99, db, short(name, 24), transform=across, va="bottom", ha="right", fontsize=7.5)
 
 
 def _infinity(axes: Axes, finite: list[float], top: float) -> None:
@@ -123,17 +133,20 @@ def _roofs(axes: Axes, points: list[Point], number: int) -> tuple[float, float]:
     above = 0.0
     for rate, name in sorted(names):
         above = max(rate, above * 1.25)  # names of rates near each other would stand on each other
-        _beside(axes, (high, above), name, "right")
+        _beside(axes, (max(knees, default=low) * 1.1, above), name, "bottom")  # where no line rises, left of most cases
+    levels = [rate for rate, _ in names]
     least, most = (extreme(p["peak_copy_gb_s"] for p in points) for extreme in (min, max))
     for copy in dict.fromkeys((least, most)):
-        _beside(axes, (low * 1.4, low * 1.4 * copy), f"copy {copy:.0f} GB/s", "left")
+        places = [(low * share, low * share * copy) for share in (1.1, 1.4, 1.7, 2.1, 2.6)]
+        clear = [at for at in places if not any(0.75 * at[1] < level < 1.1 * at[1] for level in levels)]
+        _beside(axes, (clear or places)[0], f"copy {copy:.0f} GB/s", "top")
     return low, high
 
 
 def _beside(axes: Axes, at: At, text: str, side: str) -> None:
-    """A name just above a line that ends at the right, or just below one that rises from the left."""
-    shift, va = ((0, 2), "bottom") if side == "right" else ((5, -2), "top")
-    axes.annotate(text, at, xytext=shift, textcoords="offset points", ha=side, va=va, fontsize=7.5)
+    """A name to the right of a place: standing on a level line ("bottom") or just below one that rises ("top")."""
+    shift = (0, 2) if side == "bottom" else (5, -2)
+    axes.annotate(text, at, xytext=shift, textcoords="offset points", ha="left", va=side, fontsize=7.5)
 
 
 def _limits(points: list[Point]) -> dict[str, list[tuple[float, float]]]:

@@ -160,7 +160,8 @@ def memory(rows: Sequence[Row]) -> Series:
 
 
 def original(rows: Sequence[Row]) -> Series:
-    """As `quality`, against the original; `operator_ms`: the time of the operator that the network replaces."""
+    """As `quality`, against the original; `operator_ms`: the time of the operator that the network replaces;
+    `baseline_db`: what one has without either."""
     return quality(rows, "original")
 
 
@@ -176,6 +177,7 @@ def quality(rows: Sequence[Row], against: Against = "reference") -> Series:
             figures: dict[str, Any] = {"latency_ms": row.latency_ms, "psnr_db": db, "identical": math.isinf(db or 0)}
             if against == "original":
                 figures |= {"operator": row.operator.name, "operator_ms": row.operator.ms}
+                figures |= {"baseline": row.operator.baseline, "baseline_db": row.operator.baseline_db}
             lines.append({**_base(row, title), **figures, "front": row.id in front})
     return Series(_frame(lines), _both(note, absurd))
 

@@ -12,8 +12,8 @@ TEXT = (
     "against the FP32 reference with the same weights; identical outputs stand at ∞."
 )
 ORIGINAL = (
-    "The same against the original: the operator that the network was trained to replace, or the true picture. The "
-    "upright line is the operator's own time."
+    "The same against the original: the operator that the network was trained to replace, or the true picture. An "
+    "upright line is the operator's own time, a level one what one has without the network."
 )
 
 

@@ -142,6 +142,18 @@ def test_layers_are_as_long_as_their_time_the_longest_first(make_run: Make, read
     assert {"50%", "38%", "12%"} <= set(text)
 
 
+def test_a_share_that_rounds_to_nothing_is_not_called_nothing(make_run: Make, read_back: Read) -> None:
+    panel = read_back(drawn([make_run(layers=[layer("conv1", 999.0), layer("relu1", 1.0)])], "layers"), log="")
+    assert {"100%", "<1%"} <= {text.strip() for text in panel.axes.itertext()}
+
+
+def test_panels_of_layers_are_told_apart_by_their_titles(make_run: Make, read_back: Read) -> None:
+    runs = [make_run(str(n), case={"variant": f"onnxruntime{n}"}, layers=[layer("conv", 1.0)]) for n in range(5)]
+    figure = drawn(runs, "layers")
+    text = {" ".join(read_back(figure, n, log="").axes.itertext()) for n in range(5)}
+    assert all(any(f"can24 720p onnxruntime{n} fp32 image" in each for each in text) for n in range(5))
+
+
 def test_layers_are_drawn_only_where_a_run_was_profiled(make_run: Make) -> None:
     assert draw([row_from_run(make_run())], ["layers"]) == {}
     points = drawn([make_run(layers=[layer("conv1", 3.5), layer("<b>", 1)])], "layers").series.points

@@ -148,7 +148,7 @@ def test_every_mark_of_the_roof_says_its_case(make_run: Make, read_back: Read) -
 def test_quality_to_the_original_has_the_operators_own_time(make_run: Make, read_back: Read) -> None:
     runs = [make_run("a", 100.0), make_run("b", 50.0, case={"variant": "x"})]
     for run, db in zip(runs, (33.0, 31.5), strict=True):
-        run["quality"] |= {"vs_original": {"psnr_db": db, "ssim": 0.9}}
+        run["quality"] |= {"vs_original": {"psnr_db": db, "baseline": {"name": "the input", "psnr_db": 30.0}}}
         run["original"] = {"task": "l0", "operator": "l0", "p50_ms": 800.0}
     figure = draw([row_from_run(run) for run in runs], ["original"])["original"]
     panel = read_back(figure, log="x")
@@ -157,5 +157,6 @@ def test_quality_to_the_original_has_the_operators_own_time(make_run: Make, read
         (pytest.approx(100, rel=0.01), pytest.approx(33.0, abs=0.05)),
     ]
     assert panel.points("limit-0-0")[0][0][0] == pytest.approx(800, rel=0.02)
-    assert "l0" in " ".join(panel.axes.itertext())
+    assert panel.points("limit-0-baseline-0")[0][0][1] == pytest.approx(30, abs=0.05)
+    assert {"l0", "the input"} <= {text.strip() for text in panel.axes.itertext()}
     assert draw([row_from_run(make_run())], ["original"]) == {}
