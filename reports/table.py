@@ -98,10 +98,6 @@ def _status(run: Run, metric: Metric) -> str:
     return _cell(run, metric) if run["status"] == "ok" else f"[{colour}]{run['status']}[/]"
 
 
-def _none(run: Run) -> str:
-    return "–" if run["status"] == "ok" else ""
-
-
 def _cell(run: Run, metric: Metric) -> str:
     shown = text(run, metric) if run["status"] == "ok" else ""
     return "[red]NaN[/]" if shown == "NaN" else shown

@@ -19,8 +19,8 @@ from reference_models.pictures import Picture
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
 from reference_models.training import checkpoints, judging, loop
-from reference_models.training.crops import Batches, Plan, least_side
 from reference_models.training.beginnings import pass_through_
+from reference_models.training.crops import Batches, Plan, least_side
 from reference_models.training.forms import training_form
 from reference_models.training.losses import LOSSES
 from reference_models.training.sources import GENERATED, Pictures, pictures_of
