@@ -17,6 +17,8 @@ _SET5_DB = {
 }
 _MAPPING = {"srcnn_915": 1, "srcnn_955": 5}
 _WEIGHTS = {"srcnn_915": 8032, "srcnn_955": 57184}
+_TRAINED = (("srcnn_955", 3, "replicate"),)
+"""Networks, with their choices, that weights ship for."""
 
 _OFFERS = (
     Option("scale", 3, "how far the picture is enlarged (bicubic) before the network refines it", choices=(2, 3, 4)),
@@ -33,6 +35,7 @@ def configured(name: str, scale: int, border: str) -> ModelSpec:
     """The spec of srcnn_915 or srcnn_955 for this scale and border."""
     mapping = _MAPPING[name]
     where, decibels = _SET5_DB[name]
+    trained = (name, scale, border) in _TRAINED
     return ModelSpec(
         name=name,
         family="SRCNN",
@@ -55,6 +58,7 @@ def configured(name: str, scale: int, border: str) -> ModelSpec:
             Figure(f"PSNR on Set5, x{scale}", decibels[scale], "dB", where),
             Figure("weights, without the 97 biases", _WEIGHTS[name], "parameters", "TPAMI 2016, section 4.3"),
         ),
+        weights={"bsds": f"{name}-bsds.safetensors"} if trained else {},
     )
 
 
