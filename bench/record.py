@@ -197,8 +197,9 @@ def update(run: Run, case: Case, results: Sequence[Result], rates: Sequence[floa
     }
     run["memory"]["device"] = results[0].get("device_memory")
     if "tiling" in results[0]:
-        run["tiling"] = results[0]["tiling"]
-        run["memory"] |= results[0]["tiling"].pop("memory")
+        told = dict(results[0]["tiling"])
+        run["memory"] |= told.pop("memory")
+        run["tiling"] = told
     run["layer_types"] = results[0].get("layer_types")
     if "quality" in results[0]:
         run["quality"] |= results[0]["quality"]

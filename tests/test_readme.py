@@ -74,6 +74,7 @@ OTHERS = {
     "python espcn/example.py photo.npy result.npy": "tests/bench/test_bundle.py runs the file, with the runtime alone",
     "bash .ci/run": "is what runs these tests; its parts are tested below",
     "pytest -m slow tests/bench/test_applying.py -s": "one of the slow tests",
+    "python -m bench.memory_fit ENGINE[:PRECISION] NETWORK.onnx SIZE[/TILE] …": "shows its form, not a command",
     "pytest -m slow": "these tests themselves; its marker is tested below",
     "pytest -m slow tests/bench/test_ab.py": "some of the slow tests; they measure 60 processes",
     "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
@@ -160,7 +161,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
 
 FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictures"}
 KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator", "--a", "--b"}
-KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight"}
+KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight", "--original"}
 KEPT |= {"--tile", "--memory"}
 KEPT |= {"--max", "--min", "--floor", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
 SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
