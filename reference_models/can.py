@@ -129,12 +129,15 @@ SPECS = (
         "8 dilated 3x3 convolutions of 24 channels with adaptive normalisation, then 1x1",
         "CAN24_AN",
     ),
-    _can(
-        "can32",
-        32,
-        _CAN32,
-        "9 dilated 3x3 convolutions of 32 channels with adaptive normalisation, then 1x1",
-        "CAN24_AN and Single_Network",
+    replace(
+        _can(
+            "can32",
+            32,
+            _CAN32,
+            "9 dilated 3x3 convolutions of 32 channels with adaptive normalisation, then 1x1",
+            "CAN24_AN and Single_Network",
+        ),
+        weights={"l0_smoothing": "can32-l0_smoothing.safetensors"},
     ),
     configure_can("can", 10, 32, "adaptive"),
     _with_normalisation(_can("can32_bn", 32, _CAN32, "CAN32 with batch normalisation in place of adaptive"), "batch"),

@@ -80,7 +80,7 @@ OPERATOR = Operator(
     title="L0 gradient minimisation",
     source="Xu, Lu, Xu, Jia: Image Smoothing via L0 Gradient Minimization, SIGGRAPH Asia 2011, "
     "https://doi.org/10.1145/2024156.2024208",
-    # lambda and kappa. The authors' program has 2 for kappa; 8 is what the released CAN24 reproduces best of 17 settings.
+    # lambda and kappa. The authors' program has 2 for kappa; the released CAN24 reproduces 8 best, of 17 settings.
     parameters={"weight": 0.02, "growth": 8.0},
     compute=smooth,
 )
