@@ -200,10 +200,12 @@ def test_published_can24_in_int8(operator, placement, originals, cache):
 
     weights = str(originals / "can24_an" / "weights" / f"{operator}.safetensors")
     spec = reference_models.get("can24")
-    crop = slice(None)  # small ones cost dehazing 6 dB, and smoothing 2
+    crop = slice(100, 260) if operator == QUICK_ONE else slice(None)  # small ones cost dehazing 6 dB
     pictures = tuple(picture[crop, crop] for _, picture in calibration_pictures())
     network = export_network(ExportRequest(spec, weights, "frozen", pictures), cache)
-    recipe = Recipe("int8", placement=placement, shifted=placement == "integer")
+    # Ranges by minmax, the default, cost smoothing 2 dB here (39.3, 39.8 from whole pictures) and spare dehazing 4.
+    clipping = "mse" if operator == QUICK_ONE else "minmax"
+    recipe = Recipe("int8", placement=placement, shifted=placement == "integer", clipping=clipping)
     made = onnx.load(lowered_network(LoweringRequest(network, spec, recipe, pictures), cache).main.onnx_path)
     original = onnx.load(network.main.onnx_path)
     for number in ("000001", "000007"):
