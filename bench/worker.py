@@ -71,7 +71,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     engine = engines.get(case["engine"])
     way = way_from_word(case.get("way", BACK_TO_BACK))
     options = Options(case["device"], case["precision"], way.threads(case["threads"]), case["settings"])
-    limit_this_process(case["memory_mib"])
+    limit_this_process(case.get("memory_mib"))
     x = np.load(job["inputs"][0])
     baseline = resident_host_mib()
     emit("phase", name="load")
@@ -104,7 +104,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         "transfers": transfers_of(session, x),
     }
     if tiling:
-        result["tiling"] = measured_tiling(session, case["memory_mib"])
+        result["tiling"] = measured_tiling(session, case.get("memory_mib"))
     if job["judge"]:
         result |= _judged(use, x, emit)
     session.close()

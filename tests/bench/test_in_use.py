@@ -102,6 +102,9 @@ def test_what_one_thread_raises_ends_all() -> None:
 class Session:
     """Counts what is asked of it; takes a millisecond."""
 
+    asynchronous = False
+    in_flight = 1
+
     def __init__(self) -> None:
         self.bound: list[np.ndarray] = []
         self.runs = 0
@@ -109,6 +112,12 @@ class Session:
 
     def bind(self, x: np.ndarray) -> None:
         self.bound.append(x)
+
+    def prepare(self) -> None:
+        """Nothing has to happen."""
+
+    def device_ms(self) -> dict[str, float]:
+        return {}
 
     def enqueue(self) -> None:
         time.sleep(0.001)

@@ -126,7 +126,7 @@ def test_the_commands_of_the_guide_and_of_the_ci_jobs_are_understood() -> None:
         (line,) = re.findall(r"^ *\.venv/bin/(bench ab .+)$", joined, re.MULTILINE)
         line = line.replace("$MODEL", re.findall(r"MODEL: (.+)", texts[name])[0])
         lines.append(re.sub(r"\$\{\{.+?\}\}|\$\w+", "0123abc", line))
-    assert len(lines) == 9
+    assert len(lines) == 11
     for line in lines:
         assert callable(_parser().parse_args(shlex.split(line)[1:]).command), line
 
