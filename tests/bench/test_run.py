@@ -104,7 +104,7 @@ def check_fixed_keys(run: dict[str, Any]) -> None:
     types: dict[str, Any] = {
         "id": str, "case": dict, "status": str, "reason": (str, type(None)), "contract": dict,
         "latency_ms": (dict, type(None)), "throughput_fps": (float, type(None)), "cold_start": dict, "memory": dict,
-        "quality": dict, "work": (dict, type(None)), "energy": type(None), "machine": dict, "versions": dict,
+        "quality": dict, "work": (dict, type(None)), "energy": (dict, type(None)), "machine": dict, "versions": dict,
         "commit": (str, type(None)), "argv": list, "unstable": list,
     }  # fmt: skip
     missing = [key for key in types if key not in run]
