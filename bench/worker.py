@@ -192,7 +192,7 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
         for name, paths in (("vs_reference", "references"), ("vs_same_statistics", "parities")):
             expected = cropped(np.load(job[paths][number], mmap_mode="r"))
             found[name].append(compare(y, unit_range(expected, spec)))
-        if job["original"]:
+        if job.get("original"):
             judged, plain = judge_original(job, spec, output, number)
             found.setdefault("vs_original", []).append(judged)
             beside.append(plain)
@@ -208,7 +208,7 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
     quality = {name: {**_worst(each), "pictures": each} for name, each in found.items()}
     if beside:
         quality["vs_original"] |= {"baseline": {"name": beside[0][0], **_worst([figures for _, figures in beside])}}
-        quality["vs_original"] |= {"task": job["original"], "convention": convention(spec.evaluation)}
+        quality["vs_original"] |= {"task": job.get("original"), "convention": convention(spec.evaluation)}
     return quality, failed
 
 

@@ -56,7 +56,8 @@ def test_the_card_beside_the_weights_says_it(tmp_path):
     weights.write_bytes(b"")
     names = ("options", "data", "settings", "versions")
     card = {
-        "schema": 1, "task": "pencil", "model": "can24", "sha256": hashlib.sha256(b"").hexdigest(), "steps": 1, "seconds": 1.0, "seed": 0,
+        "schema": 1, "task": "pencil", "model": "can24",
+        "sha256": hashlib.sha256(b"").hexdigest(), "steps": 1, "seconds": 1.0, "seed": 0,
         "commit": "", "machine": "", "figures": [], "licence": "", "resume": "", **{name: {} for name in names},
     }  # fmt: skip
     weights.with_suffix(".json").write_text(json.dumps(card))

@@ -11,6 +11,7 @@ import pytest
 
 from bench import record
 from bench.case import Request, expand
+from bench.layers import Layers
 from bench.resume import Shard, parse_shard, still_to_measure
 from reference_models.errors import UserError
 from reference_models.own_factory import Geometry, own_spec
@@ -121,10 +122,14 @@ def test_a_case_with_a_recipe_is_held_and_one_with_another_is_not() -> None:
         (case,) = expand(request)[0]
         return case
 
-    case = quantised(kept=("last",))
+    case = quantised(layers=Layers("l.json", ("last",), "can24"))
     (run,) = json.loads(json.dumps([stored(case)]))
     assert still_to_measure([case], SHARED, [run])[1] == [run]
-    for other in (quantised(), quantised(kept=("last",), recovery="none"), quantised(kept=("convs.0",))):
+    for other in (
+        quantised(),
+        quantised(layers=Layers("l.json", ("last",), "can24"), recovery="none"),
+        quantised(layers=Layers("l.json", ("convs.0",), "can24")),
+    ):
         assert still_to_measure([other], SHARED, [run]) == ([other], [])
 
 

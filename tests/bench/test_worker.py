@@ -71,7 +71,7 @@ def test_a_case_gives_its_series_memory_contract_and_quality(prepared: dict[str,
     assert found["load_s"] > 0
     assert found["contract"]["threads"] == 1
     assert set(found["load"]) == {"steal_share", "foreign_share", "wall_s"}
-    assert [e["name"] for e in events if e["event"] == "phase"] == ["load", "measure", "judge"]
+    assert [e["name"] for e in events if e["event"] == "phase"] == ["load", "measure", "energy", "judge"]
     for kind in ("vs_reference", "vs_same_statistics"):
         quality = found["quality"][kind]
         assert quality["finite"] is True
