@@ -127,7 +127,7 @@ def judge_original(
     """
     source, target = np.load(job["sources"][number]), np.load(target_path(Path(job["inputs"][number])))
     size = target.shape[:2]
-    name, plain = baseline(tasks.get(job.get("original")), spec, source, size)
+    name, plain = baseline(tasks.get(job["original"]), spec, source, size)
     beside = name, compare_pictures(plain, target, spec.evaluation)
     if not np.isfinite(output).all():
         return {"psnr_db": None, "ssim": None, "max_abs": None, "identical": False, "finite": False}, beside
