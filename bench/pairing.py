@@ -15,7 +15,7 @@ from reference_models.errors import UserError
 
 CASE = (
     *("model", "options", "trained", "resolution", "input_shape", "output_shape"),
-    *("variant", "device", "precision", "recipe", "statistics", "tile", "way"),
+    *("variant", "device", "precision", "recipe", "statistics", "tile", "way", "original"),
 )
 """What makes two runs of one case; `trained`, since devices may be faster on a network of zeros."""
 MACHINE = ("cpu", "architecture", "cores_usable", "cpu_quota", "isa", "virtualised")
@@ -114,7 +114,9 @@ def check_runs(runs: Iterable[Run], source: str) -> list[Run]:
         case, status = run.get("case"), run.get("status")
         if not isinstance(case, Mapping) or status not in {"ok", "failed", "skipped"}:
             raise _broken(source, run, "`case` and `status`")
-        if missing := [name for name in CASE if name not in case and name not in {"options", "recipe", "way"}]:
+        if missing := [
+            name for name in CASE if name not in case and name not in {"options", "recipe", "way", "original"}
+        ]:
             raise _broken(source, run, f"`case.{missing[0]}`")
         for name in ("machine", "contract", "versions", "memory", "quality"):
             if not isinstance(run.get(name) or {}, Mapping):

@@ -21,6 +21,8 @@ def refusal(case: Case) -> str | None:
     """Why the layers of a case have no times of their own, a clause; None where they have."""
     if case.statistics == "thumbnail":
         return "with thumbnail statistics a part of every inference lies outside of the graph"
+    if case.tile != "off":
+        return "tiles run one graph many times, and its layers would be those of the whole picture"
     if not engines.get(case.engine).tells_layer_times or case.device != "cpu":
         return "the engine does not tell what its layers take"
     return None

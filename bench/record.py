@@ -51,10 +51,12 @@ def new_run(case: Case, shared: Run) -> Run:
     counts as trained, and `weights_known` is False.
     """
     known = not case.spec.is_own or (case.weights is not None and case.spec.onnx is None)
+    originals: Mapping[str, str] = shared.get("originals", {})
     return {
         "id": uuid.uuid4().hex,
-        **shared,
+        **{key: value for key, value in shared.items() if key != "originals"},
         "case": {
+            "original": originals.get(case.model),
             "model": case.spec.name,
             "options": dict(case.spec.chosen),
             "network_sha256": _network_sha256(case.spec),

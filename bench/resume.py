@@ -70,11 +70,5 @@ def _ended_well(run: Run) -> bool:
 
 
 def _identity(run: Run, keys: Sequence[str]) -> dict[str, Any]:
-    case = {
-        "recipe": None,
-        "way": "back to back",
-        "memory_mib": None,
-        **run["case"],
-    }  # runs of earlier versions have none
-    original = (run.get("originals") or {}).get(case["model"])
-    return {"case": case, "original": original} | {key: run.get(key) for key in keys}
+    earlier = {"original": None, "recipe": None, "way": "back to back", "memory_mib": None}  # had none of these
+    return {"case": earlier | run["case"]} | {key: run.get(key) for key in keys}

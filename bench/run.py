@@ -18,7 +18,7 @@ from bench.case import Case
 from bench.inputs import input_key, source_path, write_inputs
 from bench.operator_run import operator_job
 from bench.picture_names import picture_files
-from bench.preparing import limit_environment, lowerings, tile_job, told
+from bench.preparing import limit_environment, lowerings, tile_job
 from bench.profile import refusal
 from bench.record import Run
 from bench.spawn import Event, JobFailed, run_job
@@ -130,6 +130,8 @@ class Execution:
     _inputs: dict[str, list[str]] = field(default_factory=dict)
     _prepared: dict[str, dict[str, Any]] = field(default_factory=dict)
     _tilings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _unjudged: set[str] = field(default_factory=set)
+    """Inputs that an operator failed on."""
 
     def run(self, under_way: list[Progress]) -> None:
         self.open(under_way)
@@ -198,8 +200,11 @@ class Execution:
                 try:
                     with self.reporter.stage(f"original {task}") as show:
                         series = run_job(job, _thread_environment(case.threads), _phases(show))["series"]
-                except JobFailed as failure:
-                    raise told(failure) from None
+                except JobFailed as failure:  # what was asked for is the network's time: it is measured without
+                    for run in runs:
+                        run["original_failed"] = failure.reason
+                    self._unjudged.add(input_key(case))
+                    continue
             for run in runs:
                 run["original"] = record.original(task, case, series)
 
@@ -273,7 +278,7 @@ class Execution:
             "output_shape": case.output_shape,
             "rule": {"budget_s": slice_s},
             "judge": number == 0,
-            "original": self.plan.originals.get(case.model),
+            "original": None if input_key(case) in self._unjudged else self.plan.originals.get(case.model),
             "references": [prepared["references"][published][p] for p in paths],
             "parities": [prepared["references"][str(case.statistics)][p] for p in paths],
             "pictures": {kind: str(folder / name) for kind, name in picture_files(case).items()} if folder else {},

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench import stats
+from bench.ways import BACK_TO_BACK
 
 Run = Mapping[str, Any]
 LOSS_DB = 1.0
@@ -41,8 +42,7 @@ def _key(run: Run) -> tuple[Any, ...]:
     """All that makes two cases the same but the plugins."""
     case = run["case"]
     settings = sorted((k, v) for k, v in case["settings"].items() if k != "plugins")
-    words = ("model", "resolution", "engine", "device", "precision", "statistics", "tile", "threads")
-    return (*(case.get(word) for word in words), *settings)
+    return (*_task(run), case["engine"], *settings)
 
 
 def _plugin_verdict(off: Run, on: Run) -> str:
@@ -107,8 +107,10 @@ def defects(runs: Sequence[Run]) -> list[str]:
 
 
 def _task(run: Run) -> tuple[Any, ...]:
-    case = run["case"]
-    return tuple(case.get(word) for word in ("model", "resolution", "device", "precision", "statistics", "tile"))
+    """What two engines must have in common to be rivals: all of the case but the engine."""
+    case, words = run["case"], ("model", "weights_sha256", "resolution", "device", "precision", "statistics", "tile")
+    options = sorted((case.get("options") or {}).items())
+    return (*(case.get(word) for word in words), case.get("threads"), case.get("way", BACK_TO_BACK), *options)
 
 
 def sentences(runs: Sequence[Run]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,7 @@ class Walk:
     def __init__(self, model: Any, window: tuple[int, int]) -> None:
         self.graph, self.window = model.graph, window
         self.shapes = _shapes(model, window)
+        self._opset = max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=1)
         self.values: dict[str, Value] = {i.name: Fixed(tuple(i.dims)) for i in self.graph.initializer}
         self._constants: dict[str, Any] = {i.name: i for i in self.graph.initializer}
         self._scales: list[Fraction] = [Fraction(1)]
@@ -256,7 +258,8 @@ class Walk:
             raise NotTileableError(f"{_name(node)}: no rule says what this operator reads")
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         for out in node.output:
-            asked = Node(node.op_type, attributes, inputs, lambda i: self._value(node.input[i]), self._shape(out))
+            value = partial(self._value_of, node)
+            asked = Node(node.op_type, attributes, inputs, value, self._shape(out), self._opset)
             try:
                 yield Local(RULES[node.op_type](asked))
             except WholePictureError as error:
@@ -268,6 +271,9 @@ class Walk:
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.shapes.get(name, ())
+
+    def _value_of(self, node: Any, number: int) -> Any:
+        return self._value(node.input[number])
 
     def _value(self, name: str) -> Any:
         """Of a tensor that does not depend on the picture's content; None where it does."""

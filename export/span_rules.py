@@ -7,7 +7,7 @@ on all of the picture). An operator without a rule is refused by its name: nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -73,6 +73,8 @@ class Node:
     """Number of an input → its value, None where that is not known."""
     out_shape: tuple[int, ...]
     """Of the first output, as shapes are inferred; empty where they are not."""
+    opset: int = 13
+    """Of the standard operators: some had another meaning in an earlier one."""
 
     def dims(self, number: int = 0) -> Dims:
         value = self.inputs[number]
@@ -189,7 +191,7 @@ def deconvolution(node: Node) -> Dims:
     extra = a.get("output_padding") or [0] * n
     auto = a.get("auto_pad", b"NOTSET").decode()
     out: list[Axis] = [dims[0], weight.shape[1] * a.get("group", 1)]
-    plain = Node(node.op, {**a, "auto_pad": b"NOTSET"}, node.inputs, node.constant, node.out_shape)
+    plain = replace(node, attributes={**a, "auto_pad": b"NOTSET"})
     for axis, read, more in zip(dims[2:], _taps(plain, weight.shape[2:], dims[2:]), extra, strict=True):
         taps = read
         if not isinstance(axis, Span):

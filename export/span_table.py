@@ -56,6 +56,15 @@ def _along_axis(default: int, to_end: bool = False) -> Rule:
     return rule
 
 
+def _softmax(node: Node) -> Dims:
+    """Over one axis; before opset 13 over all from one on, by default from the channels.
+
+    Source: ONNX operator changelog, Softmax-1, -11 and -13.
+    """
+    early = node.opset < 13
+    return _along_axis(1 if early else -1, to_end=early)(node)
+
+
 def _whole(how: str) -> Rule:
     def rule(node: Node) -> Dims:
         raise WholePictureError(how)
@@ -108,7 +117,8 @@ RULES: dict[str, Rule] = {
     "Transpose": transpose,
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), reshape),
     **dict.fromkeys([f"Reduce{word}" for word in _REDUCTIONS.split()] + ["ArgMax", "ArgMin"], _reduction),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), _along_axis(-1)),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _softmax),
+    "LpNormalization": _along_axis(-1),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _along_axis(-1, to_end=True)),
     "BatchNormalization": _batch_norm,
     **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), _whole("normalises over the whole picture")),

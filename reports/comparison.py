@@ -25,7 +25,7 @@ VERDICTS: Sequence[Verdict] = ("failed", "slower", "faster", "same", "inconclusi
 _GIVEN = ("model", "trained", "weights_sha256", "resolution", "input_shape", "output_shape")
 CHOSEN = ("variant", "device", "precision", "recipe", "statistics", "tile")
 """What a comparison may be about."""
-_CONTRACT = ("pre_post_processing", "transfers", "threads", "in_flight", "batch")
+_CONTRACT = ("way", "pre_post_processing", "transfers", "threads", "in_flight", "batch")
 """Parts of the contract that decide what a latency contains, whatever the engine; of like cases all parts count."""
 _WORDS: dict[str, Verdict] = {"worse": "slower", "better": "faster", "same": "same", "inconclusive": "inconclusive"}
 
@@ -139,7 +139,7 @@ def _compared(a: Sequence[Row], b: Sequence[Row]) -> list[tuple[str, str, str]]:
 
 
 def _key(row: Row, ignored: Iterable[str]) -> tuple[object, ...]:
-    return tuple(getattr(row, name) for name in (*_GIVEN, *CHOSEN) if name not in ignored)
+    return (*(getattr(row, name) for name in (*_GIVEN, *CHOSEN) if name not in ignored), row.contract.get("way", ""))
 
 
 def _by_case(rows: Iterable[Row], ignored: Iterable[str]) -> dict[tuple[object, ...], Row]:

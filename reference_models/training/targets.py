@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from reference_models.errors import UserError
@@ -58,15 +60,18 @@ class Targets:
 
 
 def _sha256(operator: str, picture: Picture) -> str:
-    """Of the picture and of the operator's own source: one that was changed makes other targets."""
+    """Of the picture, the operators' sources, which share parts, and the libraries: a change makes other targets."""
     digest = hashlib.sha256(f"{operator} {picture.shape} ".encode())
-    digest.update(_source(operator))
+    digest.update(_makers())
     digest.update(picture.tobytes())
     return digest.hexdigest()[:40]
 
 
-def _source(operator: str) -> bytes:
+@cache
+def _makers() -> bytes:
+    """All that the operators are made of: their sources, in order, and the versions of what they call."""
     from reference_models import operators
 
-    path = Path(operators.__file__ or "").with_name(f"{operator}.py")
-    return path.read_bytes() if path.is_file() else b""
+    sources = sorted(Path(operators.__file__ or "").parent.glob("*.py"))
+    versions = " ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "scikit-image"))
+    return versions.encode() + b"".join(path.read_bytes() for path in sources)

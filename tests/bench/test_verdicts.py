@@ -39,6 +39,15 @@ def test_a_plugin_that_is_faster_and_right_earns_its_place(pair: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "change", [{"way": "30 fps"}, {"options": {"depth": 5}}, {"threads": 1}, {"weights_sha256": "other"}]
+)
+def test_what_differs_otherwise_is_no_pair(pair: Any, change: dict[str, Any]) -> None:
+    off, on = pair(100.0, 50.0)
+    on["case"] |= change
+    assert plugin_verdicts([off, on]) == []
+
+
+@pytest.mark.parametrize(
     ("off_db", "on_db", "said"),
     [
         (70.0, 60.0, "native; the plugin's output is wrong (60.0 dB against FP32, 70.0 without)"),

@@ -47,6 +47,14 @@ def test_what_sees_the_whole_picture(op: str, inputs: list[Any], attributes: dic
         applied(op, *inputs, **attributes)
 
 
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize("attributes", [{}, {"axis": 1}])
+def test_before_opset_13_softmax_goes_on_to_the_last_axis(op: str, attributes: dict[str, Any]) -> None:
+    with pytest.raises(WholePictureError):
+        RULES[op](Node(op, attributes, [PICTURE], lambda _: None, (), opset=11))
+    assert RULES[op](Node(op, {"axis": 1}, [PICTURE], lambda _: None, (), opset=13)) == PICTURE.dims
+
+
 def test_what_works_on_channels_alone_does_not() -> None:
     assert applied("ReduceMean", PICTURE, axes=[1]) == (1, 1, H, W)
     assert applied("ReduceMean", PICTURE, axes=[1], keepdims=0) == (1, H, W)
