@@ -13,6 +13,7 @@ from bench.manifest import Manifest, settings_key, source_state
 from bench.preparing import told
 from bench.spawn import Interrupted, JobFailed, run_job
 from reference_models.errors import UserError
+from reference_models.pictures import is_abandoned
 
 GRACE_S = 600.0
 """For the pictures, or the frames and the end of the file, that were begun when Ctrl-C came; most need a second, and a
@@ -149,10 +150,12 @@ def manifest_for(folder: Path, job: Mapping[str, Any], again: bool) -> Manifest:
 
 @contextmanager
 def no_leftovers(folder: Path) -> Iterator[None]:
-    """Removes the half-written files (`.….tmp`) of a worker that was killed: those that were not there before."""
+    """Removes the half-written files of a worker that was killed: those that were not there before, and whose process
+    is gone. Another command may write into the same folder."""
     before = set(folder.glob(".*.tmp"))
     try:
         yield
     finally:
         for path in set(folder.glob(".*.tmp")) - before:
-            path.unlink(missing_ok=True)
+            if is_abandoned(path):
+                path.unlink(missing_ok=True)

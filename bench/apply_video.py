@@ -81,6 +81,8 @@ def outcome_from(video: Mapping[str, Any], result: Mapping[str, Any], interrupte
         todo = "Make room and run it again" if "disk is full" in result["stopped"] else "Nothing after it was done"
         kept = "what was done so far is kept" if result["path"] else "nothing could be kept"
         outcome.faults.append(f"stopped: {result['stopped']}; {kept}. {todo}")
+    if not result["path"] and not outcome.faults and not interrupted:
+        outcome.faults.append(f"{video['target']}: nothing was written")
     outcome.notes = list(_notes(video, result))
     return outcome
 

@@ -68,6 +68,8 @@ class NetworkInUse:
     spec: ModelSpec
     session: Session
     computing: ThreadPoolExecutor
+    alone: bool = False
+    """One picture at a time: tiles were chosen to fill the memory beside it."""
 
     def prepared(self, picture: Picture) -> Prepared:
         """A picture as the network takes it."""
@@ -87,7 +89,7 @@ def session_in(computing: ThreadPoolExecutor, job: Mapping[str, Any]) -> Iterato
     """The job's session, opened and closed in the thread that uses it: a CUDA context belongs to a thread."""
     session = computing.submit(open_session, job).result()
     try:
-        yield NetworkInUse(ModelSpec.from_json(job["spec"]), session, computing)
+        yield NetworkInUse(ModelSpec.from_json(job["spec"]), session, computing, bool(job.get("tiling")))
     finally:
         computing.submit(session.close).result()
 
@@ -106,7 +108,7 @@ def _apply_to_pictures(
 
     stages = Stages(load, compute, save)
     pairs = itertools.takewhile(lambda _: not asked(), job["pictures"])
-    if job.get("overlap", True):
+    if job.get("overlap", True) and not network.alone:
         outcomes = overlapped(pairs, stages, network.computing, PICTURES)
     else:
         outcomes = one_by_one(pairs, stages, network.computing)

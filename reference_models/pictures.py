@@ -333,10 +333,29 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def scratch_beside(path: Path) -> Path:
+    """A new name beside `path` for what becomes it once whole; it says which process writes it."""
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}.tmp")
+
+
+def is_abandoned(scratch: Path) -> bool:
+    """Whether the process that a name of `scratch_beside` tells of is gone; False for every other name."""
+    match = re.fullmatch(r"\.(\d{1,9})-[0-9a-f]{16}\.tmp", scratch.name)
+    if not match:
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's, and alive
+        return False
+    return False
+
+
 def replace_file(path: Path, content: memoryview) -> None:
     """Writes all of `content`, or leaves `path` as it was; lets OSError through."""
     # Not tempfile: its files are private to the user whatever the umask says.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = scratch_beside(path)
     try:
         with open(temporary, "xb") as file:
             file.write(content)

@@ -181,7 +181,9 @@ def _originals(ok: Sequence[Run], label: Label) -> list[str]:
         if original := run.get("original"):
             size = tuple(run["case"]["output_shape"])
             groups.setdefault((original["task"], original["p50_ms"], size), []).append(run)
-    return [f"[bold]original[/]: {escape(_original(runs, label))}" for runs in groups.values()]
+    lines = [f"[bold]original[/]: {escape(_original(runs, label))}" for runs in groups.values()]
+    failed = dict.fromkeys(run["original_failed"] for run in ok if run.get("original_failed"))
+    return lines + [f"[bold]original[/]: [red]could not be made[/]: {escape(reason)}" for reason in failed]
 
 
 def _original(runs: Sequence[Run], label: Label) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -19,6 +18,7 @@ from bench.pipeline import Stages, Width, overlapped
 from bench.video.reading import Batch, Found, ends_early, open_video, read_batches
 from bench.video.writing import VideoWriter
 from engines.picture_ends import Prepared
+from reference_models.pictures import scratch_beside
 
 FRAMES = Width(loaders=1, savers=1, in_flight=4)
 """One thread each: a decoder and an encoder take frames in their order. They have threads of their own inside."""
@@ -38,7 +38,7 @@ def apply_to_video(
         it was; `path` of what is there, None where nothing could be kept; size (width, height), seconds.
     """
     target = Path(video["target"])
-    scratch = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    scratch = scratch_beside(target)
     way = _Way(video, network, scratch)
     start = time.monotonic()
     try:
@@ -115,7 +115,9 @@ def _run(way: _Way, asked: Callable[[], bool], emit: Callable[..., None]) -> str
     """Frames until the last; why it was not reached, None where it was."""
     last = 0.0
     stages = Stages(way.load, way.compute, way.save)
-    outcomes = overlapped(itertools.count(), stages, way.network.computing, FRAMES)
+    outcomes = overlapped(
+        itertools.count(), stages, way.network.computing, Width(in_flight=1) if way.network.alone else FRAMES
+    )
     with closing(outcomes):
         for outcome in outcomes:
             if outcome.error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bench import apply_pictures
 from bench.apply_pictures import Work, apply_to_pictures, no_leftovers, progress_words
 from bench.manifest import Manifest
 from bench.spawn import Interrupted
+from reference_models.pictures import scratch_beside
 
 
 @pytest.mark.parametrize(
@@ -28,11 +30,16 @@ def test_progress_says_the_rate_and_what_is_left(arguments: Any, words: str) -> 
 
 
 def test_what_a_killed_worker_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / ".old.tmp").touch()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    kept = [tmp_path / ".new.tmp", scratch_beside(tmp_path / "another command's.mp4"), tmp_path / "picture.png"]
+    before = tmp_path / f".{gone.pid}-{'0' * 16}.tmp"
+    before.touch()
     with no_leftovers(tmp_path):
-        (tmp_path / ".new.tmp").touch()
-        (tmp_path / "picture.png").touch()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".old.tmp", "picture.png"]
+        (tmp_path / f".{gone.pid}-{'1' * 16}.tmp").touch()
+        for path in kept:
+            path.touch()
+    assert set(tmp_path.iterdir()) == {before, *kept}
 
 
 class Silent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ def case(engine: str, statistics: str = "frozen") -> Case:
 def test_what_has_no_times_of_layers_says_why(engine: str, statistics: str, said: str) -> None:
     assert said in str(refusal(case(engine, statistics)))
     assert refusal(case("onnxruntime")) is None
+
+
+def test_tiles_have_no_layers_of_a_whole_picture() -> None:
+    assert "tiles run one graph many times" in str(refusal(replace(case("onnxruntime"), tile="16")))
 
 
 def test_where_no_case_can_tell_it_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

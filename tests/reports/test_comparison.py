@@ -32,6 +32,19 @@ def drawn(rng: np.random.Generator, count: int, factor: float) -> list[float]:
     return [float(factor * 100 * v) for v in np.exp(rng.normal(0, 0.04, count))]
 
 
+def in_a_way(make_run: Make, ms: float, way: str) -> Row:
+    run = make_run("onnxruntime", ms)
+    return row_from_run(run | {"contract": {**run["contract"], "way": way}})
+
+
+def test_two_ways_of_use_are_two_cases_and_never_compared(make_run: Make) -> None:
+    sides = [[in_a_way(make_run, 100.0, "back to back"), in_a_way(make_run, 50.0, "30 fps")] for _ in "ab"]
+    pairs = compare_rows(*sides).pairs
+    assert sorted(pair.a.contract["way"] for pair in pairs) == ["30 fps", "back to back"]
+    assert all(pair.a.contract["way"] == pair.b.contract["way"] for pair in pairs)
+    assert not compare_rows(sides[0][:1], sides[1][1:]).pairs
+
+
 @pytest.mark.parametrize("unstable", [[], ["noise"]])
 @pytest.mark.parametrize("rate", [30.0, 20.0, 35.0])
 def test_the_verdict_is_the_gates(make_run: Make, unstable: list[str], rate: float) -> None:

@@ -285,6 +285,11 @@ def test_an_operators_own_time_stands_beside_how_many_times_as_fast_each_network
     ]
 
 
+def test_an_operator_that_failed_is_said_with_its_reason(make_run: Make) -> None:
+    run = case(make_run, "onnxruntime", 100) | {"original_failed": "out of memory"}
+    assert starting([run], "original") == ["original: could not be made: out of memory"]
+
+
 def test_without_an_original_nothing_is_said_of_one(make_run: Make) -> None:
     assert starting([case(make_run, "onnxruntime", 100)], "original") == []
 
