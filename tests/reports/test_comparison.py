@@ -32,13 +32,15 @@ def drawn(rng: np.random.Generator, count: int, factor: float) -> list[float]:
     return [float(factor * 100 * v) for v in np.exp(rng.normal(0, 0.04, count))]
 
 
-def in_a_way(make_run: Make, ms: float, way: str) -> Row:
-    run = make_run("onnxruntime", ms)
+def in_a_way(make_run: Make, side: str, ms: float, way: str) -> Row:
+    run = make_run(f"{side} {way}", ms)
     return row_from_run(run | {"contract": {**run["contract"], "way": way}})
 
 
 def test_two_ways_of_use_are_two_cases_and_never_compared(make_run: Make) -> None:
-    sides = [[in_a_way(make_run, 100.0, "back to back"), in_a_way(make_run, 50.0, "30 fps")] for _ in "ab"]
+    sides = [
+        [in_a_way(make_run, side, 100.0, "back to back"), in_a_way(make_run, side, 50.0, "30 fps")] for side in "ab"
+    ]
     pairs = compare_rows(*sides).pairs
     assert sorted(pair.a.contract["way"] for pair in pairs) == ["30 fps", "back to back"]
     assert all(pair.a.contract["way"] == pair.b.contract["way"] for pair in pairs)
