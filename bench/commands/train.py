@@ -75,6 +75,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _add_pictures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="", metavar="WORDS", help="what the pictures are, for the card")
     parser.add_argument(
+        "--licence", default="", metavar="WORDS", help="of the weights, for the card (default: not said)"
+    )
+    parser.add_argument(
         "--generated", type=float, default=0.1, metavar="SHARE", help="of generated pictures (default 0.1; 0 to 1)"
     )
     parser.add_argument("--validation", metavar="DIR", help="pictures judged while it trains, never trained on")
@@ -185,8 +188,12 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
 
     batch, side, rate = DEFAULTS.get(spec.family, OTHERS)
     torch.set_num_threads(arguments.threads or usable_cores())
+    given = {"batch": arguments.batch, "crop": arguments.crop, "rate": arguments.rate, "loss": arguments.loss}
+    given |= {"clip": arguments.clip or None, "generated": arguments.generated, "steps": arguments.steps}
+    chosen = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
     again = (
-        f"bench train --model {spec.word} --task '{task.name}' --weights NAME --images DIR --steps {arguments.steps}"
+        f"bench train --model {spec.word} --task '{task.name}' --weights {output.name} --images DIR {chosen}"
+        + " --autocast" * arguments.autocast
     )
     return Request(
         spec=spec,
@@ -202,6 +209,7 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
         batch=arguments.batch or batch,
         crop_px=arguments.crop or side * spec.upscale,
         data=arguments.data,
+        licence=arguments.licence,
         generated=arguments.generated,
         loss=arguments.loss,
         weights=arguments.weights,

@@ -94,5 +94,5 @@ def _psnr_db(output: Planes, trial: Trial) -> float:
 def convention(task: Task, spec: ModelSpec) -> str:
     """What the decibels are of, in words."""
     planes = {"luma": "luma (16 to 235 of 255)", "lightness": "colour planes"}.get(spec.input, "R, G, B")
-    border = f", {max(task.scales)} pixels cut from each side" if task.kind == "super-resolution" else ""
+    border = f", {max(task.scales)} pixels cut from each side" if task.scales else ""
     return f"{planes}, float, clipped, not rounded{border}; mean of the pictures' PSNR"

@@ -28,7 +28,6 @@ from reference_models.training.targets import Targets
 from reference_models.weights import resolve_weights, weights_sha256
 from reference_models.weights_file import save_weights
 
-LICENCE = "Apache-2.0"
 CHUNK = 25
 """Steps between two looks at the clock and lines of progress."""
 CHECKPOINT_S = 60.0
@@ -48,6 +47,8 @@ class Request:
     """Folders or files; none: the generator's pictures alone."""
     data: str = ""
     """What they are, in words, for the card."""
+    licence: str = ""
+    """Of the weights, in words; empty: nobody said, and what the pictures allow may decide it."""
     generated: float = 0.1
     loss: str = "mse"
     weights: str | None = None
@@ -264,7 +265,7 @@ class _Run:
             versions={"torch": torch.__version__, "python": platform.python_version()},
             machine=request.machine,
             figures=tuple(self._figure(name, pictures) for name, pictures in request.judged if pictures),
-            licence=LICENCE,
+            licence=request.licence,
             resume=request.command,
             earlier=_earlier(request),
         )
