@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -56,6 +57,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
             "[yellow]untrained[/]: weights as the network starts out; CAN's leave most planes zero, and a device that "
             "saves power on zeros may look faster. PSNR and SSIM say only that engines agree. Measure with --weights."
         )
+    lines += _shipped(ok)
     lines += [f"[dim]{escape(line)}[/]" for line in (*use_in_words(ok, label), *fits_in_words(ok))]
     return lines + _originals(ok, label) + _tiled(ok, label) + _quantised(ok, label) + (_contract(ok) if ok else [])
 
@@ -171,6 +173,17 @@ def _named(numbers: Sequence[str], group: Sequence[tuple[str, str]]) -> str:
 
 
 # What the network replaces
+
+
+def _shipped(ok: Sequence[Run]) -> list[str]:
+    """Which weights ran that nobody named a file for."""
+    found = {(run["case"]["model"], run["case"]["weights"]) for run in ok if run["case"].get("trained")}
+    words = [
+        f"{model} {weights}" for model, weights in sorted(found) if not Path(weights).suffix and weights != "its own"
+    ]
+    if not words:
+        return []
+    return [f"[bold]weights[/] that ship: {escape(', '.join(words))} (`bench weights list`; --weights none: untrained)"]
 
 
 def _originals(ok: Sequence[Run], label: Label) -> list[str]:

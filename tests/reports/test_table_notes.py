@@ -285,6 +285,16 @@ def test_an_operators_own_time_stands_beside_how_many_times_as_fast_each_network
     ]
 
 
+def test_weights_that_ship_are_named(make_run: Make) -> None:
+    run = case(make_run, "onnxruntime", 100)
+    run["case"] |= {"trained": True, "weights": "bsds"}
+    (line,) = starting([run], "weights")
+    assert line.startswith(f"weights that ship: {run['case']['model']} bsds (")
+    for weights, trained in (("mine.safetensors", True), ("its own", True), ("untrained", False)):
+        run["case"] |= {"trained": trained, "weights": weights}
+        assert starting([run], "weights that") == []
+
+
 def test_an_operator_that_failed_is_said_with_its_reason(make_run: Make) -> None:
     run = case(make_run, "onnxruntime", 100) | {"original_failed": "out of memory"}
     assert starting([run], "original") == ["original: could not be made: out of memory"]
