@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engines.plugins.pixel_shuffle import PixelShuffleTail
-from engines.plugins.ptx import triton_missing
 
 ROOT = Path(__file__).resolve().parents[3]
 INTERPRET = """
@@ -51,15 +47,8 @@ print("all equal")
 """
 
 
-def test_the_interpreted_kernel_equals_the_reference():
-    if reason := triton_missing():
-        pytest.skip(reason)
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", INTERPRET], capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["all", "equal"]
+def test_the_interpreted_kernel_equals_the_reference(all_equal):
+    all_equal(INTERPRET)
 
 
 def by_hand(x, r):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from engines.plugins.ptx import triton_missing
 from engines.plugins.torch_ops import operators, use_kernels
 from reference_models.networks import pixel_dcn
 
@@ -37,15 +33,8 @@ print("all equal")
 """
 
 
-def test_every_operator_s_kernel_equals_its_reference():
-    if reason := triton_missing():
-        pytest.skip(reason)
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", INTERPRET], capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["all", "equal"]
+def test_every_operator_s_kernel_equals_its_reference(all_equal):
+    all_equal(INTERPRET)
 
 
 class Net(torch.nn.Module):
