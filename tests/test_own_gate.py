@@ -38,7 +38,18 @@ def run(folder: Path, *codes: int) -> int:
 
 @pytest.mark.parametrize(
     ("codes", "worst"),
-    [((0, 0), 0), ((0, 4), 4), ((4, 0), 4), ((4, 5), 5), ((5, 3), 3), ((3, 4), 3), ((2, 4), 2), ((1, 0), 1)],
+    [
+        ((0, 0), 0),
+        ((0, 4), 4),
+        ((4, 0), 4),
+        ((4, 5), 5),
+        ((5, 3), 3),
+        ((3, 4), 3),
+        ((2, 4), 2),
+        ((1, 0), 1),
+        ((127, 0), 1),
+        ((0, 137), 1),
+    ],
 )
 def test_the_worst_verdict_decides(script: Path, codes: tuple[int, int], worst: int) -> None:
     assert run(script, *codes) == worst

@@ -223,8 +223,11 @@ def test_a_run_has_how_its_graph_came_to_be_and_which_types_the_engine_proved(tm
         "series": series, "load_s": 0.1, "contract": {}, "host_peak_mib": 1.0, "host_baseline_mib": 0.5,
         "device_peak_mib": None, "load": {"steal_share": None, "foreign_share": None},
     }  # fmt: skip
-    results = [result | {"layer_types": {"last": "int8"}}, result]  # the first process alone asks
-    record.update(run, quantised_case(), results, [1.0, 1.0], PEAKS)
+    tiling = {"count": 2, "memory": {"host_predicted_mib": 9.0}}
+    results = [result | {"layer_types": {"last": "int8"}, "tiling": tiling}, result]  # the first process alone asks
+    for _ in results:  # after every process, over all of them again
+        record.update(run, quantised_case(), results, [1.0, 1.0], PEAKS)
+    assert (run["tiling"], run["memory"]["host_predicted_mib"]) == ({"count": 2}, 9.0)
     assert run["layer_types"] == {"last": "int8"}
     assert (run["latency_ms"]["enqueue"], run["latency_ms"]["device"]) == (None, None)
     assert (run["work"]["limit"], run["work"]["limit_share"]) == (None, None)  # no peak of int8 is measured
