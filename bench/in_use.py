@@ -233,7 +233,9 @@ class Use:
 
     def parts(self) -> Callable[[], None] | Parts:
         """One inference in the parts that are figures of their own, where it is the network's alone."""
-        return self.step() if self.way.pictures else parts_of(self.session)
+        if not self.way.pictures:
+            return parts_of(self.session)
+        return Parts(self.step(), lambda: None, self.session.prepare)
 
     def picture(self) -> Any:
         """(H, W, 3) uint8 RGB."""

@@ -53,6 +53,7 @@ class Way:
         if self.in_flight > 1:
             found["sessions"] = f"{self.in_flight}, each in a thread of its own; threads are those of one session"
         if self.pictures:
+            found["transfers"] = "included: the picture's planes to where they are computed, and the output back"
             found["pre_post_processing"] = (
                 "included: uint8 RGB in memory to the network's planes, and its output to uint8 RGB; without decoding "
                 "and encoding"

@@ -87,6 +87,9 @@ class ThumbnailSession(Session):
     def _refit(self, tensors: Mapping[str, np.ndarray]) -> None:
         raise ValueError("a thumbnail session refits itself")
 
+    def prepare(self) -> None:
+        self._main.prepare()
+
     def _close(self) -> None:
         self._small.close()
         self._main.close()

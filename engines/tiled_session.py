@@ -120,6 +120,9 @@ class TiledSession(Session):
     def _refit(self, tensors: Mapping[str, np.ndarray]) -> None:
         raise AssertionError("refit() is passed on")
 
+    def prepare(self) -> None:
+        self._inner.prepare()
+
     def _close(self) -> None:
         with ExitStack() as stack:
             for session in filter(None, (self._branch, self._inner)):

@@ -99,6 +99,9 @@ class RecordingSession(Session):
     def _bind(self, x):
         self.calls.append((self.role, "bind"))
 
+    def prepare(self):
+        self.calls.append((self.role, "prepare"))
+
     def _enqueue(self):
         self.calls.append((self.role, "enqueue"))
 
@@ -114,6 +117,14 @@ class RecordingSession(Session):
 
     def _close(self):
         self.calls.append((self.role, "close"))
+
+
+def test_what_comes_before_an_inference_reaches_the_session_that_its_contract_speaks_of(networks):
+    engine = Recording()
+    session = load_network(engine, networks["thumbnail"], Options(threads=4))
+    engine.calls.clear()
+    session.prepare()
+    assert engine.calls == [("folded", "prepare")]
 
 
 def test_one_inference_is_thumbnail_then_refit_then_main(networks):

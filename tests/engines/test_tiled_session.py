@@ -123,6 +123,11 @@ class Short(Session):
         self.inner, self.most, self.graph, self._bound = inner, most, inner.graph, None
         self.contract = inner.contract
 
+    prepared = 0
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
     def _bind(self, x: np.ndarray) -> None:
         self.pixels = x.shape[2] * x.shape[3]
         self.inner.bind(x)
@@ -147,6 +152,8 @@ def test_tiles_that_run_out_of_memory_are_followed_by_smaller_ones_and_told(tmp_
     short = Short(engines.get("onnxruntime").load(graph, Options()), most=1500)
     with TiledSession(short, Tiling("auto", graph, reach, None)) as session:
         found = session.run({"x": x})["y"]
+        session.prepare()
+        assert short.prepared == 1
         assert session.too_large[0] == "off"
         assert session.tiles is not None
         assert session.tiles.window[0] * session.tiles.window[1] <= 1500
