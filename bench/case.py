@@ -256,7 +256,9 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     if not cases:
         reasons = sorted({reason for _, reason in left_out})
         raise UserError(
-            "nothing to measure: " + "; ".join(reasons), "an engine with this precision", "`bench engines` lists them"
+            "nothing to measure: " + "; ".join(reasons),
+            "an engine, a precision, statistics and tiles that go together",
+            "`bench engines` lists engines and precisions",
         )
     return cases, left_out
 

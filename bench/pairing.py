@@ -58,6 +58,8 @@ def title_of(run: Run) -> str:
     options = "".join(f":{name}={value}" for name, value in (case.get("options") or {}).items())
     words = (f"{case['model']}{options}", case["resolution"], case["variant"], case["precision"], case["statistics"])
     marks = [] if case["trained"] else ["untrained"]
+    if (tile := case.get("tile", "off")) != "off":
+        marks.append(f"tile {tile}")
     if (way := case.get("way", "back to back")) != "back to back":
         marks.append(f"({way})")
     device = () if case["device"] == "cpu" else (case["device"],)

@@ -76,7 +76,7 @@ def _words(run: Run, names: Iterable[str]) -> str:
 def _label_of(runs: Sequence[Run]) -> Label:
     """What calls a row by the choices in which rows differ; by all of them where none differs."""
     names = _varied(runs) or [name for name in _WORDS if name != "way"]
-    return lambda run: _words(run, names)
+    return lambda run: _words(run, names) or "whole pictures"  # all that differs is the tile, and this row has none
 
 
 def _by_reason(runs: Sequence[Run], key: str, label: Label) -> list[str]:

@@ -285,6 +285,17 @@ def test_an_operators_own_time_stands_beside_how_many_times_as_fast_each_network
     ]
 
 
+def test_rows_that_differ_by_their_tile_alone_are_both_named(make_run: Make) -> None:
+    whole, cut = (
+        case(make_run, "onnxruntime", ms) | {"unstable": [reason]} for ms, reason in ((100, "noise"), (200, "drift"))
+    )
+    cut["case"]["tile"] = "64"
+    said_of = " ".join(said([whole, cut]))
+    assert "whole pictures" in said_of
+    assert "tile 64" in said_of
+    assert "()" not in said_of
+
+
 def test_weights_that_ship_are_named(make_run: Make) -> None:
     run = case(make_run, "onnxruntime", 100)
     run["case"] |= {"trained": True, "weights": "bsds"}
