@@ -7,6 +7,7 @@ A worker that dies has its case measured again elsewhere; runs say which machine
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 
 from bench import record, store
 from bench.case import Case
-from bench.run import Plan, execute
+from bench.run import NotStored, Plan, execute
 from engines.installed import package_missing
 from reference_models.errors import UserError
 
@@ -111,7 +112,8 @@ def _gather(plan: Plan, told: Callable[[str], None]) -> list[record.Run]:
             (done, *_), _ = ray.wait(list(waiting))
             case = waiting.pop(done)
             run = _result(done, case, shared)
-            store.put(plan.store_path, [run])
+            with contextlib.suppress(UserError):  # the last store.put tries again, and says it
+                store.put(plan.store_path, [run])
             found.append(run)
             told(f"{case.title}: {run['status']}; {len(waiting)} cases left")
     except KeyboardInterrupt:
@@ -119,7 +121,10 @@ def _gather(plan: Plan, told: Callable[[str], None]) -> list[record.Run]:
             ray.cancel(task, force=True)
             reason = "interrupted before it was measured"
             found.append(record.new_run(case, shared) | {"interrupted": True, "reason": reason})
-    store.put(plan.store_path, found)
+    try:
+        store.put(plan.store_path, found)
+    except UserError as error:
+        raise NotStored(error, found) from error
     return found
 
 

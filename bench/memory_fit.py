@@ -152,7 +152,9 @@ def probed(engine: str, path: str, precision: str, cache: Path) -> Probe:
     slope = (peaks[1] - peaks[0]) / (areas[1] - areas[0])
     probe = Probe(peaks[0] - slope * areas[0], slope * MIB)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(asdict(probe)))
+    scratch = target.with_suffix(f".{os.getpid()}")
+    scratch.write_text(json.dumps(asdict(probe)))
+    os.replace(scratch, target)  # another process reads a whole file or none
     return probe
 
 

@@ -15,9 +15,11 @@ from reference_models.errors import UserError
 
 CASE = (
     *("model", "options", "trained", "resolution", "input_shape", "output_shape"),
-    *("variant", "device", "precision", "recipe", "statistics", "tile", "way", "original"),
+    *("variant", "device", "precision", "recipe", "statistics", "tile", "memory_mib", "way", "original"),
 )
 """What makes two runs of one case; `trained`, since devices may be faster on a network of zeros."""
+NEWER = frozenset({"options", "recipe", "memory_mib", "way", "original"})
+"""Of these, what runs of earlier versions do not state."""
 MACHINE = ("cpu", "architecture", "cores_usable", "cpu_quota", "isa", "virtualised")
 """What makes two machines one; of GPUs, their names too."""
 CONDITIONS = ("memory_mib", "os", "kernel", "python", "governor")
@@ -116,9 +118,7 @@ def check_runs(runs: Iterable[Run], source: str) -> list[Run]:
         case, status = run.get("case"), run.get("status")
         if not isinstance(case, Mapping) or status not in {"ok", "failed", "skipped"}:
             raise _broken(source, run, "`case` and `status`")
-        if missing := [
-            name for name in CASE if name not in case and name not in {"options", "recipe", "way", "original"}
-        ]:
+        if missing := [name for name in CASE if name not in case and name not in NEWER]:
             raise _broken(source, run, f"`case.{missing[0]}`")
         for name in ("machine", "contract", "versions", "memory", "quality"):
             if not isinstance(run.get(name) or {}, Mapping):

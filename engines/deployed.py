@@ -111,7 +111,7 @@ def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> 
             "a plan that `bench build --output` wrote",
             "Run the bundle's example.py, or build with --output",
         )
-    device = _device_for(engines.get(told["engine"]["name"]), device)
+    device = _device_for(engines.get(told["engine"]["name"]), told["precision"], device)
     threads = threads or len(os.sched_getaffinity(0))
     options = Options(device, told["precision"], threads, told["engine"]["settings"])
     owner = ThreadPoolExecutor(1, "fullres-session")
@@ -138,10 +138,10 @@ def _session(path: Path, told: Mapping[str, Any], options: Options) -> Session:
     return engine.load_plan(graph, options, GivenPlan(path.absolute(), told["plan"]["sha256"], profiles))
 
 
-def _device_for(engine: engines.Engine, device: str) -> str:
+def _device_for(engine: engines.Engine, precision: str, device: str) -> str:
     if device != "auto":
         return device
-    kinds = engine.precisions
+    kinds = {kind for kind, precisions in engine.precisions.items() if precision in precisions}
     return "cuda:0" if "cpu" not in kinds or ("cuda" in kinds and _usable_on_cuda(engine)) else "cpu"
 
 

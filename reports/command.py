@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import RenderableType
-
 from bench import store
 from reference_models.errors import UserError
 from reports.answer import FLOOR_DB
@@ -46,17 +44,6 @@ def load_rows(paths: Sequence[str | Path], against: Against = "reference") -> li
     return list(found.values())
 
 
-def compare(a: str, b: str, margin: float = MARGIN, across_machines: bool = False) -> RenderableType:
-    """What `bench compare A B` prints.
-
-    Raises:
-        UserError: as `load_rows`; or the margin is no share between 0 and 1.
-    """
-    from reports.terminal import comparison_text
-
-    return comparison_text(compare_files([a], [b], margin, across_machines))
-
-
 def compare_files(
     a: Sequence[str | Path],
     b: Sequence[str | Path],
@@ -64,7 +51,11 @@ def compare_files(
     across_machines: bool = False,
     against: Against = "reference",
 ) -> Comparison:
-    """The comparison of two groups of runs files, for those who want its values."""
+    """The comparison of two groups of runs files.
+
+    Raises:
+        UserError: as `load_rows`; or the margin is no share between 0 and 1.
+    """
     _check_margin(margin)
     names = (_names(a), _names(b))
     if names[0] == names[1]:

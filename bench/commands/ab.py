@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from bench.side import Checkout, Side
 
 ORDER = 23
+PLAN_SAYS = (
+    *("model", "options", "operator", "engine", "precision", "statistics", "weights", "settings"),
+    *("calibration", "clipping", "recovery", "layers", "floor", "tile", "memory"),
+)
+"""Options that say what a plan already is, or what no plan can be run with."""
 
 
 def add(commands: Any) -> None:
@@ -64,7 +69,8 @@ def add(commands: Any) -> None:
     add_ways(parser)
     add_rules(parser)
     add_outputs(parser)
-    parser.set_defaults(command=_ab)
+    plan_says = [action for action in parser._actions if action.dest in PLAN_SAYS]
+    parser.set_defaults(command=_ab, plan_says=plan_says)
 
 
 def _ab(arguments: argparse.Namespace) -> int:
@@ -75,6 +81,7 @@ def _ab(arguments: argparse.Namespace) -> int:
     from bench.side import checked_out, parse_side
 
     sides = [parse_side(getattr(arguments, name), f"--{name}") for name in ("a", "b")]
+    _refuse_what_plans_say(arguments, sides)
     rules = parse_rules(arguments.max, arguments.min, arguments.config)
     check_outputs(arguments)
     if not 1 <= arguments.budget <= 86400:
@@ -183,6 +190,22 @@ def _checked(arguments: argparse.Namespace, side: Side, path: Path) -> Plan:
     # A process gets its share of what 20 pairs would take; most end earlier, when their median is known well enough.
     slice_s = arguments.budget / 40
     return replace(plan, left_out=[], store_path=path, budget_s=slice_s * LOOKS[-1], processes=LOOKS[-1])
+
+
+def _refuse_what_plans_say(arguments: argparse.Namespace, sides: Sequence[Side]) -> None:
+    """
+    Raises:
+        UserError: both sides are plans, and an option says something that only a plan's building could have heeded.
+    """
+    if not all(side.plan for side in sides):
+        return
+    for action in arguments.plan_says:
+        if getattr(arguments, action.dest) != action.default:
+            raise UserError(
+                f"`{action.option_strings[0]}`: both sides are plans, which are measured as they were built",
+                "--res, --device, --threads, --images and a way of use",
+                "Leave it out, or build the plans with it",
+            )
 
 
 def _plan_of_plan(arguments: argparse.Namespace, side: Side) -> Plan:

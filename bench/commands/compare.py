@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from bench.commands.report import add_judging
-from bench.exit_codes import OK
+from bench.exit_codes import COULD_NOT_MEASURE, OK
 from bench.terminal import console_for
 
 ORDER = 11
@@ -17,7 +17,8 @@ def add(commands: Any) -> None:
         "compare",
         help="two runs files side by side",
         description="Pairs like cases of A and B, and says of each whether B is faster, the same or slower, as far as "
-        "the processes of both sides can tell. What differs in machine, versions, contract and commit stands first.",
+        "the processes of both sides can tell. What differs in machine, versions, contract and commit stands first. "
+        "It judges and does not gate: the exit code is 0 where anything was compared, 5 where nothing could be.",
     )
     parser.add_argument("a", metavar="A.json", help="runs file, or folder with one: the ratio's denominator")
     parser.add_argument("b", metavar="B.json", help="runs file, or folder with one")
@@ -27,8 +28,10 @@ def add(commands: Any) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from bench.places import runs_file
-    from reports.command import compare
+    from reports.command import compare_files
+    from reports.terminal import comparison_text
 
     a, b = runs_file(arguments.a), runs_file(arguments.b)
-    console_for().print(compare(a, b, arguments.margin, arguments.across_machines))
-    return OK
+    found = compare_files([a], [b], arguments.margin, arguments.across_machines)
+    console_for().print(comparison_text(found))
+    return OK if found.pairs else COULD_NOT_MEASURE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,16 +174,26 @@ def _checked_profile(asked: bool, cases: Sequence[Case]) -> bool:
 
 def measure_and_print(plan: Plan, before: Sequence[dict[str, Any]] = ()) -> int:
     """Measures the plan, prints its runs after those of `before`, and gives the exit code."""
+    from bench.run import execute
+
+    def measured() -> list[dict[str, Any]]:
+        with progress_on(console_for(stderr=True)) as reporter:
+            return execute(plan, reporter)
+
+    return print_measured(measured, plan, before)
+
+
+def print_measured(measured: Callable[[], list[dict[str, Any]]], plan: Plan, before: Sequence[dict[str, Any]]) -> int:
+    """Prints the runs of the plan that `measured` gives, after those of `before`; those not stored are shown too."""
     from bench import store
-    from bench.run import NotStored, execute
+    from bench.run import NotStored
 
     store.prepare(plan.store_path)
     not_stored = None
-    with progress_on(console_for(stderr=True)) as reporter:
-        try:
-            runs = execute(plan, reporter)
-        except NotStored as failure:
-            runs, not_stored = failure.runs, failure
+    try:
+        runs = measured()
+    except NotStored as failure:
+        runs, not_stored = failure.runs, failure
     status = run_status(runs)
     if not_stored:
         print(f"bench: {not_stored}", file=sys.stderr)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands.run import add_measuring, checked_plan, measure_and_print, print_runs, run_status
+from bench.commands.run import add_measuring, checked_plan, measure_and_print, print_measured, print_runs
 from bench.exit_codes import OK
 from bench.terminal import console_for, drop_output
 
@@ -76,11 +76,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 def _on_cluster(plan: Plan, address: str, held: Sequence[dict[str, Any]]) -> int:
     """Measures the plan on a cluster, prints its runs after those held, and gives the exit code."""
-    from bench import store
     from bench.cluster import sweep_on_cluster
 
-    store.prepare(plan.store_path)
     console = console_for(stderr=True)
-    runs = sweep_on_cluster(plan, address, lambda line: console.print(line, soft_wrap=True, markup=False))
-    print_runs([*held, *runs], plan.store_path, None)
-    return run_status(runs)
+
+    def measured() -> list[dict[str, Any]]:
+        return sweep_on_cluster(plan, address, lambda line: console.print(line, soft_wrap=True, markup=False))
+
+    return print_measured(measured, replace(plan, picture_folder=None), held)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from reference_models.networks.can import NEGATIVE_SLOPE, Can
+from reference_models.networks.red_net import RedNet
+from reference_models.networks.vdsr import Vdsr
 
 PASSED = 3
 """Planes of the picture."""
@@ -13,14 +15,22 @@ PASSED = 3
 
 @torch.no_grad()
 def pass_through_(model: nn.Module, seed: int) -> bool:
-    """Sets the tensors of a CAN, in place, so that it makes of a picture that picture; False, and nothing is set, where
-    it is another network.
+    """Sets the tensors of a CAN, a VDSR or a RED-Net, in place, so that it makes of a picture that picture; False, and
+    nothing is set, where it is another network.
 
-    The release begins with identity kernels everywhere and a random last layer: then the first steps only bring the
-    picture back, and all further planes begin as zeros. Here the first three planes carry the picture to the last
-    layer, which takes them alone; the others begin as random features of it (He et al., Delving Deep into Rectifiers,
-    2015), for the last layer to take what it can use. What that gave is in docs/training.md.
+    - CAN: the release begins with identity kernels everywhere and a random last layer: then the first steps only bring
+      the picture back, and all further planes begin as zeros. Here the first three planes carry the picture to the last
+      layer, which takes them alone; the others begin as random features of it (He et al., Delving Deep into Rectifiers,
+      2015), for the last layer to take what it can use. What that gave is in docs/training.md.
+    - VDSR and RED-Net add their input to what the last layer gives: that layer begins as zeros. Their own
+      initialisations add noise to the picture, which the first hundreds of steps would have to take away.
     """
+    if isinstance(model, Vdsr):
+        nn.init.zeros_(model.convs[-1].get_parameter("weight"))
+        return True
+    if isinstance(model, RedNet):
+        nn.init.zeros_(model.deconvs[-1].get_parameter("weight"))
+        return True
     if not isinstance(model, Can):
         return False
     generator = torch.Generator().manual_seed(seed)

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from bench import store
 from reference_models.errors import UserError
 from reports import plots
-from reports.command import compare, compare_files, load_rows, write_report
+from reports.command import compare_files, load_rows, write_report
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -209,15 +208,6 @@ def test_options_out_of_range(make_run: Make, write_runs: Write, tmp_path: Path)
             compare_files([path], [path], margin)
     with pytest.raises(UserError, match="--floor"):
         write_report([path], tmp_path / "out", floor_db=float("nan"))
-
-
-def test_compare_prints_both_names(make_run: Make, write_runs: Write, tmp_path: Path) -> None:
-    a, b = write_runs([make_run("a")], name="x/runs.json"), write_runs([make_run("b", 150)], name="y/runs.json")
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(compare(str(a), str(b)))
-    text = console.export_text()
-    assert str(a) in text
-    assert "slower" in text
 
 
 @pytest.mark.slow

@@ -37,6 +37,18 @@ def test_folders_stand_for_the_runs_files_in_them(command: Command, pair: tuple[
     outcome = command("compare", tmp_path / "a", tmp_path / "b")
     assert outcome.code == 0, outcome
     assert "slower" in outcome.out
+    assert f"A: {tmp_path / 'a'}" in outcome.out  # both are called runs.json: the folders tell them apart
+
+
+def test_nothing_to_compare_is_no_success(command: Command, pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    document = json.loads(b.read_text())
+    for run in document["runs"]:
+        run["case"]["model"] = "red10"
+    b.write_text(json.dumps(document))
+    outcome = command("compare", a, b)
+    assert outcome.code == 5
+    assert "no case was measured on both sides" in outcome.out
 
 
 def test_twice_the_time_is_slower_and_the_other_way_faster(command: Command, pair: tuple[Path, Path]) -> None:

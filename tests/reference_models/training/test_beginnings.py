@@ -1,7 +1,8 @@
-"""A CAN that begins to learn gives back its picture, and its further planes see something."""
+"""A network that begins to learn gives back its picture, and further planes of a CAN see something."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import reference_models
@@ -14,6 +15,17 @@ def test_a_can_gives_back_its_picture() -> None:
     assert pass_through_(can, seed=0)
     with torch.no_grad():
         assert torch.allclose(can(x), x, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vdsr", "red10"])
+def test_a_network_that_adds_its_input_begins_by_adding_nothing(name: str) -> None:
+    network = reference_models.create_model(name)
+    x = torch.rand(1, network.get_parameter("convs.0.weight").shape[1], 17, 23)
+    with torch.no_grad():
+        assert not torch.equal(network(x), x)
+        assert pass_through_(network, seed=0)
+        assert torch.equal(network(x), x)
+    assert network.get_parameter("convs.0.weight").count_nonzero()
 
 
 def test_its_other_planes_are_features_and_its_seed_counts() -> None:
