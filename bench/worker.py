@@ -275,6 +275,13 @@ def job_evaluate(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return evaluate(job, emit)
 
 
+def job_generalise(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Networks against what they were made to replace, over folders of pictures."""
+    from bench.generalisation import generalise
+
+    return generalise(job, emit)
+
+
 def job_worth(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """Where the time of a quantised network goes on one engine, and whether it is worth it."""
     from bench.worth import worth
@@ -300,6 +307,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "bundle": job_bundle,
     "check": job_check,
     "evaluate": job_evaluate,
+    "generalise": job_generalise,
     "worth": job_worth,
     "profile": job_profile,
 }

@@ -30,21 +30,39 @@ ORDER = 18
 def add(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="what a precision costs in quality, without timing",
+        help="quality without timing: of a precision, or of trained weights over folders of pictures",
         description="PSNR and SSIM of a network in other precisions against FP32 of the same statistics, weights and "
-        "picture. Graphs are computed strictly as they stand, by no engine: needs no GPU, and says nothing of speed.",
-        epilog="example:\n  bench evaluate --model can24 --statistics frozen --precision fp16,int8 --res 320p,1080p",
+        "picture; with --original, of networks and weights against the operator or the true picture that they were "
+        "trained for, the mean over every folder. Graphs are computed strictly as they stand, by no engine: needs no "
+        "GPU, and says nothing of speed.",
+        epilog="examples:\n"
+        "  bench evaluate --model can24 --statistics frozen --precision fp16,int8 --res 320p,1080p\n"
+        "  bench evaluate --model can32 --original l0_smoothing --weights on_a.safetensors,on_b.safetensors \\\n"
+        "      --images A=test_a/,B=test_b/\n"
+        "  bench evaluate --model espcn_x3,srcnn_955 --original 'super-resolution x3' --images Set5/",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model(parser, many=True)
-    parser.add_argument("--precision", default="fp16,bf16,int8,fp8", metavar="P[,...]", help=PRECISION_HELP)
+    parser.add_argument(
+        "--original",
+        metavar="TASK",
+        help="judge against what the network was trained for (`bench train --help` lists tasks): an operator such as "
+        "l0_smoothing, or 'super-resolution x3'; --weights and --images may then name several",
+    )
+    parser.add_argument(
+        "--precision",
+        metavar="P[,...]",
+        help=PRECISION_HELP.replace("fp32 (default), ", "") + " (default: fp16,bf16,int8,fp8; with --original: fp32)",
+    )
     parser.add_argument(
         "--engine", default="tensorrt", metavar="E", help="who would run it: decides where Q/DQ pairs stand"
     )
     parser.add_argument(
-        "--res", default="720p", metavar="R[,...]", help="sizes of the output: 320p to 4k or WIDTHxHEIGHT"
+        "--res",
+        metavar="R[,...]",
+        help="sizes of the output: 320p to 4k or WIDTHxHEIGHT (default 720p; with --original the pictures' own)",
     )
-    parser.add_argument("--images", metavar="FILE|DIR", help="input pictures (default: a photograph)")
+    parser.add_argument("--images", metavar="[NAME=]FILE|DIR[,...]", help="input pictures (default: a photograph)")
     add_network(parser, many=False)
     add_lowering(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
@@ -58,6 +76,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from reference_models.pictures import DEFAULT_PICTURE_NAME, list_pictures, read_picture
 
     refuse_thumbnail(arguments.statistics)
+    if arguments.original:
+        return _originals(arguments)
+    arguments.precision, arguments.res = arguments.precision or "fp16,bf16,int8,fp8", arguments.res or "720p"
     groups = _cases(arguments)
     check_calibration(arguments.calibration)
     if arguments.json:
@@ -92,6 +113,23 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         Path(arguments.json).write_text(json.dumps({"schema": 1, "rows": rows}, indent=1))
     console_for().print(table_from_rows(rows))
+    return COULD_NOT_MEASURE if any("quality" not in row for row in rows) else OK
+
+
+def _originals(arguments: argparse.Namespace) -> int:
+    """Weights against what they were trained for."""
+    from bench.generalisation_table import OWN_SIZE, jobs_of, judged_rows, table_of_originals
+    from bench.places import check_calibration, check_output_file
+
+    check_calibration(arguments.calibration)
+    if arguments.json:
+        check_output_file(Path(arguments.json), "--json")
+    jobs = jobs_of(arguments)
+    with progress_on(console_for(stderr=True)) as reporter:
+        rows, convention = judged_rows(jobs, lambda title: reporter.stage(title, 1))
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps({"schema": 1, "convention": convention, "rows": rows}, indent=1))
+    console_for().print(table_of_originals(rows, convention, arguments.res or OWN_SIZE))
     return COULD_NOT_MEASURE if any("quality" not in row for row in rows) else OK
 
 

@@ -42,16 +42,18 @@ class Trial:
 
 def trials_of(task: Task, spec: ModelSpec, pictures: Sequence[tuple[str, Picture]], targets: Targets) -> list[Trial]:
     """Pairs of these pictures, with noise that is the same every time."""
-    found = []
-    for number, (name, picture) in enumerate(pictures):
-        rng = np.random.default_rng([7, number])
-        pair = pair_from_picture(task, spec, _cut(picture, spec), rng, targets)
-        x = float_planes(pair.input)
-        if pair.sigma:
-            x = x + np.float32(pair.sigma) * rng.standard_normal(x.shape, np.float32)
-        border = task.scales[0] if len(task.scales) == 1 else max(task.scales, default=0)
-        found.append(Trial(name, Pair(x, float_planes(pair.target)), border))
-    return found
+    return [trial_of(task, spec, number, given, targets) for number, given in enumerate(pictures)]
+
+
+def trial_of(task: Task, spec: ModelSpec, number: int, given: tuple[str, Picture], targets: Targets) -> Trial:
+    """The trial of one picture and its name; `number` seeds its noise."""
+    name, picture = given
+    rng = np.random.default_rng([7, number])
+    pair = pair_from_picture(task, spec, _cut(picture, spec), rng, targets)
+    x = float_planes(pair.input)
+    if pair.sigma:
+        x = x + np.float32(pair.sigma) * rng.standard_normal(x.shape, np.float32)
+    return Trial(name, Pair(x, float_planes(pair.target)), max(task.scales, default=0))
 
 
 def _cut(picture: Picture, spec: ModelSpec) -> Picture:
@@ -73,20 +75,25 @@ def _output(model: nn.Module, spec: ModelSpec, trial: Trial) -> Planes:
 
 def baseline_psnr(trials: Sequence[Trial]) -> list[float]:
     """PSNR of what needs no network: the input itself, enlarged bicubically where it is smaller."""
-    return [_psnr_db(_as_given(trial.pair), trial) for trial in trials]
+    return [_psnr_db(as_given(trial.pair), trial) for trial in trials]
 
 
-def _as_given(pair: Pair) -> Planes:
+def as_given(pair: Pair) -> Planes:
+    """What one has without a network, as planes of the target."""
     if len(pair.input) != len(pair.target):  # lightness in, colours out: the middle of the range is grey
         return np.full_like(pair.target, 0.5)
     return imresize(pair.input, *pair.target.shape[1:])
 
 
-def _psnr_db(output: Planes, trial: Trial) -> float:
+def judged_part(planes: Planes, trial: Trial) -> Planes:
+    """(C, H, W) without the border that is not judged."""
     b = trial.border_px
-    height, width = output.shape[1:]
-    inner = (slice(None), slice(b, height - b), slice(b, width - b))
-    error = np.clip(output[inner], 0, 1).astype(np.float64) - trial.pair.target[inner]
+    height, width = planes.shape[1:]
+    return planes[:, b : height - b, b : width - b]
+
+
+def _psnr_db(output: Planes, trial: Trial) -> float:
+    error = np.clip(judged_part(output, trial), 0, 1).astype(np.float64) - judged_part(trial.pair.target, trial)
     squared = float(np.mean(error * error))
     return -10 * math.log10(squared) if squared else math.inf
 
