@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,16 +176,24 @@ class Quantiser:
                 value, step = weights[layer.weight], scales[layer.weight]
                 weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.weight))
         source = qdq.scale_sources(model, found)
-        activations = {name: self._number(found[source[name]]) for name in found}
+        through = qdq.saturating(model)
+        activations = {name: self._number(found[source[name]], through.get(name)) for name in found}
         activations |= {name: (self._step(step), 0) for name, step in self._steps.items() if name in activations}
         return _Base(title, model, weights, scales, activations)
 
-    def _number(self, histogram: ranges.Histogram) -> tuple[float, int]:
+    def _number(
+        self, histogram: ranges.Histogram, saturating: Callable[[np.ndarray], np.ndarray] | None
+    ) -> tuple[float, int]:
         if self.scheme.number == "fp8":
             low, high = ranges.clipped(histogram, ranges.SYMMETRIC, "minmax")
             return max(-low, high, 1e-8) / 448, 0
         levels = self.scheme.levels
-        scale, zero = ranges.scale_and_zero(*ranges.clipped(histogram, levels, self.recipe.clipping), levels)
+        kept = (
+            ranges.saturated(histogram, levels, saturating)
+            if saturating
+            else ranges.clipped(histogram, levels, self.recipe.clipping)
+        )
+        scale, zero = ranges.scale_and_zero(*kept, levels)
         return self._step(scale), zero
 
     def _step(self, scale: float) -> float:

@@ -100,6 +100,25 @@ def clipped(histogram: Histogram, levels: Levels, method: str) -> tuple[float, f
     raise ValueError(f"method {method!r}; one of {', '.join(METHODS)}")
 
 
+def saturated(
+    histogram: Histogram, levels: Levels, function: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float]:
+    """Lowest and highest value to keep of a tensor that only a saturating function reads: what is far out all becomes
+    its limit, and the levels are worth more near 0. The least expected squared error behind the function."""
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    wanted = function(histogram.centres)
+    shares = np.geomspace(0.02, 1.0, 60)
+    choices = [(low * a, high * b) for a in shares for b in shares]
+    if not levels.shifted:
+        choices = [(-max(-low, high) * a, max(-low, high) * a) for a in shares]
+
+    def error(choice: tuple[float, float]) -> float:
+        kept = function(quantised(histogram.centres, *scale_and_zero(*choice, levels), levels))
+        return float(((kept - wanted) ** 2) @ histogram.counts)
+
+    return min(choices, key=error)
+
+
 def scale_and_zero(low: float, high: float, levels: Levels) -> tuple[float, int]:
     """Step and zero point of the range [low, high], which holds 0; a range without width, or with one too small for
     float32, gets the step of [-1, 1]."""

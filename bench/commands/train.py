@@ -68,6 +68,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip", type=float, default=0.0, metavar="NORM", help="of gradients (default 0: none)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     parser.add_argument("--autocast", action="store_true", help="convolutions in bfloat16: faster with AVX512-BF16")
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="P",
+        help="fp32 (default), or int8: layers pretend to be int8, so that weights settle where that costs least; for "
+        "fine-tuning trained --weights, then deployed with --precision int8 (docs/training.md)",
+    )
     parser.add_argument("--weights", metavar="NAME|FILE", help="what it begins with (default: untrained)")
     parser.add_argument("--resume", action="store_true", help="go on from FILE.checkpoint")
 
@@ -194,6 +201,7 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
     again = (
         f"bench train --model {spec.word} --task '{task.name}' --weights {output.name} --images DIR {chosen}"
         + " --autocast" * arguments.autocast
+        + f" --precision {arguments.precision}" * (arguments.precision != "fp32")
     )
     return Request(
         spec=spec,
@@ -212,6 +220,7 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
         licence=arguments.licence,
         generated=arguments.generated,
         loss=arguments.loss,
+        precision=arguments.precision,
         weights=arguments.weights,
         validate_every=arguments.validate_every,
         resume=arguments.resume,

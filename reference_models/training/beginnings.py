@@ -13,6 +13,11 @@ PASSED = 3
 """Planes of the picture."""
 
 
+def passes_through(model: nn.Module) -> bool:
+    """Whether `pass_through_` knows a network of this kind."""
+    return isinstance(model, Can | Vdsr | RedNet)
+
+
 @torch.no_grad()
 def pass_through_(model: nn.Module, seed: int) -> bool:
     """Sets the tensors of a CAN, a VDSR or a RED-Net, in place, so that it makes of a picture that picture; False, and
@@ -27,12 +32,10 @@ def pass_through_(model: nn.Module, seed: int) -> bool:
     """
     if isinstance(model, Vdsr):
         nn.init.zeros_(model.convs[-1].get_parameter("weight"))
-        return True
-    if isinstance(model, RedNet):
+    elif isinstance(model, RedNet):
         nn.init.zeros_(model.deconvs[-1].get_parameter("weight"))
-        return True
     if not isinstance(model, Can):
-        return False
+        return passes_through(model)
     generator = torch.Generator().manual_seed(seed)
     for conv in model.convs:
         assert isinstance(conv, nn.Conv2d)

@@ -15,6 +15,8 @@ from reference_models.pictures import replace_file
 from reference_models.training.loop import State
 
 SCHEMA = 1
+EARLIER = {"precision": "fp32"}
+"""Choices that checkpoints of earlier versions do not state, and what they were."""
 
 
 def write_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> None:
@@ -69,6 +71,7 @@ def check_resumable(path: Path, made_with: Mapping[str, Any]) -> None:
 
 def _stored(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
     stored = _read(path)
+    stored["made_with"] = EARLIER | stored["made_with"]
     differing = [
         f"{name} was {stored['made_with'].get(name)} and is {value}"
         for name, value in made_with.items()

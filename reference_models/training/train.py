@@ -19,8 +19,9 @@ from reference_models.pictures import Picture
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
 from reference_models.training import checkpoints, judging, loop
-from reference_models.training.beginnings import pass_through_
+from reference_models.training.beginnings import pass_through_, passes_through
 from reference_models.training.crops import Batches, Plan, least_side
+from reference_models.training.fake_quantisation import plain_state, pretend_int8_
 from reference_models.training.forms import training_form
 from reference_models.training.losses import LOSSES
 from reference_models.training.sources import GENERATED, Pictures, pictures_of
@@ -31,6 +32,7 @@ from reference_models.weights_file import save_weights
 CHUNK = 25
 """Steps between two looks at the clock and lines of progress."""
 CHECKPOINT_S = 60.0
+PRECISIONS = ("fp32", "int8")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Request:
     """Of the weights, in words; empty: nobody said, and what the pictures allow may decide it."""
     generated: float = 0.1
     loss: str = "mse"
+    precision: str = "fp32"
+    """`int8`: its layers pretend to be (fake_quantisation.py); figures are then of the network that pretends."""
     weights: str | None = None
     """What training begins with; None: the network's own initialisation."""
     validation: Sequence[tuple[str, Picture]] = ()
@@ -111,7 +115,7 @@ def train(request: Request, report: Report = lambda progress: None) -> Outcome:
     finally:
         run.write_checkpoint()
     card = run.card()
-    save_weights(request.output, request.spec, run.state.average.state_dict())
+    save_weights(request.output, request.spec, plain_state(run.state.average.state_dict()))
     card = replace(card, sha256=weights_sha256(request.output))
     write_card(request.output, card)
     return Outcome(card, run.state.losses, run.state.figures, run.pictures.broken)
@@ -133,6 +137,8 @@ def _begun(request: Request) -> _Run:
     model = model_from_spec(request.spec, request.weights)
     if request.weights is None:
         pass_through_(model, request.settings.seed)
+    if request.precision == "int8":
+        pretend_int8_(model)
     forward = training_form(model)
     run = _Run(
         request=request,
@@ -158,6 +164,10 @@ def check(request: Request) -> None:
     multiple = spec.size_multiple * spec.upscale
     if request.crop_px % multiple or request.crop_px < max(multiple, spec.min_size * spec.upscale):
         raise UserError(f"`--crop {request.crop_px}`", f"a multiple of {multiple}", "Choose another side")
+    if request.precision not in PRECISIONS:
+        raise UserError(
+            f"`--precision {request.precision}`: nothing is trained for it", ", ".join(PRECISIONS), "Give one of these"
+        )
     if request.loss not in LOSSES:
         raise UserError(f"`--loss {request.loss}`: not a loss", ", ".join(LOSSES), "Give one of these")
 
@@ -182,6 +192,7 @@ def made_with(request: Request) -> dict[str, Any]:
         "crop": request.crop_px,
         "loss": request.loss,
         "generated": request.generated,
+        "precision": request.precision,
         "begun_with": _begun_with(request),
     }
 
@@ -189,7 +200,7 @@ def made_with(request: Request) -> dict[str, Any]:
 def _begun_with(request: Request) -> str:
     """What training began with, told by content: never the path."""
     if request.weights is None:
-        return "passing the picture through" if request.spec.factory.endswith(":Can") else "untrained"
+        return "passing the picture through" if passes_through(model_from_spec(request.spec, None)) else "untrained"
     path = resolve_weights(request.spec, request.weights)
     card = read_card(path)
     before = f", {card.steps} steps of {card.task} in {card.seconds:.0f} s" if card else ""
@@ -283,7 +294,8 @@ class _Run:
         psnr = statistics.fmean(judging.psnr_of(self.state.average, spec, tests))
         baseline = statistics.fmean(judging.baseline_psnr(tests))
         baselines = {judging.BASELINES[task.kind]: round(baseline, 2)}
-        return Figure(name, len(tests), judging.convention(task, spec), round(psnr, 2), baselines)
+        words = judging.convention(task, spec) + "; layers pretend to be int8" * (self.request.precision == "int8")
+        return Figure(name, len(tests), words, round(psnr, 2), baselines)
 
 
 def _settings(request: Request) -> dict[str, Any]:

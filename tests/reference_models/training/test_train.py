@@ -182,3 +182,26 @@ def test_what_does_not_fit_is_refused(request_to: Callable[..., Request], change
 
 def test_what_a_run_was_made_with_holds_no_path(request_to: Callable[..., Request], tmp_path: Path) -> None:
     assert str(tmp_path) not in str(made_with(request_to("a")))
+
+
+def test_int8_goes_on_after_a_kill_too_and_keeps_plain_weights(request_to: Callable[..., Request]) -> None:
+    whole = train(request_to("whole", precision="int8"))
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 25:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(request_to("broken", precision="int8"), kill)
+    with pytest.raises(UserError, match="precision was int8 and is fp32"):
+        train(request_to("broken", resume=True))
+    assert train(request_to("broken", precision="int8", resume=True)).losses == whole.losses
+    assert request_to("broken").output.read_bytes() == request_to("whole").output.read_bytes()
+    create_model("espcn_x2", weights=str(request_to("whole").output))
+    assert whole.card.figures[0].convention.endswith("layers pretend to be int8")
+    assert whole.losses != train(request_to("plain")).losses
+
+
+def test_a_precision_that_nothing_is_trained_for(request_to: Callable[..., Request]) -> None:
+    with pytest.raises(UserError, match="--precision fp8"):
+        check(request_to("a", precision="fp8"))

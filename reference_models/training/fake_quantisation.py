@@ -1,0 +1,93 @@
+"""Layers that pretend to be int8 while a network learns, so that its weights settle where rounding costs least.
+
+What the graphs of precision int8 compute (export/qdq.py): weights on 255 levels around 0, one scale per output channel,
+and what goes into every convolution on 256 levels between the least and the largest value seen, 0 among them.
+Gradients pass through the rounding as if it were not there, and stop where a value is clipped.
+
+Source: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+CVPR 2018, section 3; the ranges of activations are moving averages as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+WEIGHT_PEAK = 127
+LEVELS = 255
+RANGE_DECAY = 0.95
+"""Of the moving averages of least and largest values."""
+_LEAST_WIDTH = 1e-6
+_PLACE = "parametrizations.weight.original"
+
+
+class RoundedWeight(nn.Module):
+    """A weight → the same on its int8 grid."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        """Of the output channels: 0 in convolutions, 1 in deconvolutions."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        others = [axis for axis in range(weight.ndim) if axis != self.axis]
+        scale = weight.detach().abs().amax(others).clamp(min=_LEAST_WIDTH) / WEIGHT_PEAK
+        zero = torch.zeros_like(scale, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero, self.axis, -WEIGHT_PEAK, WEIGHT_PEAK)
+
+
+class RoundedInput(nn.Module):
+    """What goes into a layer → the same on 256 levels. While it trains, its range follows what it sees."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.tensor(torch.nan))
+        self.register_buffer("high", torch.tensor(torch.nan))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        if self.training or bool(self.low.isnan()):
+            self._see(x.detach())
+        scale = float((self.high - self.low).clamp(min=_LEAST_WIDTH)) / LEVELS
+        zero = round(-float(self.low) / scale)
+        return torch.fake_quantize_per_tensor_affine(x, scale, min(max(zero, 0), LEVELS), 0, LEVELS)
+
+    @torch.no_grad()
+    def _see(self, x: Tensor) -> None:
+        low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+        first = bool(self.low.isnan())
+        self.low.copy_(low if first else torch.lerp(low, self.low, RANGE_DECAY))
+        self.high.copy_(high if first else torch.lerp(high, self.high, RANGE_DECAY))
+
+
+def pretend_int8_(model: nn.Module) -> int:
+    """Makes every convolution, deconvolution and matrix product of the network pretend, in place; returns how many."""
+    found = list(_layers(model))
+    for layer in found:
+        axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+        parametrize.register_parametrization(layer, "weight", RoundedWeight(axis))
+        layer.add_module("rounded_input", RoundedInput())
+        layer.register_forward_pre_hook(_round_input)
+    return len(found)
+
+
+def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a network that pretends (its state dict) → those of the network itself, not rounded; others are as
+    they were."""
+    return {n.replace(_PLACE, "weight"): tensor for n, tensor in state.items() if "rounded_input." not in n}
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            yield module
+
+
+def _round_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return layer.get_submodule("rounded_input")(inputs[0]), *inputs[1:]
