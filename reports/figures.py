@@ -47,7 +47,12 @@ def judged(row: Row) -> str:
 
 
 def original(row: Row) -> str:
-    """PSNR against the original, with that of what one has without the network and the operator's own time where they
+    """What `original_parts` has, in one line."""
+    return "; ".join(original_parts(row))
+
+
+def original_parts(row: Row) -> list[str]:
+    """PSNR against the original, then that of what one has without the network and the operator's own time where they
     are known."""
     operator = row.operator
     parts = [decibels(row.original_db)]
@@ -55,7 +60,7 @@ def original(row: Row) -> str:
     if operator.ms is not None and row.latency_ms:
         name = operator.name or "the operator"
         parts.append(f"{name} itself {operator.ms:.4g} ms, {operator.ms / row.latency_ms:.3g}×")
-    return "; ".join(parts)
+    return parts
 
 
 def decibels(number: float | None) -> str:

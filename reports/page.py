@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 from types import ModuleType
@@ -79,14 +80,15 @@ def policy(style: str, script: str) -> str:
 def subject(report: Report) -> str:
     """What was measured on what, in a few words."""
     rows = report.rows
-    models = _some({row.model for row in rows}, "networks")
-    sizes = _some({row.resolution for row in rows}, "sizes")
-    machines = _some({row.machine_name for row in rows}, "machines")
+    models = _some(sorted({row.model for row in rows}), "networks")
+    by_size = sorted(rows, key=lambda row: row.megapixels)
+    sizes = _some(list(dict.fromkeys(row.resolution for row in by_size)), "sizes")
+    machines = _some(sorted({row.machine_name for row in rows}), "machines")
     return f"{models} at {sizes} on {machines}" if rows else "no runs"
 
 
-def _some(values: set[str], many: str) -> str:
-    return ", ".join(sorted(values)) if len(values) <= 3 else f"{len(values)} {many}"
+def _some(values: Sequence[str], many: str) -> str:
+    return ", ".join(values) if len(values) <= 3 else f"{len(values)} {many}"
 
 
 def _header(report: Report) -> Html:
@@ -100,7 +102,7 @@ def _header(report: Report) -> Html:
     )
     severe = sum(doubt.severe for doubt in report.doubts)
     warned = tag("a", f"{severe} serious {'warning' if severe == 1 else 'warnings'}", href="#caution", class_="alarm")
-    engines = _some({row.variant for row in rows}, "engines")
+    engines = _some(sorted({row.variant for row in rows}), "engines")
     said = f"{len(rows)} runs, {ok} with a result{when}. " + (f"Engines: {engines}." if rows else "")
     return tag(
         "header",

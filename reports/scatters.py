@@ -62,9 +62,13 @@ def quality(points: list[Point]) -> Canvas:
 def _without(axes: Axes, points: list[Point], number: int) -> None:
     """Lines for the operator's own time and the quality of what one has without the network, where points say so."""
     operators = {(p["operator"], p["operator_ms"]) for p in points if not missing(p.get("operator_ms"))}
+    named = set()  # several times of one operator stand close together
     for place, (name, ms) in enumerate(sorted(operators)):
         axes.axvline(ms, color=INK, linewidth=1, linestyle=(0, (1, 2)), gid=f"limit-{number}-{place}")
         words, across = short(name or "the operator", 24), axes.get_xaxis_transform()
+        if words in named:
+            continue
+        named.add(words)
         axes.text(ms, 0.02, f" {words}", transform=across, va="bottom", fontsize=7.5, rotation=90)
     baselines = {(p["baseline"], p["baseline_db"]) for p in points if not missing(p.get("baseline_db"))}
     for place, (name, db) in enumerate(sorted(pair for pair in baselines if math.isfinite(pair[1]))):
@@ -136,7 +140,7 @@ def _roofs(axes: Axes, points: list[Point], number: int) -> tuple[float, float]:
         _beside(axes, (max(knees, default=low) * 1.1, above), name, "bottom")  # where no line rises, left of most cases
     levels = [rate for rate, _ in names]
     least, most = (extreme(p["peak_copy_gb_s"] for p in points) for extreme in (min, max))
-    for copy in dict.fromkeys((least, most)):
+    for copy in (least, most)[: 2 if f"{least:.0f}" != f"{most:.0f}" else 1]:
         places = [(low * share, low * share * copy) for share in (1.1, 1.4, 1.7, 2.1, 2.6)]
         clear = [at for at in places if not any(0.75 * at[1] < level < 1.1 * at[1] for level in levels)]
         _beside(axes, (clear or places)[0], f"copy {copy:.0f} GB/s", "top")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.answer import Answer, distinction, distinctions
-from reports.figures import figure, half_width, judged, milliseconds, original, psnr
+from reports.figures import figure, half_width, judged, milliseconds, original_parts, psnr
 from reports.markup import Html, simple_table, tag
 from reports.report import Report
 from reports.row import Row
@@ -57,8 +57,14 @@ def _figures(answer: Answer, report: Report) -> list[object]:
     name = Html(tag("strong", best.how) + "".join(" " + mark(word) for word in answer.cautions))
     close = ", ".join(row.how for row in answer.close[:4]) + (" …" if len(answer.close) > 4 else "")
     kept = [milliseconds(best), name, half_width(best), figure(best, "throughput_fps")]
-    kept += [figure(best, "memory.host_peak_mib"), psnr(best), *([original(best)] if report.has_original else [])]
+    kept += [figure(best, "memory.host_peak_mib"), psnr(best), *([_original(best)] if report.has_original else [])]
     return [*kept, speed, tag("div", close or "–", class_="words"), _coarse(answer.too_coarse)]
+
+
+def _original(row: Row) -> Html:
+    """The figure, and below it what it has to be seen beside."""
+    decibels, *beside = original_parts(row)
+    return Html(tag("span", decibels) + "".join(tag("div", text, class_="size") for text in beside))
 
 
 def _coarse(rows: Sequence[Row]) -> object:
