@@ -48,8 +48,9 @@ def test_the_script_builds_no_markup_from_text(make_run: Make) -> None:
 
 
 def test_the_head_says_what_was_measured_on_what(make_run: Make) -> None:
-    rows = [row_from_run(make_run()), row_from_run(make_run("b", case={"model": "can32", "resolution": "1080p"}))]
-    assert subject(Report(rows)) == "can24, can32 at 1080p, 720p on Some CPU, 8 cores"
+    large = {"model": "can32", "resolution": "1080p", "output_shape": [1, 3, 1080, 1920]}
+    rows = [row_from_run(make_run("b", case=large)), row_from_run(make_run())]
+    assert subject(Report(rows)) == "can24, can32 at 720p, 1080p on Some CPU, 8 cores"
     rows += [row_from_run(make_run(str(i), case={"model": f"m{i}"})) for i in range(5)]
     assert subject(Report(rows)).startswith("7 networks at")
     assert "2 runs, 2 with a result, measured 2026-03-01." in page(Report(rows[:2]))
