@@ -115,7 +115,7 @@ def train(request: Request, report: Report = lambda progress: None) -> Outcome:
     finally:
         run.write_checkpoint()
     card = run.card()
-    save_weights(request.output, request.spec, plain_state(run.state.average.state_dict()))
+    save_weights(request.output, request.spec, plain_state(run.state.average))
     card = replace(card, sha256=weights_sha256(request.output))
     write_card(request.output, card)
     return Outcome(card, run.state.losses, run.state.figures, run.pictures.broken)

@@ -61,6 +61,26 @@ def test_what_is_kept_is_the_network_itself(name: str) -> None:
     with torch.no_grad():
         difference = float((network(x) - plain(x)).abs().max())
     assert difference > 0
-    kept, wanted = plain_state(network.state_dict()), plain.state_dict()
+    kept, wanted = plain_state(network), plain.state_dict()
     assert kept.keys() == wanted.keys()
-    assert all(torch.equal(kept[key], wanted[key]) for key in wanted)
+    changed = [key for key in wanted if not torch.equal(kept[key], wanted[key])]
+    assert changed
+    assert all(key.endswith(".weight") and wanted[key].ndim == 4 for key in changed)
+
+
+@pytest.mark.parametrize("name", ["can24", "red10"])
+def test_weights_that_pretended_are_on_the_grid_that_they_are_quantised_to_again(name: str) -> None:
+    network = reference_models.create_model(name)
+    pretend_int8_(network)
+    again = reference_models.create_model(name)
+    again.load_state_dict(plain_state(network))
+    first = {key: tensor.clone() for key, tensor in again.state_dict().items()}
+    pretend_int8_(again)
+    assert all(torch.allclose(tensor, first[key], atol=1e-7) for key, tensor in plain_state(again).items())
+
+
+def test_a_network_that_does_not_pretend_is_kept_as_it_is() -> None:
+    network = reference_models.create_model("can24")
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain_state(network).values(), network.state_dict().values(), strict=True)
+    )
