@@ -16,6 +16,7 @@ from export.ranges import (
     clipped,
     histograms,
     quantised,
+    saturated,
     scale_and_zero,
     values_of,
 )
@@ -218,3 +219,25 @@ def test_quantised_rounds_half_to_even_and_clips(levels):
     assert quantised(values, 1.0, zero, levels).tolist() == [
         0, 2, 0, 3, levels.high - zero, levels.low - zero,
     ]  # fmt: skip
+
+
+@LEVELS
+def test_in_front_of_a_bounded_function_what_is_far_out_counts_for_its_limit(levels):
+    values = np.concatenate([RNG.normal(0, 1, 50_000), RNG.uniform(-30, 40, 500)])
+    found = histogram(values)
+    low, high = saturated(found, levels, np.tanh)
+    assert -6 < low < -2 < 2 < high < 6
+
+    def behind(bounds):
+        kept = quantised(values, *scale_and_zero(*bounds, levels), levels)
+        return float(np.mean((np.tanh(kept) - np.tanh(values)) ** 2))
+
+    assert behind((low, high)) < behind(clipped(found, levels, "minmax")) / 10
+    assert behind((low, high)) < behind(clipped(found, levels, "mse")) / 3
+
+
+@LEVELS
+def test_in_front_of_a_bounded_function_small_values_keep_their_whole_range(levels):
+    low, high = saturated(histogram(RNG.uniform(-0.4, 0.5, 10_000)), levels, np.tanh)
+    assert high > 0.45
+    assert low < -0.35
