@@ -61,7 +61,8 @@ def title_of(run: Run) -> str:
     words = (f"{case['model']}{options}", case["resolution"], case["variant"], case["precision"], case["statistics"])
     marks = [] if case["trained"] else ["untrained"]
     if (tile := case.get("tile", "off")) != "off":
-        marks.append(f"tile {tile}")
+        granted = case.get("memory_mib")
+        marks.append(f"tile {tile}" + (f" in {granted:g} MiB" if granted else ""))
     if (way := case.get("way", "back to back")) != "back to back":
         marks.append(f"({way})")
     device = () if case["device"] == "cpu" else (case["device"],)

@@ -142,6 +142,27 @@ def for_engine(case: Case, arguments: argparse.Namespace) -> Case:
     )  # fmt: skip
 
 
+def as_graphs(case: Case, arguments: argparse.Namespace, words: Sequence[str]) -> list[Case]:
+    """The case in each of these precisions, as graphs for the engine of `--engine`.
+
+    Raises:
+        UserError: as `for_engine`, or a precision that the engine makes itself.
+    """
+    import argparse
+
+    found = []
+    for word in words:
+        lowered = for_engine(case, argparse.Namespace(**{**vars(arguments), "precision": word}))
+        if lowered.recipe is None:
+            raise UserError(
+                f"`--precision {word}`: {lowered.engine} makes it of the FP32 graph itself, and no graph says how",
+                "a precision that stands in the graph for this engine",
+                "Leave --engine out: TensorRT's graph in this precision is judged",
+            )
+        found.append(lowered)
+    return found
+
+
 def refuse_thumbnail(statistics: str | None) -> None:
     """
     Raises:

@@ -13,7 +13,7 @@ Two placements, and which one an engine wants decides whether it computes in int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -31,10 +31,6 @@ _INTEGER = ("LeakyRelu", "Add", "Concat", "Sigmoid", "MaxPool", "DepthToSpace", 
 """Nodes between two quantised tensors that ONNX Runtime's CPU provider computes in integers, or only moves."""
 _MOVING = ("MaxPool", "DepthToSpace", "Transpose", "Reshape")
 """They leave values as they are, and so scales too."""
-_SATURATING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "Tanh": np.tanh,
-    "Sigmoid": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),
-}
 _POINTWISE = ("Relu", "Clip", "Sigmoid", "Tanh", "Identity", "Cast", "DepthToSpace")
 
 
@@ -150,13 +146,6 @@ def scale_sources(model: Any, names: Collection[str]) -> dict[str, str]:
         if node.op_type in _MOVING and node.output[0] in source and node.input[0] in source:
             source[node.output[0]] = source[node.input[0]]
     return source
-
-
-def saturating(model: Any) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Tensor → the bounded function that alone reads it."""
-    readers, ends = _readers(model), {value.name for value in model.graph.output}
-    kinds = {name: {node.op_type for node in nodes} for name, nodes in readers.items() if name not in ends}
-    return {name: _SATURATING[kind] for name, (kind, *more) in kinds.items() if not more and kind in _SATURATING}
 
 
 def with_qdq(

@@ -48,6 +48,8 @@ class _Base:
     """Of every layer, on its grid."""
     scales: Mapping[str, np.ndarray]
     activations: Mapping[str, tuple[float, int]]
+    behind: Sequence[str]
+    """Tensors whose range has the least error behind the bounded function that reads them, not by `clipping`."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class Quantiser:
             "scheme": self.scheme.words,
             "tried": [{"step": attempt.title, "calibration_psnr_db": attempt.psnr_db} for attempt in tried],
             "chosen": best.title if best else "nothing is quantised",
+            "judged_behind_bounded": list(best.base.behind) if best else [],
             "layers": {layer.name: low if layer in chosen else rest for layer in self.layers},
             "nodes": {layer.name: layer.node for layer in self.layers},
             "low_mac_share": self.low_mac_share(self.recipe.kept),
@@ -176,10 +179,10 @@ class Quantiser:
                 value, step = weights[layer.weight], scales[layer.weight]
                 weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.weight))
         source = qdq.scale_sources(model, found)
-        through = qdq.saturating(model)
+        through = ranges.saturating(model) if self.recipe.clipping == "minmax" and moments is not None else {}
         activations = {name: self._number(found[source[name]], through.get(name)) for name in found}
         activations |= {name: (self._step(step), 0) for name, step in self._steps.items() if name in activations}
-        return _Base(title, model, weights, scales, activations)
+        return _Base(title, model, weights, scales, activations, [name for name in activations if name in through])
 
     def _number(
         self, histogram: ranges.Histogram, saturating: Callable[[np.ndarray], np.ndarray] | None

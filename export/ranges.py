@@ -6,7 +6,7 @@ however many pictures there are; ONNX Runtime's own collectors keep every value 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,12 @@ def histograms(model: Any, names: Sequence[str], inputs: Sequence[np.ndarray], r
     return {name: Histogram(*_bounds(lows[name], highs[name]), counts[name], peaks[name]) for name in names}
 
 
+_SATURATING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Tanh": np.tanh,
+    "Sigmoid": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),
+}
+
+
 def clipped(histogram: Histogram, levels: Levels, method: str) -> tuple[float, float]:
     """Lowest and highest value that quantisation should keep; 0 lies between them.
 
@@ -98,6 +104,15 @@ def clipped(histogram: Histogram, levels: Levels, method: str) -> tuple[float, f
     if method == "entropy":
         return _least_divergence(histogram, levels)
     raise ValueError(f"method {method!r}; one of {', '.join(METHODS)}")
+
+
+def saturating(model: Any) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Tensor → the bounded function that alone reads it."""
+    kinds: dict[str, set[str]] = {value.name: {"output"} for value in model.graph.output}
+    for node in model.graph.node:
+        for name in node.input:
+            kinds.setdefault(name, set()).add(node.op_type)
+    return {name: _SATURATING[kind] for name, (kind, *more) in kinds.items() if not more and kind in _SATURATING}
 
 
 def saturated(

@@ -101,9 +101,10 @@ class Reader:
         return clean(" ".join(_RECIPE_WORDS.get(name, name + " {}").format(fact_text(each)) for name, each in asked))
 
     def tile(self) -> str:
-        """`off`, or the side of a tile in pixels as text."""
-        found = self._at("case.tile")
-        return self.text("case.tile") if found is None or isinstance(found, str) else fact_text(found)
+        """`off`, or a tile's size as text, with the memory that it had to fit into where somebody said so."""
+        found, granted = self._at("case.tile"), self._at("case.memory_mib")
+        word = self.text("case.tile") if found is None or isinstance(found, str) else fact_text(found)
+        return word if granted is None else f"{word} in {fact_text(granted)} MiB"
 
     def texts(self, key: str) -> list[str]:
         found = self._at(key) or []

@@ -199,10 +199,11 @@ def _refuse_what_plans_say(arguments: argparse.Namespace, sides: Sequence[Side])
     """
     if not all(side.plan for side in sides):
         return
+    said = {word.partition("=")[0] for word in arguments.argv}
     for action in arguments.plan_says:
-        if getattr(arguments, action.dest) != action.default:
+        if option := next((option for option in action.option_strings if option in said), None):
             raise UserError(
-                f"`{action.option_strings[0]}`: both sides are plans, which are measured as they were built",
+                f"`{option}`: both sides are plans, which are measured as they were built",
                 "--res, --device, --threads, --images and a way of use",
                 "Leave it out, or build the plans with it",
             )

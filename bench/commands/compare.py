@@ -34,4 +34,5 @@ def _compare(arguments: argparse.Namespace) -> int:
     a, b = runs_file(arguments.a), runs_file(arguments.b)
     found = compare_files([a], [b], arguments.margin, arguments.across_machines)
     console_for().print(comparison_text(found))
-    return OK if found.pairs else COULD_NOT_MEASURE
+    compared = any(pair.verdict not in {"failed", "not judged"} for pair in found.pairs)
+    return OK if compared else COULD_NOT_MEASURE

@@ -17,7 +17,7 @@ from bench.arguments import (
     split_words,
 )
 from bench.exit_codes import COULD_NOT_MEASURE, OK
-from bench.preparing import for_engine, lowerings, refuse_thumbnail, told
+from bench.preparing import as_graphs, lowerings, refuse_thumbnail, told
 from bench.terminal import console_for, progress_on
 from reference_models.errors import UserError
 
@@ -118,7 +118,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _originals(arguments: argparse.Namespace) -> int:
     """Weights against what they were trained for."""
-    from bench.generalisation_table import OWN_SIZE, jobs_of, judged_rows, table_of_originals
+    from bench.generalisation_table import jobs_of, judged_rows, table_of_originals
     from bench.places import check_calibration, check_output_file
 
     check_calibration(arguments.calibration)
@@ -126,10 +126,10 @@ def _originals(arguments: argparse.Namespace) -> int:
         check_output_file(Path(arguments.json), "--json")
     jobs = jobs_of(arguments)
     with progress_on(console_for(stderr=True)) as reporter:
-        rows, convention = judged_rows(jobs, lambda title: reporter.stage(title, 1))
+        rows = judged_rows(jobs, lambda title: reporter.stage(title, 1))
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps({"schema": 1, "convention": convention, "rows": rows}, indent=1))
-    console_for().print(table_of_originals(rows, convention, arguments.res or OWN_SIZE))
+        Path(arguments.json).write_text(json.dumps({"schema": 1, "rows": rows}, indent=1))
+    console_for().print(table_of_originals(rows))
     return COULD_NOT_MEASURE if any("quality" not in row for row in rows) else OK
 
 
@@ -162,16 +162,7 @@ def _cases(arguments: argparse.Namespace) -> list[list[Case]]:
     plain = expand(request)[0]
     groups: dict[str, list[Case]] = {}
     for case in plain:
-        for word in words:
-            own = argparse.Namespace(**{**vars(arguments), "precision": word})
-            lowered = for_engine(case, own)
-            if lowered.recipe is None:
-                raise UserError(
-                    f"`--precision {word}`: {lowered.engine} makes it of the FP32 graph itself, and no graph says how",
-                    "a precision that stands in the graph for this engine",
-                    "Leave --engine out: TensorRT's graph in this precision is judged",
-                )
-            groups.setdefault(case.model, []).append(lowered)
+        groups.setdefault(case.model, []).extend(as_graphs(case, arguments, words))
     return list(groups.values())
 
 

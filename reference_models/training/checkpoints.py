@@ -17,6 +17,8 @@ from reference_models.training.loop import State
 SCHEMA = 1
 EARLIER = {"precision": "fp32"}
 """Choices that checkpoints of earlier versions do not state, and what they were."""
+BEGINNINGS = {"untrained", "passing the picture through"}
+"""Of networks without weights: of one kind the first became the second, and a run may go on all the same."""
 
 
 def write_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> None:
@@ -75,7 +77,7 @@ def _stored(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
     differing = [
         f"{name} was {stored['made_with'].get(name)} and is {value}"
         for name, value in made_with.items()
-        if stored["made_with"].get(name) != value
+        if stored["made_with"].get(name) != value and not {stored["made_with"].get(name), value} <= BEGINNINGS
     ]
     if differing:
         raise UserError(

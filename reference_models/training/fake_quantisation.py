@@ -1,8 +1,9 @@
 """Layers that pretend to be int8 while a network learns, so that its weights settle where rounding costs least.
 
-What the graphs of precision int8 compute (export/qdq.py): weights on 255 levels around 0, one scale per output channel,
-and what goes into every convolution on 256 levels between the least and the largest value seen, 0 among them.
-Gradients pass through the rounding as if it were not there, and stop where a value is clipped.
+What graphs of precision int8 with zero points compute (export/qdq.py, `inputs` with `shifted`: OpenVINO's): weights on
+255 levels around 0, a scale per output channel, and what goes into every convolution on 256 levels between the least
+and the largest value seen, 0 among them. Gradients pass through the rounding as if it were not there, and stop where a
+value is clipped. All in float32: bfloat16 has fewer levels than are pretended.
 
 Source: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
 CVPR 2018, section 3; the ranges of activations are moving averages as there.
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from reference_models.networks.red_net import Deconvolution
+
 WEIGHT_PEAK = 127
 LEVELS = 255
 RANGE_DECAY = 0.95
@@ -26,16 +29,20 @@ _LEAST_WIDTH = 1e-6
 class RoundedWeight(nn.Module):
     """A weight → the same on its int8 grid."""
 
-    def __init__(self, axis: int) -> None:
+    def __init__(self, axis: int | None) -> None:
         super().__init__()
         self.axis = axis
-        """Of the output channels: 0 in convolutions, 1 in deconvolutions."""
+        """Of the output channels, each with a scale of its own; None: one scale."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        others = [axis for axis in range(weight.ndim) if axis != self.axis]
-        scale = weight.detach().abs().amax(others).clamp(min=_LEAST_WIDTH) / WEIGHT_PEAK
+        axis = self.axis or 0
+        others = [place for place in range(weight.ndim) if place != axis]
+        peaks = weight.detach().abs().amax(others)
+        if self.axis is None:
+            peaks = peaks.amax().expand_as(peaks)
+        scale = peaks.clamp(min=_LEAST_WIDTH) / WEIGHT_PEAK
         zero = torch.zeros_like(scale, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(weight, scale, zero, self.axis, -WEIGHT_PEAK, WEIGHT_PEAK)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero, axis, -WEIGHT_PEAK, WEIGHT_PEAK)
 
 
 class RoundedInput(nn.Module):
@@ -69,8 +76,7 @@ def pretend_int8_(model: nn.Module) -> int:
     """Makes every convolution, deconvolution and matrix product of the network pretend, in place; returns how many."""
     found = list(_layers(model))
     for layer in found:
-        axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
-        parametrize.register_parametrization(layer, "weight", RoundedWeight(axis))
+        parametrize.register_parametrization(layer, "weight", RoundedWeight(_axis(layer)))
         layer.add_module("rounded_input", RoundedInput())
         layer.register_forward_pre_hook(_round_input)
     return len(found)
@@ -96,6 +102,14 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             yield module
+
+
+def _axis(layer: nn.Module) -> int | None:
+    """Of the output channels in the weight, where the graph has a scale for each: not in deconvolutions, but RED-Net's
+    are exported as convolutions."""
+    if isinstance(layer, Deconvolution):
+        return 1
+    return None if isinstance(layer, nn.ConvTranspose2d) else 0
 
 
 def _round_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

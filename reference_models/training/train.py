@@ -168,6 +168,12 @@ def check(request: Request) -> None:
         raise UserError(
             f"`--precision {request.precision}`: nothing is trained for it", ", ".join(PRECISIONS), "Give one of these"
         )
+    if request.precision == "int8" and request.settings.autocast:
+        raise UserError(
+            "`--autocast` with `--precision int8`: bfloat16 moves values by half a step of int8",
+            "one of the two",
+            "Leave --autocast out",
+        )
     if request.loss not in LOSSES:
         raise UserError(f"`--loss {request.loss}`: not a loss", ", ".join(LOSSES), "Give one of these")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,7 +19,7 @@ import bench.cluster
 from bench import store
 from bench.case import Request, expand
 from bench.cluster import Silent, check_cluster, slot, sweep_on_cluster
-from bench.run import Plan
+from bench.run import NotStored, Plan
 from reference_models.errors import UserError
 from reference_models.pictures import default_picture
 
@@ -56,6 +58,40 @@ def test_a_machine_of_the_cluster_shows_nothing(capsys: pytest.CaptureFixture[st
     with Silent().stage("x") as show:
         show(1.0, "y")
     assert capsys.readouterr() == ("", "")
+
+
+class OneMachine:
+    """What sweep_on_cluster uses of Ray, without processes."""
+
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    def __init__(self, runs: list[dict[str, Any]]) -> None:
+        self.runs = iter(runs)
+
+    def remote(self, **_: Any) -> Any:
+        def decorated(_: Any) -> Any:
+            return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: next(self.runs)["id"]))
+
+        return decorated
+
+    is_initialized = staticmethod(lambda: True)
+    cluster_resources = staticmethod(lambda: {"CPU": 2.0})
+    put = staticmethod(lambda value: value)
+    wait = staticmethod(lambda waiting: ([waiting[0]], waiting[1:]))
+
+    def get(self, identifier: str) -> dict[str, Any]:
+        return {"id": identifier, "status": "ok", "reason": None, "case": {"resolution": "16x16"}}
+
+
+def test_runs_that_cannot_be_stored_are_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", OneMachine([{"id": "a"}, {"id": "b"}]))  # type: ignore[arg-type]
+    asked = plan(tmp_path, cases=2)
+    asked.store_path.mkdir()
+    told: list[str] = []
+    with pytest.raises(NotStored) as failure:
+        sweep_on_cluster(asked, "auto", told.append)
+    assert [run["id"] for run in failure.value.runs] == ["a", "b"]
+    assert len(told) == 2
 
 
 # A real cluster

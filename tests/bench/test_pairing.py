@@ -28,6 +28,7 @@ def test_like_cases_pair_in_the_order_of_the_baseline(gate_run: Make) -> None:
         {"model": "can32"}, {"options": {"depth": 7}}, {"trained": False}, {"resolution": "1080p"},
         {"output_shape": [1, 3, 1440, 2560]}, {"variant": "onnxruntime:graph=basic"}, {"device": "cuda:0"},
         {"precision": "fp16"}, {"statistics": "frozen"}, {"tile": "512"}, {"recipe": {"precision": "int8"}},
+        {"memory_mib": 1536.0},
     ],
 )  # fmt: skip
 def test_another_case_is_missing_and_not_a_partner(gate_run: Make, change: dict[str, Any]) -> None:
@@ -41,6 +42,12 @@ def test_another_case_is_missing_and_not_a_partner(gate_run: Make, change: dict[
 def test_versions_and_weights_are_what_a_gate_is_for(gate_run: Make, change: dict[str, Any]) -> None:
     assert len(pair_runs([gate_run("a")], [gate_run("b", case=change)]).pairs) == 1
     assert refusals(gate_run("a"), gate_run("b", case=change)) == []
+
+
+def test_the_memory_that_tiles_were_given_is_named(gate_run: Make) -> None:
+    assert "tile auto in 1536 MiB" in title_of(gate_run(case={"tile": "auto", "memory_mib": 1536.0}))
+    assert title_of(gate_run(case={"tile": "auto", "memory_mib": None})).endswith("tile auto")
+    assert len(pair_runs([gate_run("a", case={"memory_mib": None})], [gate_run("b")]).pairs) == 1
 
 
 def test_an_older_file_without_options_is_of_the_same_case(gate_run: Make) -> None:

@@ -118,6 +118,7 @@ def test_two_plans_are_compared_without_a_model(
         (("--a", f"plan:{tmp_path}/none", "--b", f"plan:{plan}"), "no such file"),
         ((*words[5:], "--precision", "int8"), "`--precision`: both sides are plans"),
         ((*words[5:], "--model", "can24"), "`--model`: both sides are plans"),
-        ((*words[5:], "--tile", "256"), "`--tile`: both sides are plans"),
+        ((*words[5:], "--tile=256"), "`--tile`: both sides are plans"),
+        ((*words[5:], "--precision", "fp32"), "`--precision`: both sides are plans"),
     ):
         command("ab", "--res", "64x48", *wrong).assert_refused(named)

@@ -14,6 +14,7 @@ import pytest
 
 import engines
 import reference_models
+from engines import deployed
 from engines.deployed import load
 from engines.sidecar import Deployment, sidecar, sidecar_path
 from export.network import INPUT, OUTPUT, Graph, Network, file_sha256
@@ -78,6 +79,14 @@ def test_a_tensorrt_plan_is_run_in_its_own_profiles(networks, tmp_path, monkeypa
     assert (options.device, options.precision, graph.planes) == ("cuda:0", "fp32", 3)
     assert (given.path, given.sha256) == (plan, file_sha256(plan))
     assert [(p.least, p.tuned, p.most) for p in given.profiles] == [((4, 6), (5, 6), (8, 9))]
+
+
+@pytest.mark.parametrize(("precision", "device"), [("fp32", "cuda:0"), ("fp16", "cuda:0"), ("int8", "cpu")])
+def test_auto_takes_a_gpu_only_where_the_engine_has_the_precision_there(precision, device, monkeypatch):
+    engine = engines.get("onnxruntime")
+    monkeypatch.setattr(deployed, "_usable_on_cuda", lambda engine: True)
+    assert deployed._device_for(engine, precision, "auto") == device
+    assert deployed._device_for(engine, precision, "cpu") == "cpu"
 
 
 def test_wrong_pictures_and_closed_sessions_are_refused(frozen):

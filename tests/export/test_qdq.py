@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from onnx import TensorProto, numpy_helper
 
-from export.qdq import Scheme, folded_weights, layers, named_nodes, saturating, scale_sources, tensors, with_qdq
+from export.qdq import Scheme, folded_weights, layers, named_nodes, scale_sources, tensors, with_qdq
 from export.ranges import clipped, histograms, scale_and_zero
 from export.rounding import scales_of
 
@@ -595,16 +595,3 @@ def test_opset_and_outputs_stay():
     assert made.opset_import == model.opset_import
     assert made.graph.output == model.graph.output
     assert made.graph.input == model.graph.input
-
-
-def test_only_what_a_bounded_function_reads_alone_is_known_as_saturating():
-    model = graph_of(
-        "a = Conv<pads=[1,1,1,1]>(x, w) t = Tanh(a) b = Conv<pads=[1,1,1,1]>(t, v) s = Sigmoid(b) "
-        "c = Conv<pads=[1,1,1,1]>(s, v) u = Tanh(c) z = Add(c, u) d = Conv<pads=[1,1,1,1]>(u, v) y = Relu(d)",
-        w=weight(4, 3, 3, 3), v=weight(4, 4, 3, 3),
-    )  # fmt: skip
-    found = saturating(model)
-    assert set(found) == {"a", "b"}
-    x = np.linspace(-9, 9, 7)
-    assert np.allclose(found["a"](x), np.tanh(x))
-    assert np.allclose(found["b"](x), 1 / (1 + np.exp(-x)))

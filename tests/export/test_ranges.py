@@ -17,6 +17,7 @@ from export.ranges import (
     histograms,
     quantised,
     saturated,
+    saturating,
     scale_and_zero,
     values_of,
 )
@@ -241,3 +242,16 @@ def test_in_front_of_a_bounded_function_small_values_keep_their_whole_range(leve
     low, high = saturated(histogram(RNG.uniform(-0.4, 0.5, 10_000)), levels, np.tanh)
     assert high > 0.45
     assert low < -0.35
+
+
+def test_only_what_a_bounded_function_reads_alone_is_known_as_saturating():
+    model = graph_of(
+        "a = Conv<pads=[1,1,1,1]>(x, w) t = Tanh(a) b = Conv<pads=[1,1,1,1]>(t, v) s = Sigmoid(b) "
+        "c = Conv<pads=[1,1,1,1]>(s, v) u = Tanh(c) z = Add(c, u) y = Conv<pads=[1,1,1,1]>(z, v)",
+        w=np.zeros((4, 3, 3, 3), np.float32), v=np.zeros((4, 4, 3, 3), np.float32),
+    )  # fmt: skip
+    found = saturating(model)
+    assert set(found) == {"a", "b"}
+    x = np.linspace(-9, 9, 7)
+    assert np.allclose(found["a"](x), np.tanh(x))
+    assert np.allclose(found["b"](x), 1 / (1 + np.exp(-x)))

@@ -102,6 +102,11 @@ def test_a_tile_is_text_or_a_number(make_run: Make, tile: Any, shown: str) -> No
     assert row_from_run(make_run(case={"tile": tile})).tile == shown
 
 
+def test_the_memory_that_tiles_were_given_is_part_of_what_they_are(make_run: Make) -> None:
+    rows = [row_from_run(make_run(case={"tile": "auto", "memory_mib": mib})) for mib in (None, 1024.0, 8192.0)]
+    assert [row.tile for row in rows] == ["auto", "auto in 1024 MiB", "auto in 8192 MiB"]
+
+
 def test_what_a_network_replaces_has_a_time_where_it_is_an_operator(make_run: Make) -> None:
     def operator(original: Any, baseline: Any = None) -> Operator:
         quality = {"vs_original": {"psnr_db": 30.0, "baseline": baseline}}

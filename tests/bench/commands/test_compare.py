@@ -51,6 +51,20 @@ def test_nothing_to_compare_is_no_success(command: Command, pair: tuple[Path, Pa
     assert "no case was measured on both sides" in outcome.out
 
 
+@pytest.mark.parametrize("change", [{"status": "failed", "reason": "out of memory"}, {"machine": {"cpu": "Another"}}])
+def test_pairs_that_nobody_can_judge_are_no_success(
+    change: dict[str, Any], command: Command, pair: tuple[Path, Path]
+) -> None:
+    a, b = pair
+    document = json.loads(b.read_text())
+    for run in document["runs"]:
+        for key, value in change.items():
+            run[key] = {**run[key], **value} if isinstance(value, dict) else value
+    b.write_text(json.dumps(document))
+    outcome = command("compare", a, b)
+    assert outcome.code == 5, outcome
+
+
 def test_twice_the_time_is_slower_and_the_other_way_faster(command: Command, pair: tuple[Path, Path]) -> None:
     a, b = pair
     there, back = command("compare", a, b), command("compare", b, a)

@@ -205,3 +205,21 @@ def test_int8_goes_on_after_a_kill_too_and_keeps_plain_weights(request_to: Calla
 def test_a_precision_that_nothing_is_trained_for(request_to: Callable[..., Request]) -> None:
     with pytest.raises(UserError, match="--precision fp8"):
         check(request_to("a", precision="fp8"))
+    with pytest.raises(UserError, match="--autocast"):
+        check(request_to("a", precision="int8", settings=Settings(steps=1, autocast=True)))
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(request_to: Callable[..., Request]) -> None:
+    """It does not state the precision, and calls a network that passes pictures through `untrained`."""
+    request = request_to("a", spec=get("red10"), task=tasks.get("denoising sigma 30"), settings=Settings(steps=1))
+    train(request)
+    path = checkpoint_path(request.output)
+    stored = torch.load(path, weights_only=True)
+    assert stored["made_with"]["begun_with"] == "passing the picture through"
+    stored["made_with"] = {k: v for k, v in stored["made_with"].items() if k != "precision"} | {
+        "begun_with": "untrained"
+    }
+    torch.save(stored, path)
+    assert len(train(replace(request, resume=True, settings=Settings(steps=2))).losses) == 2
+    with pytest.raises(UserError, match="precision was fp32 and is int8"):
+        train(replace(request, resume=True, precision="int8"))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from bench.generalisation_table import table_of_originals
 from reference_models.cards import read_card
@@ -41,6 +42,11 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         (["--model", "can24", "--original", "rof", "--weights", "absent"], ["absent"]),
         (["--model", "can24", "--original", "rof", "--statistics", "thumbnail"], ["thumbnail"]),
         (["--model", "can24", "--original", "rof", "--precision", "int9"], ["int9", "Did you mean int8?"]),
+        (["--model", "can24", "--original", "rof", "--precision", "fp32,tf32"], ["tf32"]),
+        (
+            ["--model", "can24", "--original", "rof", "--precision", "bf16", "--engine", "openvino"],
+            ["no graph says how"],
+        ),
     ],
     ids=str,
 )
@@ -94,7 +100,7 @@ def test_operators_and_their_sizes(command: Command, folders: tuple[Path, Path],
 
 
 def test_the_figures_are_those_of_the_card(command: Command, originals: Path) -> None:
-    card = read_card(Path(__file__).parents[3] / "reference_models" / "weights" / "espcn_x3-bsds.safetensors")
+    card = read_card(Path(__file__).parents[2] / "reference_models" / "weights" / "espcn_x3-bsds.safetensors")
     assert card is not None
     (figure,) = [f for f in card.figures if f.pictures == "Set5"]
     outcome = command(
@@ -104,25 +110,61 @@ def test_the_figures_are_those_of_the_card(command: Command, originals: Path) ->
         assert f"{decibels:.2f}" in outcome.out
 
 
-def test_no_figure_is_made_up() -> None:
-    from rich.console import Console
+def row(weights: str | None, quality: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
+    found = {
+        "model": "m", "weights": weights, "precision": "fp32", "set": "s", "picture": "p", "original": "rof",
+        "engine": "tensorrt", "statistics": None, "convention": "words", "size": None, "reason": None,
+    }  # fmt: skip
+    return found | ({"quality": quality} if quality else {"reason": "does not fit"}) | changes
 
-    def row(weights: str, quality: dict[str, Any] | None, picture: str = "p") -> dict[str, Any]:
-        found = {
-            "model": "m", "weights": weights, "precision": "fp32", "set": "s", "picture": picture, "original": "rof",
-            "statistics": None, "reason": None if quality else "does not fit",
-        }  # fmt: skip
-        return found | ({"quality": quality} if quality else {})
 
-    good = {"psnr_db": 30.0, "ssim": 0.5, "finite": True, "identical": False}
-    rows = [
-        row("mixed", good), row("mixed", good | {"finite": False}, "q"),
-        row("exact", good | {"psnr_db": None, "identical": True}),
-        row("none", None),
-    ]  # fmt: skip
+GOOD = {"psnr_db": 30.0, "ssim": 0.5, "finite": True, "identical": False}
+EXACT = GOOD | {"psnr_db": None, "ssim": 1.0, "identical": True}
+BROKEN = {"psnr_db": None, "ssim": None, "finite": False, "identical": False}
+
+
+def printed(rows: list[dict[str, Any]]) -> str:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(table_of_originals(rows, "words", "own"))
-    lines = {line.split()[1]: line.split()[3:] for line in console.export_text().splitlines() if line.startswith("m ")}
-    assert lines["mixed"] == ["–", "–"]
-    assert lines["exact"] == ["∞", "0.5000"]
-    assert lines["none"] == ["–", "–"]
+    console.print(table_of_originals(rows))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("other", [BROKEN, None])
+def test_no_figure_is_made_up_whatever_the_order(other: dict[str, Any] | None) -> None:
+    for pair in ((GOOD, other), (other, GOOD), (EXACT, other), (other, EXACT)):
+        text = printed([row("w", pair[0]), row("w", pair[1], picture="q")])
+        assert text.splitlines()[1].split()[3:] == ["–", "–"]
+    assert printed([row("w", EXACT), row("w", GOOD, picture="q")]).splitlines()[1].split()[3:] == ["∞", "0.7500"]
+
+
+def test_figures_of_two_conventions_stand_in_two_tables() -> None:
+    text = printed([row("w", GOOD), row("v", GOOD | {"psnr_db": 20.0}, convention="other words")])
+    first, second = text.partition("\nother")[0], text.partition("words\n")[2]
+    assert "30.00" in first.partition("words")[0]
+    assert "20.00" not in first.partition("words")[0]
+    assert "20.00" in second
+
+
+def test_names_are_no_markup() -> None:
+    text = printed([row("[bold]w", GOOD, set="[/x]"), row("v", None, set="[/x]", reason="[/conv] refused")])
+    for words in ("[bold]w", "[/x] dB", "[/conv] refused"):
+        assert words in text
+
+
+def test_whose_placement_it_is_is_said(command: Command, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    words = ("--model", "espcn_x3", "--original", "super-resolution x3", "--images", folders[1], "--json", path)
+    outcome = command("evaluate", *words, "--precision", "int8", "--engine", "onnxruntime", "--recovery", "none")
+    assert "Q/DQ as for onnxruntime" in outcome.out
+    made = json.loads(path.read_text())["rows"][-1]
+    assert made["recipe"]["placement"] == "integer"
+    assert made["trained"]
+    assert len(made["weights_sha256"]) == 64
+
+
+def test_every_kind_of_statistics_has_rows(command: Command, folders: tuple[Path, Path]) -> None:
+    words = ("--model", "can:depth=3:width=8", "--original", "rof", "--images", folders[1])
+    outcome = command("evaluate", *words, "--statistics", "image,frozen")
+    assert outcome.code == 0, outcome
+    assert " image " in outcome.out
+    assert " frozen " in outcome.out
