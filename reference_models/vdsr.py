@@ -40,6 +40,7 @@ def configured(name: str, scale: int) -> ModelSpec:
             "Y", scale, "luma not rounded; input: the picture cut to a multiple of the scale, imresize"
         ),
         figures=_FIGURES[scale],
+        weights={"bsds": "vdsr-bsds.safetensors"} if scale == 2 else {},  # trained for that scale alone
         importer="reference_models.networks.vdsr:state_from_released",
     )
 

@@ -78,6 +78,7 @@ OTHERS = {
     "pytest -m slow": "these tests themselves; its marker is tested below",
     "pytest -m slow tests/bench/test_ab.py": "some of the slow tests; they measure 60 processes",
     "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
+    "pytest -m slow -k tensorrt_builds_every_network": "some of the slow tests; they export 134 million parameters",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
 }
 """Commands that are not `bench`, with the reason why they are not run here."""
@@ -200,15 +201,19 @@ def stood_in(option: str, value: str, stand_in: dict[str, str], folder: Path) ->
     if option == "--res":
         return ",".join(f"{64 - 8 * i}x48" for i, _ in enumerate(value.split(",")))
     if option in MADE:
-        name, equals, _ = value.rpartition("=")
-        photos = value.endswith("/") and option != "--judge"
-        kind = "clip" if value.endswith(".mp4") else "photos" if photos else MADE[option]
-        return name + equals + stand_in[kind]
+        return ",".join(_made(option, part, stand_in) for part in value.split(","))
     if option in {"--output", "--json", "--bundle"}:
         return str(folder / value)
     if option in SMALL:
         return SMALL[option]
     raise AssertionError(f"`{option}` has no rule in tests/test_readme.py that makes it small")
+
+
+def _made(option: str, value: str, stand_in: dict[str, str]) -> str:
+    name, equals, _ = value.rpartition("=")
+    photos = value.endswith("/") and option != "--judge"
+    kind = "clip" if value.endswith(".mp4") else "photos" if photos else MADE[option]
+    return name + equals + stand_in[kind]
 
 
 def test_an_option_without_a_rule_fails() -> None:
