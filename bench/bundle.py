@@ -170,5 +170,8 @@ def summary(folder: Path, told: Mapping[str, Any]) -> list[str]:
     if "checked" in told:
         sizes = ", ".join(f"{one['size'][1]}x{one['size'][0]}" for one in told["checked"])
         lines.append(f"  checked: the bytes that engines.load gives, at {sizes}")
-        lines.append(f"  try it: python {folder}/example.py IN.png OUT.png   (needs {told['engine']['name']} alone)")
+        lines.append(
+            f"  try it: python {folder}/example.py IN.npy OUT.npy   (needs {told['engine']['name']} alone; with Pillow "
+            "IN.png OUT.png too)"
+        )
     return lines

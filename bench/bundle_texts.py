@@ -26,10 +26,13 @@ def load(threads=0):
 {load}
 
 def apply(session, picture):
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"uint8 RGB of (height, width, 3) is needed, not {{picture.dtype}} {{picture.shape}}")
 {apply}
 
 if __name__ == "__main__":
-    source, target = sys.argv[1:]
+    usage = "usage: example.py IN.npy OUT.npy, or IN.png OUT.png with Pillow"
+    source, target = sys.argv[1:] if len(sys.argv) == 3 else sys.exit(usage)
     if source.endswith(".npy"):
         np.save(target, apply(load(), np.load(source)))
     else:
@@ -48,7 +51,7 @@ RUNTIMES = {
     return onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
 """,
         "apply": """\
-    return session.run(["result"], {"picture": np.ascontiguousarray(picture, np.uint8)})[0]
+    return session.run(["result"], {"picture": np.ascontiguousarray(picture)})[0]
 """,
     },
     "openvino": {
@@ -58,7 +61,7 @@ RUNTIMES = {
     return openvino.Core().compile_model(str(MODEL), "CPU", options)
 """,
         "apply": """\
-    return session({"picture": np.ascontiguousarray(picture, np.uint8)})["result"]
+    return session({"picture": np.ascontiguousarray(picture)})["result"]
 """,
     },
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from export.cache import picture_sha256
 from reference_models.errors import UserError
-from reference_models.pictures import list_pictures, read_picture, writable_format
+from reference_models.pictures import is_picture_name, list_pictures, read_picture, writable_format
 
 RUNS_NAME = "runs.json"
 """Of the runs file in the folder that `--output` names."""
@@ -55,15 +55,20 @@ def picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
     """
     sources = list_pictures(source)
     if source.is_dir() or target.is_dir():
-        check_writable(target, "--output")
+        if not target.is_dir() and is_picture_name(target):
+            raise UserError(
+                f"`--output {target}`: the name of a picture, and `--input` is a folder", "a folder", "Name a folder"
+            )
         pairs = [(str(path), str(target / f"{path.stem}.png")) for path in sources]
         _refuse_equal_names(pairs)
+        _refuse_replacing(pairs)
+        check_writable(target, "--output")  # makes the folder: nothing may be refused after it
     else:
         writable_format(target)
         check_output_file(target, "--output")
         read_picture(source)
         pairs = [(str(source), str(target))]
-    _refuse_replacing(pairs)
+        _refuse_replacing(pairs)
     return pairs
 
 

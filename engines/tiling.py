@@ -122,11 +122,13 @@ def tiles_of(reach: Reach, size: Size, window: Size) -> Tiles:
         least = least_window(side, length)
         if asked < least:
             before, after = side.halo
+            both = max(map(least_window, sides, size))  # --tile N is both sides
+            useful = max(both, min(2 * (before + after), max(size)))
             raise UserError(
                 f"`--tile`: {asked} pixels {name}, and this network needs a halo of {before} and {after} around what "
                 "a tile keeps",
-                f"at least {least}: the side of a tile counts its halo",
-                f"Give --tile {least} or more, or auto",
+                f"at least {both}, with which next to nothing is kept: the side of a tile counts its halo",
+                f"Give --tile auto, or {useful} and more",
             )
         # Down to the picture's remainder; at least the least window, which has it.
         taken = length if asked >= length else max(asked - (asked - length) % side.align, least)

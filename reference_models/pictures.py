@@ -162,6 +162,11 @@ def write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
         ) from error  # whoever writes many asks whether the disk is full
 
 
+def is_picture_name(path: str | os.PathLike[str]) -> bool:
+    """Whether the ending, in any case, is one of a picture."""
+    return Path(path).name.lower().endswith(tuple(ending for endings in _ENDINGS.values() for ending in endings))
+
+
 def writable_format(path: str | os.PathLike[str]) -> Literal["PNG", "JPEG"]:
     """The format that `write_picture` gives a file of this name; call it before the first slow step.
 

@@ -74,6 +74,8 @@ OTHERS = {
     "python espcn/example.py photo.npy result.npy": "tests/bench/test_bundle.py runs the file, with the runtime alone",
     "bash .ci/run": "is what runs these tests; its parts are tested below",
     "pytest -m slow tests/bench/test_applying.py -s": "one of the slow tests",
+    "pytest -m slow tests/bench/video/test_job.py -s": "one of the slow tests",
+    "pytest -m slow tests/test_registry_tiles.py -s": "one of the slow tests",
     "python -m bench.memory_fit ENGINE[:PRECISION] NETWORK.onnx SIZE[/TILE] …": "shows its form, not a command",
     "pytest -m slow": "these tests themselves; its marker is tested below",
     "pytest -m slow tests/bench/test_ab.py": "some of the slow tests; they measure 60 processes",

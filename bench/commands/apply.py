@@ -111,6 +111,12 @@ def _checked(case: Case, arguments: argparse.Namespace) -> Any:
     from bench.places import picture_pairs
     from bench.video.choices import checked_video, is_video, refuse_video_options
 
+    if case.spec.input == "noise":
+        raise UserError(
+            f"`--model {case.model}`: makes pictures of noise, and of `--input` would take the size alone",
+            "a network that takes pictures",
+            "`bench models` lists them",
+        )
     source, target = Path(arguments.input), Path(arguments.output)
     if is_video(source) or is_video(target):
         video = checked_video(source, target, arguments, case.spec)

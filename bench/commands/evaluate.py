@@ -85,8 +85,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         check_output_file(Path(arguments.json), "--json")
     pictures: list[tuple[str, str | None]] = [(DEFAULT_PICTURE_NAME, None)]
     if arguments.images:
-        pictures = [(path.name, str(path)) for path in list_pictures(arguments.images)]
-        for path in list_pictures(arguments.images):
+        paths = [path for word in split_words(arguments.images) for path in list_pictures(word)]
+        pictures = [(path.name, str(path)) for path in paths]
+        for path in paths:
             read_picture(path)
     rows: list[dict[str, Any]] = []
     with progress_on(console_for(stderr=True)) as reporter:

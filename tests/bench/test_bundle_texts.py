@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.bundle_texts import RUNTIMES, example, note, triton_config
@@ -21,7 +25,7 @@ TOLD: dict[str, Any] = {
 def test_the_example_is_python_of_some_thirty_lines(engine: str) -> None:
     text = example({**TOLD, "engine": {"name": engine}})
     compile(text, "example.py", "exec")
-    assert len(text.splitlines()) <= 35
+    assert len(text.splitlines()) <= 37
     assert max(map(len, text.splitlines())) <= 120
     assert f"import {engine}" in text
     assert "HINT" not in text.replace("INFERENCE_PRECISION_HINT", "")
@@ -39,3 +43,18 @@ def test_the_note_says_that_untrained_weights_mean_nothing() -> None:
     assert "untrained" in note(TOLD)
     assert "python example.py" not in note(TOLD)
     assert "python example.py" in note({**TOLD, "example": "example.py"})
+
+
+def test_the_example_refuses_what_it_would_make_black_pictures_of(tmp_path: Path) -> None:
+    text = example({**TOLD, "engine": {"name": "onnxruntime"}}).replace("import onnxruntime", "")
+    place = tmp_path / "example.py"
+    place.write_text(text)
+    np.save(tmp_path / "in.npy", np.zeros((4, 5, 3), np.float32))
+    program = f"import sys; sys.argv[0] = {str(place)!r}; import example; import numpy as np; "
+    done = subprocess.run(
+        [sys.executable, "-c", program + "example.apply(None, np.load('in.npy'))"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert "uint8 RGB of (height, width, 3) is needed, not float32 (4, 5, 3)" in done.stderr
+    done = subprocess.run([sys.executable, place], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (1, "usage: example.py IN.npy OUT.npy, or IN.png OUT.png with Pillow\n")

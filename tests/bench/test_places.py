@@ -30,6 +30,15 @@ def test_pictures_that_differ_in_their_ending_alone_are_refused(tmp_path: Path) 
     source = pictures(tmp_path / "in", "a.png", "a.jpg")
     with pytest.raises(UserError, match=r"a\.jpg and .*a\.png would both become .*out/a\.png"):
         picture_pairs(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_does_not_go_into_a_file(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "in", "a.png")
+    with pytest.raises(UserError, match="the name of a picture"):
+        picture_pairs(source, tmp_path / "out.PNG")
+    (tmp_path / "there.png").mkdir()
+    assert len(picture_pairs(source, tmp_path / "there.png")) == 1
 
 
 @pytest.mark.parametrize("target", ["in", "link", "in/../in"])

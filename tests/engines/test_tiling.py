@@ -46,8 +46,12 @@ def test_windows_cover_a_side_once_and_keep_only_what_is_right(side: Side) -> No
 
 def test_a_tile_that_is_all_halo_is_refused_with_the_least_that_is_not() -> None:
     reach = Reach(CAN, CAN)
-    with pytest.raises(UserError, match="at least 513"):
+    with pytest.raises(UserError, match="at least 513") as error:
         tiles_of(reach, FOUR_K, (512, 512))
+    assert error.value.todo == "Give --tile auto, or 1024 and more"
+    with pytest.raises(UserError, match="at least 513") as error:  # --tile N is both sides, whichever was too small
+        tiles_of(reach, (480, 854), (320, 854))
+    assert error.value.todo == "Give --tile auto, or 854 and more"
     assert tiles_of(reach, FOUR_K, (513, 513)).window == (513, 513)
 
 
