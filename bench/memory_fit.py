@@ -24,6 +24,7 @@ from bench.memory_plan import HABITS, MIB, UNKNOWN, Footprint, footprint
 from engines.tile_choice import Room
 from export.cache import cache_folder
 from export.network import Graph, file_sha256
+from reference_models.pictures import replace_file
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,7 @@ def probed(engine: str, path: str, precision: str, cache: Path) -> Probe:
     slope = (peaks[1] - peaks[0]) / (areas[1] - areas[0])
     probe = Probe(peaks[0] - slope * areas[0], slope * MIB)
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps(asdict(probe)))
-    os.replace(scratch, target)  # another process reads a whole file or none
+    replace_file(target, memoryview(json.dumps(asdict(probe)).encode()))  # another process reads all of it or none
     return probe
 
 

@@ -140,7 +140,7 @@ def _roofs(axes: Axes, points: list[Point], number: int) -> tuple[float, float]:
         _beside(axes, (max(knees, default=low) * 1.1, above), name, "bottom")  # where no line rises, left of most cases
     levels = [rate for rate, _ in names]
     least, most = (extreme(p["peak_copy_gb_s"] for p in points) for extreme in (min, max))
-    for copy in (least, most)[: 2 if f"{least:.0f}" != f"{most:.0f}" else 1]:
+    for copy in {f"{rate:.0f}": rate for rate in (least, most)}.values():  # names that read the same stand once
         places = [(low * share, low * share * copy) for share in (1.1, 1.4, 1.7, 2.1, 2.6)]
         clear = [at for at in places if not any(0.75 * at[1] < level < 1.1 * at[1] for level in levels)]
         _beside(axes, (clear or places)[0], f"copy {copy:.0f} GB/s", "top")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 ORDER = 23
 PLAN_SAYS = (
-    *("model", "options", "operator", "engine", "precision", "statistics", "weights", "settings"),
-    *("calibration", "clipping", "recovery", "layers", "floor", "tile", "memory"),
+    *("--model", "--option", "--operator", "--engine", "--precision", "--statistics", "--weights", "--set"),
+    *("--calibration", "--clipping", "--recovery", "--layers", "--floor", "--tile", "--memory"),
 )
 """Options that say what a plan already is, or what no plan can be run with."""
 
@@ -69,8 +69,7 @@ def add(commands: Any) -> None:
     add_ways(parser)
     add_rules(parser)
     add_outputs(parser)
-    plan_says = [action for action in parser._actions if action.dest in PLAN_SAYS]
-    parser.set_defaults(command=_ab, plan_says=plan_says)
+    parser.set_defaults(command=_ab)
 
 
 def _ab(arguments: argparse.Namespace) -> int:
@@ -200,8 +199,8 @@ def _refuse_what_plans_say(arguments: argparse.Namespace, sides: Sequence[Side])
     if not all(side.plan for side in sides):
         return
     said = {word.partition("=")[0] for word in arguments.argv}
-    for action in arguments.plan_says:
-        if option := next((option for option in action.option_strings if option in said), None):
+    for option in PLAN_SAYS:
+        if option in said:
             raise UserError(
                 f"`{option}`: both sides are plans, which are measured as they were built",
                 "--res, --device, --threads, --images and a way of use",

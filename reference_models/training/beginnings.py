@@ -8,14 +8,19 @@ from torch import nn
 from reference_models.networks.can import NEGATIVE_SLOPE, Can
 from reference_models.networks.red_net import RedNet
 from reference_models.networks.vdsr import Vdsr
+from reference_models.spec import ModelSpec
 
 PASSED = 3
 """Planes of the picture."""
 
 
-def passes_through(model: nn.Module) -> bool:
-    """Whether `pass_through_` knows a network of this kind."""
-    return isinstance(model, Can | Vdsr | RedNet)
+KINDS = (Can, Vdsr, RedNet)
+"""Networks that `pass_through_` knows."""
+
+
+def passes_through(spec: ModelSpec) -> bool:
+    """Whether `pass_through_` knows the network of this spec; builds none."""
+    return spec.factory in {f"{kind.__module__}:{kind.__name__}" for kind in KINDS}
 
 
 @torch.no_grad()
@@ -35,7 +40,7 @@ def pass_through_(model: nn.Module, seed: int) -> bool:
     elif isinstance(model, RedNet):
         nn.init.zeros_(model.deconvs[-1].get_parameter("weight"))
     if not isinstance(model, Can):
-        return passes_through(model)
+        return isinstance(model, KINDS)
     generator = torch.Generator().manual_seed(seed)
     for conv in model.convs:
         assert isinstance(conv, nn.Conv2d)

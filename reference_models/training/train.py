@@ -206,7 +206,7 @@ def made_with(request: Request) -> dict[str, Any]:
 def _begun_with(request: Request) -> str:
     """What training began with, told by content: never the path."""
     if request.weights is None:
-        return "passing the picture through" if passes_through(model_from_spec(request.spec, None)) else "untrained"
+        return "passing the picture through" if passes_through(request.spec) else "untrained"
     path = resolve_weights(request.spec, request.weights)
     card = read_card(path)
     before = f", {card.steps} steps of {card.task} in {card.seconds:.0f} s" if card else ""

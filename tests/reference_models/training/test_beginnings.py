@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import reference_models
-from reference_models.training.beginnings import pass_through_
+from reference_models.training.beginnings import pass_through_, passes_through
 
 
 def test_a_can_gives_back_its_picture() -> None:
@@ -44,3 +44,8 @@ def test_another_network_is_left_as_it_is() -> None:
     before = [p.clone() for p in network.parameters()]
     assert not pass_through_(network, seed=0)
     assert all(map(torch.equal, before, network.parameters()))
+
+
+@pytest.mark.parametrize("name", ["can24", "vdsr", "red10", "srcnn_915", "espcn_x2", "srgan_x4"])
+def test_a_spec_says_the_same_as_its_network(name: str) -> None:
+    assert passes_through(reference_models.get(name)) == pass_through_(reference_models.create_model(name), seed=0)
