@@ -137,3 +137,28 @@ def test_a_network_that_makes_no_numbers_is_refused(espcn):
             tensor.CopyFrom(numpy_helper.from_array(np.full(tensor.dims, np.nan, np.float32), tensor.name))
     with pytest.raises(UserError, match="holds values that are not finite"):
         Quantiser(broken, spec, Recipe("int8"), inputs).attempts(nothing)
+
+
+def test_ranges_in_front_of_tanh_are_judged_behind_it_where_loss_is_fought(espcn):
+    """Biases of 30 drive some planes far into tanh's limits, as trained weights do."""
+    original, spec, inputs = espcn
+    model = onnx.ModelProto()
+    model.CopyFrom(original)
+    for constant in model.graph.initializer:
+        if constant.name.endswith("bias"):
+            value = numpy_helper.to_array(constant).copy()
+            value[::2] += 30 * (len(value) > 9)
+            constant.CopyFrom(numpy_helper.from_array(value, constant.name))
+
+    def last(**choices):
+        quantiser = Quantiser(model, spec, Recipe("int8", placement="integer", shifted=True, **choices), inputs)
+        tried = quantiser.attempts(nothing)
+        return tried[-1], quantiser.facts(tried, tried[-1])["judged_behind_bounded"]
+
+    attempt, behind = last()
+    assert len(behind) == 2
+    for choices in ({"clipping": "mse"}, {"recovery": "none"}):
+        assert last(**choices)[1] == []
+    plain, _ = last(recovery="none")
+    for name in behind:
+        assert attempt.base.activations[name][0] < 0.8 * plain.base.activations[name][0]

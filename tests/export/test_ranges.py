@@ -247,7 +247,7 @@ def test_in_front_of_a_bounded_function_small_values_keep_their_whole_range(leve
 def test_only_what_a_bounded_function_reads_alone_is_known_as_saturating():
     model = graph_of(
         "a = Conv<pads=[1,1,1,1]>(x, w) t = Tanh(a) b = Conv<pads=[1,1,1,1]>(t, v) s = Sigmoid(b) "
-        "c = Conv<pads=[1,1,1,1]>(s, v) u = Tanh(c) z = Add(c, u) y = Conv<pads=[1,1,1,1]>(z, v)",
+        "c = Conv<pads=[1,1,1,1]>(s, v) u = Tanh(c) q = Sigmoid(c) z = Add(q, u) y = Conv<pads=[1,1,1,1]>(z, v)",
         w=np.zeros((4, 3, 3, 3), np.float32), v=np.zeros((4, 4, 3, 3), np.float32),
     )  # fmt: skip
     found = saturating(model)
