@@ -28,17 +28,24 @@ _OFFERS = (
         "whether weights hold the scene classifier that training used; the deployed graph is the same without it",
         ("yes", "no"),
     ),
+    Option(
+        "batch_norm",
+        "folded",
+        "into convolutions and full connections, as deployed, or kept, as trained",
+        ("folded", "kept"),
+    ),
 )
 
 
-def configure(name: str, space: str, classifier: str) -> ModelSpec:
-    """The spec of one choice; `classifier` is yes or no."""
+def configure(name: str, space: str, classifier: str, batch_norm: str) -> ModelSpec:
+    """The spec of one choice; `classifier` is yes or no, `batch_norm` folded or kept."""
+    norms = {"batch_norm": True} if batch_norm == "kept" else {}
     output, planes = _OUTPUTS[space]
     return ModelSpec(
         name=name,
         family="Let there be Color!",
         factory="reference_models.networks.colorization:Colorization",
-        options={"space": space, "classifier": classifier == "yes"},
+        options={"space": space, "classifier": classifier == "yes", **norms},
         source=_SOURCE,
         licence="the released code and weights are CC BY-NC-SA 4.0, not for commercial use; none of them ship here",
         description="local features fused with 256 global ones of the picture at 224x224; lightness in, colour out",
@@ -61,4 +68,4 @@ def configure(name: str, space: str, classifier: str) -> ModelSpec:
     )
 
 
-SPECS = (configure("colorization", "lab", "yes"),)
+SPECS = (configure("colorization", "lab", "yes", "folded"),)

@@ -278,8 +278,9 @@ def _has_tensorflow_names(tensors: Mapping[str, np.ndarray]) -> bool:
 def _own_names(
     tensors: dict[str, np.ndarray], wanted: Collection[str], spec: ModelSpec, asked: str
 ) -> dict[str, np.ndarray]:
-    """The tensors under our names: as they are where any of them is ours, else as the importer makes them."""
-    if spec.importer is None or not set(wanted).isdisjoint(tensors):
+    """The tensors under our names: as they are where all of them are ours, else as the importer makes them, where it
+    knows them: names of a release, or our own as they are in training."""
+    if spec.importer is None or set(wanted) == set(tensors):
         return tensors
     try:
         return _convert(tensors, spec)

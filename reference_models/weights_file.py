@@ -26,7 +26,8 @@ def check_output(output: Path) -> None:
 
 
 def save_weights(output: Path, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> None:
-    """Writes a network's tensors as a safetensors file of float32; equal tensors make equal bytes.
+    """Writes a network's tensors as a safetensors file; equal tensors make equal bytes. All but whole numbers, such as
+    the counters of batch normalisation, become float32.
 
     Raises:
         UserError: it cannot be written.
@@ -35,7 +36,9 @@ def save_weights(output: Path, spec: ModelSpec, state: Mapping[str, torch.Tensor
     from safetensors.numpy import save
 
     check_output(output)
-    arrays = {name: np.array(tensor.detach().float().cpu().numpy(), order="C") for name, tensor in state.items()}
+    plain = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    plain |= {name: tensor.float() for name, tensor in plain.items() if tensor.is_floating_point()}
+    arrays = {name: np.array(tensor.numpy(), order="C") for name, tensor in plain.items()}
     write_weights(output, in_fixed_order(save(arrays, {"model": spec.name})))
 
 

@@ -50,6 +50,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--images", metavar="DIR[,...]", help="pictures to train on (default: those of the generator alone)"
     )
+    parser.add_argument(
+        "--scenes",
+        metavar="DIR",
+        help="colorization: pictures to train on, in a folder for every scene; it learns to tell the scenes, too",
+    )
     parser.add_argument("--output", required=True, metavar="FILE.safetensors")
     _add_settings(parser)
     _add_pictures(parser)
@@ -64,8 +69,18 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--crop", type=int, metavar="PX", help="side of the crop of the target (default: suits the network)"
     )
     parser.add_argument("--rate", type=float, metavar="R", help="Adam's highest (default: the network's)")
-    parser.add_argument("--loss", default="mse", metavar="L", help="mse (default), as in the papers, l1 or psnr")
+    parser.add_argument(
+        "--loss",
+        default="mse",
+        metavar="L",
+        help="mse (default), as in most papers, l1, psnr, perceptual (distance of VGG19's features) or adversarial "
+        "(the same against a discriminator, SRGAN's)",
+    )
+    parser.add_argument(
+        "--vgg", metavar="FILE", help="VGG19's weights for the last two: torchvision's, .pth or .safetensors"
+    )
     parser.add_argument("--clip", type=float, default=0.0, metavar="NORM", help="of gradients (default 0: none)")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     parser.add_argument("--autocast", action="store_true", help="convolutions in bfloat16: faster with AVX512-BF16")
     parser.add_argument(
@@ -119,7 +134,8 @@ def _shown(show: Callable[[float, str], None]) -> Callable[[Progress], None]:
 
     def report(progress: Progress) -> None:
         nonlocal last
-        figure = f", {progress.psnr_db:.2f} dB" if progress.psnr_db is not None else ""
+        critic = f", discriminator {progress.critic_loss:.2f}" if progress.critic_loss is not None else ""
+        figure = critic + (f", {progress.psnr_db:.2f} dB" if progress.psnr_db is not None else "")
         show(progress.step, f"{progress.step}/{progress.steps} loss {progress.loss:.2e}{figure}")
         part = progress.step * 20 // progress.steps
         if part != last and not sys.stderr.isatty():
@@ -167,7 +183,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     task = tasks.get(arguments.task)
     _check_numbers(arguments)
     output = _output(arguments)
-    images = split_words(arguments.images)
+    images, scenes = split_words(arguments.images), _scenes(arguments)
     if arguments.weights is not None:
         resolve_weights(spec, arguments.weights)
     validation = _pictures(arguments.validation) if arguments.validation else []
@@ -176,7 +192,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     return _checked(
         replace(
             request,
-            images=images,
+            images=scenes or images,
+            scenes=[Path(folder).name for folder in scenes],
             validation=validation,
             judged=judged or [(DEFAULT_PICTURE_NAME, [(DEFAULT_PICTURE_NAME, default_picture())])],
         )
@@ -198,8 +215,11 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
     given = {"batch": arguments.batch, "crop": arguments.crop, "rate": arguments.rate, "loss": arguments.loss}
     given |= {"clip": arguments.clip or None, "generated": arguments.generated, "steps": arguments.steps}
     chosen = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+    learned = f" --vgg {Path(arguments.vgg).name}" if arguments.vgg else ""
+    folder = "--scenes" if arguments.scenes else "--images"
     again = (
-        f"bench train --model {spec.word} --task '{task.name}' --weights {output.name} --images DIR {chosen}"
+        f"bench train --model {spec.word} --task '{task.name}' --weights {output.name} {folder} DIR {chosen}"
+        + learned
         + " --autocast" * arguments.autocast
         + f" --precision {arguments.precision}" * (arguments.precision != "fp32")
     )
@@ -220,12 +240,14 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
         licence=arguments.licence,
         generated=arguments.generated,
         loss=arguments.loss,
+        vgg=Path(arguments.vgg) if arguments.vgg else None,
+        device=arguments.device,
         precision=arguments.precision,
         weights=arguments.weights,
         validate_every=arguments.validate_every,
         resume=arguments.resume,
         targets=Targets(cache_folder() / "targets"),
-        machine=_machine(),
+        machine=_machine(arguments.device),
         commit=commit() or "",
         command=f"{again} --output FILE.safetensors",
     )
@@ -281,12 +303,30 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
             raise UserError(f"`{option} {value:g}`: out of range", f"{low:g} to {high:g}", "Choose another number")
 
 
-def _machine() -> str:
-    """The processor, in words, for the card."""
+def _machine(device: str) -> str:
+    """The processor, and the GPU where that trains, in words, for the card."""
+    import torch
+
     from bench.machine import describe
 
     found = describe()
-    return f"{found['cpu']}, {found['cores_usable']} cores"
+    gpu = f"{torch.cuda.get_device_name()}, " if device == "cuda" and torch.cuda.is_available() else ""
+    return f"{gpu}{found['cpu']}, {found['cores_usable']} cores"
+
+
+def _scenes(arguments: argparse.Namespace) -> list[str]:
+    """The folders of the scenes.
+
+    Raises:
+        UserError: --images beside them, or no folders in there.
+    """
+    from reference_models.training.sources import scene_folders
+
+    if arguments.scenes is None:
+        return []
+    if arguments.images is not None:
+        raise UserError("`--scenes` with `--images`", "one of the two", "Put all pictures into folders of scenes")
+    return [str(folder) for folder in scene_folders(Path(arguments.scenes))]
 
 
 def _named(word: str) -> tuple[str, Sequence[tuple[str, Picture]]]:

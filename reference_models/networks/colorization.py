@@ -176,6 +176,15 @@ class Colorization(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.colours(self.fusion(self.global_features(x), self.mid(self.low(x - self.mean))))
 
+    def colours_and_classes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What training compares: `forward(x)` and `classes(x)`, the global branch computed once.
+
+        Raises:
+            ValueError: this network was made without the head.
+        """
+        scene, features = self._scene(x)
+        return self.colours(self.fusion(features, self.mid(self.low(x - self.mean)))), self._classified(scene)
+
     def global_features(self, x: Tensor) -> Tensor:
         """What the picture as a whole says: (N, 1, H, W) lightness of any size → (N, 256)."""
         return self._scene(x)[1]
@@ -186,9 +195,12 @@ class Colorization(nn.Module):
         Raises:
             ValueError: this network was made without the head.
         """
+        return self._classified(self._scene(x)[0])
+
+    def _classified(self, scene: Tensor) -> Tensor:
         if self.classifier is None:
             raise ValueError("this network has no classification head; make it with classifier=True")
-        return self.classifier(self._scene(x)[0])
+        return self.classifier(scene)
 
     def styled(self, lightness: Tensor | None = None) -> StyledColorization:
         """This network with the global features of another picture, (1, 1, h, w) of any size; None: all of them zero.
@@ -238,9 +250,9 @@ class StyledColorization(nn.Module):
 
 
 def state_from_trained(
-    tensors: Mapping[str, np.ndarray], space: Space = "lab", classifier: bool = True
+    tensors: Mapping[str, np.ndarray], space: Space = "lab", classifier: bool = True, batch_norm: bool = False
 ) -> dict[str, np.ndarray]:
-    """State of a network made with batch_norm=True → state of the folded network, as is deployed.
+    """State of a network made with batch_norm=True → state of the folded network, as is deployed, or as it is.
 
     Raises:
         UserError: tensors are missing, misshapen or belong to no layer; all are named.
@@ -258,6 +270,8 @@ def state_from_trained(
         raise UserError(
             problem, f"the {len(state)} tensors of a network with batch_norm=True", "Give those of training"
         )
+    if batch_norm:
+        return {name: np.array(tensors[name], order="C") for name in state}
     trained.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in state})
     return {name: tensor.numpy() for name, tensor in trained.folded().state_dict().items()}
 

@@ -12,7 +12,7 @@ import torch
 
 from reference_models.errors import UserError
 from reference_models.pictures import replace_file
-from reference_models.training.loop import State
+from reference_models.training.loop import Critic, State
 
 SCHEMA = 1
 EARLIER = {"precision": "fp32"}
@@ -42,6 +42,7 @@ def write_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> 
             "seconds": state.seconds,
             "losses": torch.tensor(state.losses, dtype=torch.float64),
             "figures": [list(figure) for figure in state.figures],
+            **_critic_parts(state.critic),
         },
         data,
     )
@@ -61,6 +62,18 @@ def read_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> N
     state.step, state.seconds = stored["step"], stored["seconds"]
     state.losses = stored["losses"].tolist()
     state.figures = [(int(step), float(figure)) for step, figure in stored["figures"]]
+    if state.critic is not None:
+        state.critic.module.load_state_dict(stored["critic"])
+        state.critic.optimiser.load_state_dict(stored["critic_optimiser"])
+        state.critic.losses = stored["critic_losses"].tolist()
+
+
+def _critic_parts(critic: Critic | None) -> dict[str, Any]:
+    if critic is None:
+        return {}
+    losses = torch.tensor(critic.losses, dtype=torch.float64)
+    state = critic.optimiser.state_dict()
+    return {"critic": critic.module.state_dict(), "critic_optimiser": state, "critic_losses": losses}
 
 
 def check_resumable(path: Path, made_with: Mapping[str, Any]) -> None:

@@ -6,13 +6,15 @@ So a run that goes on after a kill draws exactly what it would have drawn: nothi
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
-from reference_models.training.pairs import Pair, Planes, float_planes, pair_from_picture
+from reference_models.training.pairs import UNKNOWN, Pair, Planes, float_planes, pair_from_picture
 from reference_models.training.sources import GENERATED, Pictures, generated, resized
 from reference_models.training.targets import Targets
 
@@ -56,18 +58,20 @@ class Batches:
     plan: Plan
     _open: OrderedDict[int, Pair] = field(default_factory=OrderedDict)
 
-    def batch(self, step: int) -> tuple[Planes, Planes]:
-        """Input (N, C, h, w) and target (N, C', h * upscale, w * upscale), float32, of this step.
+    def batch(self, step: int) -> tuple[NDArray[Any], ...]:
+        """Input (N, C, h, w) and target (N, C', h * upscale, w * upscale), float32, of this step; and (N,) int64 scenes
+        where folders are scenes.
 
         The target is NaN where the network would see what lies beyond the crop and does not (`margin_px`).
         """
         rng = np.random.default_rng([self.plan.seed, 3, step])
         first = self.first(step)
         numbers = rng.integers(first, first + OPEN_SCENES, self.plan.batch)
-        crops = [self._crop(self.pair(int(number)), rng) for number in numbers]
+        pairs = [self.pair(int(number)) for number in numbers]
+        x, y = zip(*(self._crop(pair, rng) for pair in pairs), strict=True)
         self._close_before(first)
-        x, y = zip(*crops, strict=True)
-        return np.stack(x), np.stack(y)
+        scenes = [np.array([pair.scene for pair in pairs])] if self.plan.pictures.scenes else []
+        return np.stack(x), np.stack(y), *scenes
 
     def first(self, step: int) -> int:
         """The lowest number of the pictures that are open at this step."""
@@ -82,15 +86,16 @@ class Batches:
     def made_pair(self, number: int) -> Pair:
         """The pair of picture `number` of the endless row of pictures that this plan and its seed stand for."""
         plan, rng = self.plan, np.random.default_rng([self.plan.seed, 1, number])
-        count, least = len(plan.pictures), plan.crop_px
+        count, least, scene = len(plan.pictures), plan.crop_px, UNKNOWN
         if not count or rng.random() < plan.generated:
             picture = generated(int(rng.integers(GENERATED)), least)
         else:
             order = np.random.default_rng([plan.seed, 2, number // count]).permutation(count)
-            _, picture = plan.pictures.picture(int(order[number % count]))
+            place, picture = plan.pictures.picture(int(order[number % count]))
+            scene = plan.pictures.scenes[place] if plan.pictures.scenes else UNKNOWN
             factors = RESIZED if plan.task.operator else SMALLER
             picture = resized(picture, float(rng.choice(factors)), least)
-        return pair_from_picture(plan.task, plan.spec, picture, rng, plan.targets)
+        return replace(pair_from_picture(plan.task, plan.spec, picture, rng, plan.targets), scene=scene)
 
     def _crop(self, pair: Pair, rng: np.random.Generator) -> tuple[Planes, Planes]:
         """A crop at a random place, turned and mirrored at random, with noise where the pair has some."""

@@ -70,7 +70,8 @@ def psnr_of(model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> list[
 
 @torch.inference_mode()
 def _output(model: nn.Module, spec: ModelSpec, trial: Trial) -> Planes:
-    return unit_range(model(torch.from_numpy(trial.pair.input[None])).float().numpy()[0], spec)
+    device = next((parameter.device for parameter in model.parameters()), None)
+    return unit_range(model(torch.from_numpy(trial.pair.input[None]).to(device)).float().cpu().numpy()[0], spec)
 
 
 def baseline_psnr(trials: Sequence[Trial]) -> list[float]:

@@ -1,7 +1,7 @@
 """The training loop, as plain functions: a module, a function from step to batch, and settings → trained tensors.
 
 It knows no tasks, no files and no pictures, so that anything can be trained with it, such as a network whose layers
-pretend to be int8.
+pretend to be int8, or two networks against each other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""What goes in, then what the loss compares with: the target, and what else there is, such as labels."""
 WARM_UP = 50
 """Steps over which the rate rises from nothing."""
 LAST_SHARE = 0.01
@@ -39,6 +40,18 @@ class Settings:
 
 
 @dataclass
+class Critic:
+    """A second network, which learns to judge what the first one makes: a discriminator."""
+
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    loss_of: Callable[[Tensor, Tensor], Tensor]
+    """What the first network made, without gradients, and the target → a scalar."""
+    losses: list[float] = field(default_factory=list)
+    """Of every step."""
+
+
+@dataclass
 class State:
     """All that a run needs to go on: `step` steps are done."""
 
@@ -52,6 +65,7 @@ class State:
     """Of every step."""
     figures: list[tuple[int, float]] = field(default_factory=list)
     """Steps done, and PSNR on the validation pictures then."""
+    critic: Critic | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +73,11 @@ class Lesson:
     """What is learned."""
 
     batch_of: Callable[[int], Batch]
-    """From the step to input and target; a pure function of the step, so that a run can go on."""
-    loss_of: Callable[[Tensor, Tensor], Tensor]
-    """Output and target → a scalar."""
-    forward: Callable[[Tensor], Tensor] | None = None
-    """What computes the model, where that is not the model itself (forms.py)."""
+    """From the step to the batch; a pure function of the step, so that a run can go on."""
+    loss_of: Callable[..., Tensor]
+    """Outputs, then all of the batch but what went in → a scalar."""
+    forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]] | None = None
+    """What computes the model, where that is not the model itself (forms.py); it may have several outputs."""
 
 
 def start(model: nn.Module, settings: Settings) -> State:
@@ -102,19 +116,36 @@ def train_to(
 
 def _step(state: State, settings: Settings, lesson: Lesson) -> float:
     torch.manual_seed(settings.seed * 1_000_003 + state.step)  # for dropout; nothing of it has to be stored
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate_at(state.step, settings)
-    x, target = lesson.batch_of(state.step)
+    rate = rate_at(state.step, settings)
+    x, *expected = lesson.batch_of(state.step)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.autocast):
-        y = (lesson.forward or state.model)(x)
-    loss = lesson.loss_of(y.float(), target)
-    state.optimiser.zero_grad()
-    loss.backward()
-    if settings.clip:
-        nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
-    state.optimiser.step()
+        made = (lesson.forward or state.model)(x)
+    outputs = [output.float() for output in (made if isinstance(made, tuple) else (made,))]
+    if state.critic is not None:
+        _judge_(state.critic, rate, outputs[0].detach(), expected[0])
+    loss = lesson.loss_of(*outputs, *expected)
+    _update_(state.optimiser, rate, loss, settings.clip)
     _average_(state)
     return float(loss.detach())
+
+
+def _judge_(critic: Critic, rate: float, made: Tensor, target: Tensor) -> None:
+    """One step of the critic; after it, its weights take no gradients until the next one."""
+    critic.module.requires_grad_(True)
+    loss = critic.loss_of(made, target)
+    _update_(critic.optimiser, rate, loss, 0.0)
+    critic.module.requires_grad_(False)
+    critic.losses.append(float(loss.detach()))
+
+
+def _update_(optimiser: torch.optim.Optimizer, rate: float, loss: Tensor, clip: float) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+        if clip:
+            nn.utils.clip_grad_norm_(group["params"], clip)
+    optimiser.step()
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
-"""Losses of the papers, as far as nothing pretrained is needed: output and target planes → a scalar.
+"""Losses of the papers, as far as nothing pretrained is needed (adversarial.py has the rest): output and target planes
+→ a scalar.
 
 Where the target is NaN nothing is judged: what lies there depends on pixels that the crop does not show.
 """
@@ -8,9 +9,14 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from reference_models.training.pairs import UNKNOWN
+
 LEAST_MSE = 1e-5
+SCENE_SHARE = 1 / 300
+"""Of the classification beside the colours. Source: section 3.3 of "Let there be Color!", alpha."""
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:
@@ -41,6 +47,21 @@ def _judged(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The error where it counts, 0 elsewhere, and the number of values that count."""
     known = ~target.isnan()
     return torch.where(known, output - target, 0.0), known.sum().clamp(min=1)
+
+
+def with_scenes(colours: Tensor, scores: Tensor, target: Tensor, scenes: Tensor) -> Tensor:
+    """Squared error of the colours, and a 300th of the cross-entropy of the scenes: "Let there be Color!", section 3.3.
+
+    The paper writes the sum over the planes; here it is the mean, as in its framework's criterion, so that the share
+    means the same for every crop.
+
+    Args:
+        scores: (N, classes), before softmax.
+        scenes: (N,) int64, UNKNOWN where nobody named it: then colours alone count.
+    """
+    named = (scenes != UNKNOWN).sum().clamp(min=1)
+    wrong = F.cross_entropy(scores, scenes, ignore_index=UNKNOWN, reduction="sum") / named
+    return mse(colours, target) + SCENE_SHARE * wrong
 
 
 LOSSES = {"mse": mse, "l1": l1, "psnr": psnr}

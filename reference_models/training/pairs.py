@@ -19,6 +19,8 @@ from reference_models.tasks import Task
 from reference_models.training.targets import Targets
 
 Planes = NDArray[np.float32]
+UNKNOWN = -1
+"""Scene of a picture that nobody named."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Pair:
     """(C', h * upscale, w * upscale)"""
     sigma: float = 0.0
     """Deviation of the noise that is added to every crop of the input, of 1."""
+    scene: int = UNKNOWN
+    """Number of what the picture shows."""
 
 
 def pair_from_picture(

@@ -29,6 +29,8 @@ class Pictures:
     least_side: int = 1
     broken: dict[str, str] = field(default_factory=dict)
     """File name → why it was left out; grows as pictures are asked for."""
+    scenes: Sequence[int] = ()
+    """Of every path, where folders are scenes."""
     _kept: OrderedDict[int, Picture] = field(default_factory=OrderedDict)
     _bytes: int = 0
 
@@ -77,13 +79,38 @@ class Pictures:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
-def pictures_of(folders: Sequence[str], least_side: int = 1) -> Pictures:
-    """The pictures of these folders or files, in the order of their names.
+def pictures_of(folders: Sequence[str], least_side: int = 1, scenes: bool = False) -> Pictures:
+    """The pictures of these folders or files, in the order of their names; `scenes`: every folder is one.
 
     Raises:
         UserError: a folder that is not there or holds no picture.
     """
-    return Pictures([path for folder in folders for path in list_pictures(folder)], least_side)
+    found = [(number, path) for number, folder in enumerate(folders) for path in list_pictures(folder)]
+    numbers = [number for number, _ in found] if scenes else []
+    return Pictures([path for _, path in found], least_side, scenes=numbers)
+
+
+def scene_folders(path: Path) -> list[Path]:
+    """The subfolders of a folder of scenes, in the order of their names, at most as many as the classifier has.
+
+    Raises:
+        UserError: it cannot be listed, or does not hold 2 to 205 folders.
+    """
+    from reference_models.networks.colorization import CLASSES
+
+    try:
+        found = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise UserError(
+            f"`--scenes {path}`: cannot be listed ({error.strerror})", "a folder of folders", "Check the path"
+        ) from None
+    if not 2 <= len(found) <= CLASSES:
+        raise UserError(
+            f"`--scenes {path}`: holds {len(found)} folders",
+            f"2 to {CLASSES}, one for every scene, with its pictures",
+            "Without scenes give --images",
+        )
+    return found
 
 
 def generated(number: int, least_side: int) -> Picture:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import platform
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from reference_models import model_from_spec
 from reference_models.cards import Card, Figure, read_card, write_card
 from reference_models.errors import UserError
+from reference_models.networks.colorization import Colorization
 from reference_models.pictures import Picture
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
-from reference_models.training import checkpoints, judging, loop
+from reference_models.training import adversarial, checkpoints, judging, loop
 from reference_models.training.beginnings import pass_through_, passes_through
 from reference_models.training.crops import Batches, Plan, least_side
 from reference_models.training.fake_quantisation import plain_state, pretend_int8_
 from reference_models.training.forms import training_form
-from reference_models.training.losses import LOSSES
+from reference_models.training.losses import LOSSES, with_scenes
 from reference_models.training.sources import GENERATED, Pictures, pictures_of
 from reference_models.training.targets import Targets
 from reference_models.weights import resolve_weights, weights_sha256
@@ -33,6 +36,7 @@ CHUNK = 25
 """Steps between two looks at the clock and lines of progress."""
 CHECKPOINT_S = 60.0
 PRECISIONS = ("fp32", "int8")
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class Request:
     """Of the weights, in words; empty: nobody said, and what the pictures allow may decide it."""
     generated: float = 0.1
     loss: str = "mse"
+    vgg: Path | None = None
+    """VGG19's weights, for the losses that need them."""
+    scenes: Sequence[str] = ()
+    """Names of the scenes that the folders of `images` are, one each: the network learns to tell them, too."""
+    device: str = "cpu"
     precision: str = "fp32"
     """`int8`: its layers pretend to be (fake_quantisation.py); figures are then of the network that pretends."""
     weights: str | None = None
@@ -76,6 +85,8 @@ class Progress:
     step: int
     steps: int
     loss: float
+    critic_loss: float | None
+    """Of the discriminator, where there is one: 0.69 where it cannot tell."""
     seconds: float
     psnr_db: float | None
     """On the validation pictures, the last time that it was measured."""
@@ -123,7 +134,7 @@ def train(request: Request, report: Report = lambda progress: None) -> Outcome:
 
 def _begun(request: Request) -> _Run:
     """The run at its first step, or where its checkpoint left it."""
-    pictures = pictures_of(request.images, least_side(request.task, request.crop_px))
+    pictures = pictures_of(request.images, least_side(request.task, request.crop_px), bool(request.scenes))
     plan = Plan(
         task=request.task,
         spec=request.spec,
@@ -139,18 +150,56 @@ def _begun(request: Request) -> _Run:
         pass_through_(model, request.settings.seed)
     if request.precision == "int8":
         pretend_int8_(model)
-    forward = training_form(model)
+    model.to(request.device)
+    batches = Batches(plan)
+    batch_of = _Ahead(batches.batch) if request.device != "cpu" else batches.batch
+    lesson, critic = _lesson(request, model, batch_of)
+    state = loop.start(model, request.settings)
+    state.critic = critic
     run = _Run(
         request=request,
         pictures=pictures,
-        batches=Batches(plan),
-        state=loop.start(model, request.settings),
-        forward=forward,
+        lesson=lesson,
+        state=state,
         tests=judging.trials_of(request.task, request.spec, request.validation, request.targets),
     )
     if request.resume:
         checkpoints.read_checkpoint(checkpoint_path(request.output), run.state, made_with(request))
     return run
+
+
+def _lesson(
+    request: Request, model: nn.Module, batch_of: Callable[[int], tuple[Any, ...]]
+) -> tuple[loop.Lesson, loop.Critic | None]:
+    """What is learned, and what learns beside the network."""
+
+    def batch(step: int) -> loop.Batch:
+        return tuple(torch.from_numpy(array).to(request.device) for array in batch_of(step))
+
+    if request.scenes:
+        assert isinstance(model, Colorization)
+        return loop.Lesson(batch, with_scenes, model.colours_and_classes), None
+    if request.loss in LOSSES:
+        return loop.Lesson(batch, LOSSES[request.loss], training_form(model)), None
+    assert request.vgg is not None
+    content = adversarial.read_vgg(request.vgg).to(request.device)
+    loss_of, critic = adversarial.losses(request.loss, request.spec, content, request.crop_px, request.settings.rate)
+    return loop.Lesson(batch, loss_of, training_form(model)), critic
+
+
+@dataclass
+class _Ahead:
+    """Makes the batch of the next step while a GPU is busy with this one. What is drawn stays the same."""
+
+    batch_of: Callable[[int], tuple[Any, ...]]
+    _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "batches"))
+    _made: tuple[int, Future[tuple[Any, ...]]] | None = None
+
+    def __call__(self, step: int) -> tuple[Any, ...]:
+        made = self._made[1] if self._made and self._made[0] == step else self._worker.submit(self.batch_of, step)
+        found = made.result()
+        self._made = step + 1, self._worker.submit(self.batch_of, step + 1)
+        return found
 
 
 def check(request: Request) -> None:
@@ -174,8 +223,38 @@ def check(request: Request) -> None:
             "one of the two",
             "Leave --autocast out",
         )
-    if request.loss not in LOSSES:
-        raise UserError(f"`--loss {request.loss}`: not a loss", ", ".join(LOSSES), "Give one of these")
+    _check_loss(request)
+    if request.device not in DEVICES:
+        raise UserError(f"`--device {request.device}`: nothing trains there", ", ".join(DEVICES), "Give one of these")
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("`--device cuda`: torch finds no CUDA device here", "a GPU and a torch for it", "Use cpu")
+
+
+def _check_loss(request: Request) -> None:
+    spec, known = request.spec, (*LOSSES, *adversarial.LOSSES)
+    if request.loss not in known:
+        raise UserError(f"`--loss {request.loss}`: not a loss", ", ".join(known), "Give one of these")
+    if request.loss in adversarial.LOSSES:
+        if reason := adversarial.why_not(spec, request.crop_px):
+            raise UserError(f"`--loss {request.loss}`: {reason}", "such as srgan_x4, crops of 96", "Or leave it out")
+        if request.vgg is None:
+            raise UserError(
+                f"`--loss {request.loss}` compares features of VGG19, whose weights do not ship",
+                "--vgg FILE: torchvision's vgg19 state dict, .pth or .safetensors",
+                "Give them",
+            )
+        if not request.vgg.is_file():
+            raise UserError(f"`--vgg {request.vgg}`: is not there", "VGG19's weights", "Check the path")
+    elif request.vgg is not None:
+        raise UserError("`--vgg`: this loss does not use it", ", ".join(adversarial.LOSSES), "Leave it out")
+    if request.scenes and (request.task.kind != "colorization" or not spec.options.get("classifier")):
+        raise UserError(
+            f"`--scenes`: model `{spec.title}` tells no scenes", "colorization with its classifier", "Give --images"
+        )
+    if request.scenes and request.loss != "mse":
+        raise UserError(f"`--scenes` with `--loss {request.loss}`", "mse, as in the paper", "Leave --loss out")
+    if request.batch < 2 and spec.options.get("batch_norm") in {"kept", True}:
+        raise UserError(f"`--batch {request.batch}`: too few for batch normalisation", "2 or more", "Choose more")
 
 
 def _fitting(spec: ModelSpec) -> tuple[str, str]:
@@ -199,8 +278,16 @@ def made_with(request: Request) -> dict[str, Any]:
         "loss": request.loss,
         "generated": request.generated,
         "precision": request.precision,
+        "vgg": _digest(request.vgg) if request.vgg else None,
+        "scenes": list(request.scenes) or None,
         "begun_with": _begun_with(request),
     }
+
+
+@cache
+def _digest(path: Path) -> str:
+    """Of a large file that does not change while this runs."""
+    return weights_sha256(path)[:16]
 
 
 def _begun_with(request: Request) -> str:
@@ -227,26 +314,20 @@ class _Run:
 
     request: Request
     pictures: Pictures
-    batches: Batches
+    lesson: loop.Lesson
     state: loop.State
-    forward: Callable[[Tensor], Tensor]
     tests: Sequence[judging.Trial]
     _stored_s: float = 0.0
 
     def to_the_end(self, report: Report) -> None:
         settings, state = self.request.settings, self.state
-        lesson = loop.Lesson(self._batch, LOSSES[self.request.loss], self.forward)
         self._stored_s = state.seconds
         while state.step < settings.steps:
             until = min(settings.steps, (state.step // CHUNK + 1) * CHUNK)
-            loss = loop.train_to(state, until, settings, lesson)
+            loss = loop.train_to(state, until, settings, self.lesson)
             if self._validate() or state.seconds - self._stored_s > CHECKPOINT_S:
                 self.write_checkpoint()
             self._report(report, loss)
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        x, y = self.batches.batch(step)
-        return torch.from_numpy(x), torch.from_numpy(y)
 
     def _validate(self) -> bool:
         step, every = self.state.step, self.request.validate_every
@@ -263,7 +344,10 @@ class _Run:
     def _report(self, report: Report, loss: float) -> None:
         figure = self.state.figures[-1][1] if self.state.figures else None
         left_out = len(self.pictures.broken)
-        report(Progress(self.state.step, self.request.settings.steps, loss, self.state.seconds, figure, left_out))
+        critic = self.state.critic
+        critic_loss = statistics.fmean(critic.losses[-CHUNK:]) if critic else None
+        steps = self.request.settings.steps
+        report(Progress(self.state.step, steps, loss, critic_loss, self.state.seconds, figure, left_out))
 
     def card(self) -> Card:
         """The card of what has been trained so far, without the digest of a file; judges it first."""
@@ -306,6 +390,7 @@ class _Run:
 
 def _settings(request: Request) -> dict[str, Any]:
     """What a reader needs to train the same again."""
-    named = {k: v for k, v in made_with(request).items() if k not in {"model", "task", "seed"}}
+    told = {"model", "task", "seed"}  # by the card itself
+    named = {k: v for k, v in made_with(request).items() if k not in told and v is not None}
     optimiser = f"Adam, {loop.WARM_UP} steps of warm-up, half a cosine; moving average of weights {loop.EMA_DECAY}"
     return {**named, "optimiser": optimiser, "threads": torch.get_num_threads()}

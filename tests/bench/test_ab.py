@@ -245,8 +245,9 @@ def test_promises_over_real_processes(engine: str, loaded: bool, gate_run: Make,
     print(engine, "loaded" if loaded else "idle", f"spread of medians {np.std(medians):.1%}", found)
     assert found[1.0].get("worse", 0) <= 2
     assert found[1.03].get("worse", 0) <= 5
-    if np.std(medians) > STEADY:
+    called = found[1.08].get("worse", 0)
+    if called < 95 and np.std(medians) > STEADY:
         pytest.skip(
             f"medians of equal processes differ by {np.std(medians):.0%} here: too much load to call 8 %; {found}"
         )
-    assert found[1.08].get("worse", 0) >= 95
+    assert called >= 95

@@ -13,9 +13,11 @@ from reference_models.spec import ModelSpec
 def test_defaults_are_the_registered_spec():
     (spec,) = SPECS
     assert spec.name == "colorization"
-    assert {option.name: option.default for option in spec.offers} == {"space": "lab", "classifier": "yes"}
-    assert configure("colorization", space="lab", classifier="yes") == spec
+    defaults = {"space": "lab", "classifier": "yes", "batch_norm": "folded"}
+    assert {option.name: option.default for option in spec.offers} == defaults
+    assert configure("colorization", **defaults) == spec
     assert spec.options == {"space": "lab", "classifier": True}
+    assert configure("colorization", **(defaults | {"batch_norm": "kept"})).options["batch_norm"] is True
 
 
 def test_lightness_goes_in_and_ab_comes_out():

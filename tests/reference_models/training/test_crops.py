@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from reference_models import get, tasks
+from reference_models.errors import UserError
 from reference_models.pictures import write_picture
 from reference_models.resample import imresize
 from reference_models.training import crops
 from reference_models.training.crops import Batches, Plan, least_side
-from reference_models.training.sources import pictures_of
+from reference_models.training.pairs import UNKNOWN
+from reference_models.training.sources import pictures_of, scene_folders
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,35 @@ def test_sizes_are_those_of_the_network(folder: str) -> None:
     x, y = Batches(plan(folder)).batch(0)
     assert (x.shape, y.shape) == ((3, 1, 16, 16), (3, 1, 48, 48))
     assert x.dtype == y.dtype == np.float32
+
+
+def test_scenes_are_those_of_the_folders(tmp_path: Path) -> None:
+    """Pictures of one scene are black, of the other white, so that crops tell."""
+    for name, level in (("night", 0), ("snow", 255)):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            write_picture(tmp_path / name / f"{number}.png", np.full((60, 60, 3), level, np.uint8))
+    folders = scene_folders(tmp_path)
+    assert [folder.name for folder in folders] == ["night", "snow"]
+    pictures = pictures_of([str(folder) for folder in folders], scenes=True)
+    made = plan("", "espcn_x3", "super-resolution x3", pictures=pictures, generated=0.3, batch=8)
+    seen = set()
+    for step in range(20):
+        _, y, scenes = Batches(made).batch(step)
+        for crop, scene in zip(y, scenes, strict=True):
+            plain = np.nanmin(crop) == np.nanmax(crop)
+            assert (scene == UNKNOWN) != plain
+            assert not plain or scene == (np.nanmax(crop) > 0.5)
+            seen.add(int(scene))
+    assert seen == {UNKNOWN, 0, 1}
+
+
+@pytest.mark.parametrize("number", [0, 1, 206])
+def test_a_classifier_needs_several_scenes_and_has_205(tmp_path: Path, number: int) -> None:
+    for name in range(number):
+        (tmp_path / str(name)).mkdir()
+    with pytest.raises(UserError, match=f"holds {number} folders.*2 to 205"):
+        scene_folders(tmp_path)
 
 
 def test_input_and_target_show_the_same_place(folder: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from reference_models.training.losses import LOSSES
+from reference_models.training.losses import LOSSES, SCENE_SHARE, mse, with_scenes
+from reference_models.training.pairs import UNKNOWN
 
 
 def test_losses_by_hand() -> None:
@@ -28,3 +31,16 @@ def test_psnr_is_the_mean_of_the_crops_own() -> None:
     output = torch.zeros(2, 1, 4, 4)
     target = torch.stack([torch.full((1, 4, 4), 0.1), torch.full((1, 4, 4), 0.01)])
     assert float(LOSSES["psnr"](output, target)) == pytest.approx(-(20 + 40) / 2, abs=0.3)
+
+
+def test_scenes_weigh_a_300th_and_unnamed_ones_nothing() -> None:
+    colours, target = torch.zeros(2, 2, 4, 4), torch.full((2, 2, 4, 4), 0.5)
+    scores = torch.tensor([[2.0, 0.0, 0.0], [5.0, 1.0, 3.0]], requires_grad=True)
+    loss = with_scenes(colours, scores, target, torch.tensor([0, UNKNOWN]))
+    assert float(loss.detach()) == pytest.approx(0.25 + math.log(1 + 2 * math.exp(-2)) / 300)
+    loss.backward()
+    assert scores.grad is not None
+    assert (scores.grad != 0).any(1).tolist() == [True, False]
+    unnamed = with_scenes(colours, scores, target, torch.tensor([UNKNOWN, UNKNOWN]))
+    assert float(unnamed.detach()) == float(mse(colours, target))
+    assert pytest.approx(1 / 300) == SCENE_SHARE

@@ -11,14 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from reference_models import create_model, get, tasks
+from reference_models import create_model, get, model_from_spec, tasks
 from reference_models.cards import read_card
+from reference_models.choices import configured
 from reference_models.errors import UserError
+from reference_models.networks import colorization
+from reference_models.networks.srgan import VggContentLoss
+from reference_models.networks.srgan import _vgg as torch_vgg
 from reference_models.pictures import write_picture
 from reference_models.training import crops
+from reference_models.training import train as train_module
 from reference_models.training.loop import Settings
 from reference_models.training.scenes import scene
-from reference_models.training.train import Progress, Request, check, checkpoint_path, made_with, train
+from reference_models.training.train import Progress, Request, _Ahead, check, checkpoint_path, made_with, train
 from reference_models.weights import read_tensors
 
 HELD_OUT = [("held out", scene(60, 45, seed=99))]
@@ -200,6 +205,125 @@ def test_int8_goes_on_after_a_kill_too_and_keeps_plain_weights(request_to: Calla
     create_model("espcn_x2", weights=str(request_to("whole").output))
     assert whole.card.figures[0].convention.endswith("layers pretend to be int8")
     assert whole.losses != train(request_to("plain")).losses
+
+
+@pytest.fixture
+def vgg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights of a VGG of VGG19's layers, of few channels."""
+    monkeypatch.setattr(VggContentLoss, "STAGES", ((4, 2), (4, 2), (4, 4), (4, 4), (4, 4)))
+    layers = torch_vgg(VggContentLoss.STAGES)
+    state = {f"features.{name}": tensor for name, tensor in layers.state_dict().items()}
+    torch.save(state, tmp_path / "vgg.pth")
+    return tmp_path / "vgg.pth"
+
+
+@pytest.mark.parametrize("loss", ["perceptual", "adversarial"])
+def test_srgans_losses_go_on_after_a_kill_with_the_same_curve(
+    request_to: Callable[..., Request], vgg: Path, loss: str
+) -> None:
+    own = {"spec": get("srgan_x4"), "task": tasks.get("super-resolution x4"), "crop_px": 32, "validation": []}
+    asked: Any = own | {"loss": loss, "vgg": vgg, "settings": Settings(steps=4), "validate_every": 2, "judged": []}
+    whole = train(request_to("whole", **asked))
+    with pytest.raises(UserError, match=r"loss was .* and is mse"):
+        train(request_to("whole", **(asked | {"loss": "mse", "vgg": None, "resume": True})))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "CHUNK", 2)
+
+        def kill(progress: Progress) -> None:
+            assert (progress.critic_loss is not None) == (loss == "adversarial")
+            raise Killed
+
+        with pytest.raises(Killed):
+            train(request_to("killed", **asked), kill)
+        resumed = train(request_to("killed", **(asked | {"resume": True})))
+    assert resumed.losses == whole.losses
+    assert request_to("killed").output.read_bytes() == request_to("whole").output.read_bytes()
+    assert len(resumed.card.settings["vgg"]) == 16
+    assert str(vgg.parent) not in resumed.card.resume
+
+
+def test_srgans_losses_name_what_they_need(request_to: Callable[..., Request], vgg: Path) -> None:
+    own: Any = {"spec": get("srgan_x4"), "task": tasks.get("super-resolution x4"), "loss": "adversarial", "crop_px": 32}
+    for changes, message in (
+        ({}, "--vgg FILE"),
+        ({"vgg": vgg, "crop_px": 40}, "--crop 40 is not a multiple of 16"),
+        ({"vgg": vgg.with_name("none.pth")}, "none.pth.*is not there"),
+        ({"vgg": vgg, "loss": "mse"}, "--vgg.*does not use it"),
+        ({"vgg": vgg, "spec": get("espcn_x2"), "task": tasks.get("super-resolution x2")}, "espcn_x2` makes luma"),
+        ({"vgg": vgg, "batch": 1, "spec": configured(get("srgan_x4"), {"batch_norm": "kept"})}, "--batch 1.*2 or more"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check(request_to("a", **(own | changes)))
+    torch.save({"features.0.weight": torch.zeros(3)}, vgg)
+    with pytest.raises(UserError, match=r"--vgg.*missing: features\.0\.bias"):
+        train(request_to("a", **(own | {"vgg": vgg})))
+
+
+def test_a_network_trained_with_its_norms_is_deployed_without(request_to: Callable[..., Request]) -> None:
+    own: Any = {
+        "spec": configured(get("srgan_x4"), {"batch_norm": "kept"}),
+        "task": tasks.get("super-resolution x4"),
+        "judged": [],
+    }
+    request = request_to("a", **own, validation=[], settings=Settings(steps=2))
+    train(request)
+    trained = create_model("srgan_x4", batch_norm="kept", weights=str(request.output)).eval()
+    deployed = create_model("srgan_x4", weights=str(request.output)).eval()
+    x = torch.rand(1, 3, 12, 9)
+    with torch.inference_mode():
+        torch.testing.assert_close(deployed(x), trained(x), atol=1e-5, rtol=0)
+
+
+def test_colours_and_scenes_are_learned_together(
+    request_to: Callable[..., Request], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"_LOW": ((8, 2), (8, 1), (8, 2), (8, 1), (8, 2), (8, 1)), "_GLOBAL": ((4, 2), (4, 1), (4, 2), (4, 1))}
+    for name, layers in few.items():
+        monkeypatch.setattr(colorization, name, layers)
+    spec = configured(get("colorization"), {"batch_norm": "kept"})
+    own: Any = {"spec": spec, "task": tasks.get("colorization"), "validation": [], "judged": []}
+    asked = own | {"images": [folder, folder], "scenes": ["in", "out"], "settings": Settings(steps=2)}
+    outcome = train(request_to("a", **asked))
+    assert outcome.card.settings["scenes"] == ["in", "out"]
+    plain = train(request_to("b", **(asked | {"scenes": []})))
+    assert outcome.losses[0] > plain.losses[0]
+    network = model_from_spec(spec)
+    assert isinstance(network, colorization.Colorization)
+    head = network.classifier
+    assert head is not None
+    names = [name for name in read_tensors(request_to("a").output) if name.startswith("classifier.")]
+    before, after, unlearned = network.state_dict(), *(read_tensors(request_to(name).output) for name in "ab")
+    assert any((before[name].numpy() != after[name]).any() for name in names if name.endswith("weight"))
+    assert all((before[name].numpy() == unlearned[name]).all() for name in names if name.endswith("weight"))
+    with pytest.raises(UserError, match="tells no scenes"):
+        check(request_to("c", scenes=["in", "out"]))
+
+
+def test_a_gpu_that_is_not_there_is_said(request_to: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"--device cuda.*no CUDA device"):
+        check(request_to("a", device="cuda"))
+    with pytest.raises(UserError, match=r"--device tpu.*cpu, cuda"):
+        check(request_to("a", device="tpu"))
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_what_a_cpu_learns(request_to: Callable[..., Request]) -> None:
+    here, there = (train(request_to(device, device=device)) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(there.losses, here.losses, rtol=0.02)
+    assert there.card.figures[0].psnr_db == pytest.approx(here.card.figures[0].psnr_db, abs=0.1)
+
+
+def test_batches_made_ahead_are_the_same(request_to: Callable[..., Request]) -> None:
+    asked: list[int] = []
+
+    def batch(step: int) -> tuple[int]:
+        asked.append(step)
+        return (step * step,)
+
+    ahead = _Ahead(batch)
+    assert [ahead(step) for step in (0, 1, 2, 7, 8)] == [(0,), (1,), (4,), (49,), (64,)]
+    assert asked[:3] == [0, 1, 2]
 
 
 def test_a_precision_that_nothing_is_trained_for(request_to: Callable[..., Request]) -> None:
