@@ -226,6 +226,19 @@ def decibels(word: str, option: str) -> float:
     return float(match[1])
 
 
+def share(word: str, option: str) -> float:
+    """A share between 0 and 1, as `5%` or `0.05`.
+
+    Raises:
+        UserError: no number, or out of range.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%)?", word.strip())
+    found = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0 < found < 1:
+        raise UserError(f"`{option} {word}`: not a share", "more than 0 % and less than 100 %", f"Try {option} 5%")
+    return found
+
+
 def split_words(text: str | None) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()] if text else []
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.measure import Parts
+from bench.nvml_id import nvml_id
 from engines.engine import Session
 
 COPIES = 10
@@ -84,8 +85,7 @@ def _asked(device: str, query: str, pick: Any) -> float | None:
     """The first number that `pick` finds in the lines that nvidia-smi, which reads NVML, answers."""
     if not device.startswith("cuda"):
         return None
-    index = device.partition(":")[2] or "0"
-    command = ["nvidia-smi", f"--id={index}", query, "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--id={nvml_id(device)}", query, "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         return next((float(found) for line in done.stdout.splitlines() if (found := pick(line)) is not None), None)

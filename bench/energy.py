@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import Clock
+from bench.nvml_id import nvml_handle
 
 POWERCAP = Path("/sys/class/powercap")
 PASS_S = 2.0
@@ -96,7 +97,7 @@ def counters_of(device: str) -> tuple[list[Counter], str | None]:
     rapl, why_not = rapl_counters()
     if not device.startswith("cuda"):
         return rapl, why_not
-    gpu, reason = nvml_counter(int(device.partition(":")[2] or 0))
+    gpu, reason = nvml_counter(device)
     return ([gpu, *rapl], None) if gpu else ([], reason)
 
 
@@ -127,7 +128,7 @@ def rapl_counters(root: Path = POWERCAP) -> tuple[list[Counter], str | None]:
     return [], denied or f"no RAPL counter below {root}"
 
 
-def nvml_counter(index: int) -> tuple[Counter | None, str | None]:
+def nvml_counter(device: str) -> tuple[Counter | None, str | None]:
     """What one GPU has taken since its driver was loaded, or why that is not known.
 
     Source: NVML API reference, nvmlDeviceGetTotalEnergyConsumption (mJ; Volta and newer).
@@ -138,7 +139,7 @@ def nvml_counter(index: int) -> tuple[Counter | None, str | None]:
         return None, "Python package `nvidia-ml-py` is not installed"
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        handle = nvml_handle(pynvml, device)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError as error:
         return None, f"NVML: {error}"
@@ -149,7 +150,7 @@ def nvml_counter(index: int) -> tuple[Counter | None, str | None]:
         except pynvml.NVMLError as error:
             raise OSError(f"NVML: {error}") from error
 
-    return Counter(f"nvml gpu {index}", read_j), None
+    return Counter(f"nvml {device}", read_j), None
 
 
 def _microjoules(path: Path) -> Callable[[], float]:

@@ -72,6 +72,11 @@ def picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
     return pairs
 
 
+def subfolders(path: Path) -> int:
+    """How many folders lie in this one, hidden ones left out; 0 where it is none."""
+    return sum(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()) if path.is_dir() else 0
+
+
 def _refuse_equal_names(pairs: Sequence[tuple[str, str]]) -> None:
     """A name that depends on the neighbours would leave stale pictures behind, so equal names are refused."""
     seen: dict[str, str] = {}

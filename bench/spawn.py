@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from bench.nvml_id import BUS_ORDER
 from reference_models.errors import UserError
 
 Event = dict[str, Any]
@@ -69,7 +70,7 @@ def run_job(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **_import_path(), **(environment or {})},
+            env={**BUS_ORDER, **os.environ, **_import_path(), **(environment or {})},
             # A process group of its own: Ctrl-C at the terminal reaches this process alone, which then ends the worker.
             start_new_session=True,
         )

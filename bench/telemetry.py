@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from bench.measure import Clock, Series
+from bench.nvml_id import nvml_handle
 
 PERIOD_S = 0.5
 CPU = Path("/sys/devices/system/cpu")
@@ -136,7 +137,7 @@ def gpu_source(device: str) -> Callable[[], Reading] | None:
         return None
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
+        handle = nvml_handle(pynvml, device)
     except pynvml.NVMLError:  # no driver: telemetry is not worth a measurement
         return None
     calls: dict[str, Callable[[], float]] = {

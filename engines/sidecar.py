@@ -89,9 +89,11 @@ def read_sidecar(plan: Path) -> dict[str, Any]:
     """The sidecar of a plan.
 
     Raises:
-        UserError: it is not there, is of another schema, or speaks of another plan.
+        UserError: it or its plan is not there, it is of another schema, or speaks of another plan.
     """
     path = sidecar_path(plan)
+    if not plan.is_file():
+        raise UserError(f"{plan}: no such file", "a plan of `bench build`", "Check its path")
     try:
         told = json.loads(path.read_text())
         schema, wanted = told["schema"], told["plan"]["sha256"]

@@ -167,4 +167,11 @@ def _last_as_reference(match: re.Match[str]) -> str:
 
 def _reference(match: re.Match[str]) -> str:
     sign = match[0]
-    return sign if sign in "()-+'" else f"&#{ord(sign)};"
+    harmless = sign in "()-+'" or (sign == "_" and _within_word(match))
+    return sign if harmless else f"&#{ord(sign)};"
+
+
+def _within_word(match: re.Match[str]) -> bool:
+    """Between letters or digits an underscore is no emphasis. Source: GFM specification, 6.4, rules 2 and 6."""
+    text, at = match.string, match.start()
+    return text[at - 1 : at].isalnum() and text[at + 1 : at + 2].isalnum()

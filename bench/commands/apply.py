@@ -128,12 +128,15 @@ def _checked(case: Case, arguments: argparse.Namespace) -> Any:
 
 def _apply_to_pictures(work: Work, pairs: list[tuple[str, str]], case: Case, arguments: argparse.Namespace) -> int:
     from bench.apply_pictures import apply_to_pictures, manifest_for
+    from bench.places import subfolders
 
     output = Path(arguments.output)
     place = manifest_for(output, work.job, arguments.again) if output.is_dir() else None
     applied = apply_to_pictures(work, pairs, place)
     for source, reason in applied.failed:
         print(f"bench: {source}: {reason}", file=sys.stderr)
+    if inner := subfolders(Path(arguments.input)):
+        print(f"bench: left out: {inner} subfolders of {arguments.input}; give each by itself", file=sys.stderr)
     print(_summary(applied, f"{arguments.output} ({_case_words(case)})"))
     if applied.stopped == "interrupted":
         raise KeyboardInterrupt

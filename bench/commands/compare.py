@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from bench.arguments import share
 from bench.commands.report import add_judging
 from bench.exit_codes import COULD_NOT_MEASURE, OK
 from bench.terminal import console_for
@@ -32,7 +33,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from reports.terminal import comparison_text
 
     a, b = runs_file(arguments.a), runs_file(arguments.b)
-    found = compare_files([a], [b], arguments.margin, arguments.across_machines)
+    found = compare_files([a], [b], share(arguments.margin, "--margin"), arguments.across_machines)
     console_for().print(comparison_text(found))
     compared = any(pair.verdict not in {"failed", "not judged"} for pair in found.pairs)
     return OK if compared else COULD_NOT_MEASURE

@@ -6,6 +6,7 @@ import argparse
 import html
 from typing import Any
 
+from bench.arguments import decibels, share
 from bench.exit_codes import OK
 from bench.terminal import console_for, progress_on
 
@@ -23,9 +24,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="runs files, or folders with a runs.json")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the report")
-    parser.add_argument(
-        "--floor", type=float, default=45.0, metavar="DB", help="PSNR that an answer must keep (default 45 dB)"
-    )
+    parser.add_argument("--floor", default="45dB", metavar="DB", help="PSNR that an answer must keep (default 45dB)")
     parser.add_argument(
         "--against",
         choices=("reference", "original"),
@@ -42,9 +41,7 @@ def add(commands: Any) -> None:
 
 def add_judging(parser: argparse.ArgumentParser) -> None:
     """What a comparison calls the same, and what it may compare."""
-    parser.add_argument(
-        "--margin", type=float, default=0.05, metavar="SHARE", help="smaller changes are the same (default 0.05)"
-    )
+    parser.add_argument("--margin", default="5%", metavar="SHARE", help="smaller changes are the same (default 5%%)")
     parser.add_argument("--across-machines", action="store_true", help="judge runs of different machines all the same")
 
 
@@ -52,14 +49,15 @@ def _report(arguments: argparse.Namespace) -> int:
     from bench.places import runs_file
     from reports.command import write_report
 
+    floor_db, margin = decibels(arguments.floor, "--floor"), share(arguments.margin, "--margin")
     with progress_on(console_for(stderr=True)) as reporter, reporter.stage("report"):
         found = write_report(
             [runs_file(path) for path in arguments.runs],
             arguments.output,
-            floor_db=arguments.floor,
+            floor_db=floor_db,
             against=arguments.against,
             baseline=arguments.baseline and runs_file(arguments.baseline),
-            margin=arguments.margin,
+            margin=margin,
             across_machines=arguments.across_machines,
             picture_folder=arguments.pictures,
         )

@@ -17,6 +17,7 @@ from bench.arguments import (
     nearest_option,
     option_words,
     request_from_arguments,
+    share,
     split_words,
 )
 from bench.layers import Layers
@@ -199,6 +200,17 @@ def test_what_is_asked_of_recipes_by_default() -> None:
 )
 def test_a_floor_is_in_decibels(word: str, floor: float) -> None:
     assert lowering_from_arguments(parsed("--floor", word))["floor_db"] == floor
+
+
+@pytest.mark.parametrize(("word", "value"), [("5%", 0.05), ("0.05", 0.05), (".1", 0.1), ("2.5 %", 0.025)])
+def test_a_share_is_a_number_or_percent(word: str, value: float) -> None:
+    assert share(word, "--margin") == pytest.approx(value)
+
+
+@pytest.mark.parametrize("word", ["0", "1", "100%", "0%", "-5%", "5 percent", "nan", "", "5dB"])
+def test_what_is_no_share_is_refused(word: str) -> None:
+    with pytest.raises(UserError, match=f"--margin {word}`: not a share"):
+        share(word, "--margin")
 
 
 @pytest.mark.parametrize("word", ["abc", "42dBm", "-42dB", "9.9dB", "121dB", "nan", "inf", "4 2"])

@@ -133,7 +133,7 @@ def test_a_gpu_counts_with_the_processor_beside_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(5000))
     monkeypatch.setattr(energy, "rapl_counters", lambda: ([Counter("cpu", lambda: 0.0)], None))
     found, _ = energy.counters_of("cuda:1")
-    assert [counter.name for counter in found] == ["nvml gpu 1", "cpu"]
+    assert [counter.name for counter in found] == ["nvml cuda:1", "cpu"]
     assert found[0].read_j() == pytest.approx(5.001)
 
 
@@ -142,7 +142,7 @@ def test_without_its_driver_or_package_a_gpu_has_a_reason(monkeypatch: pytest.Mo
     monkeypatch.setattr(energy, "rapl_counters", lambda: ([Counter("cpu", lambda: 0.0)], None))
     assert energy.counters_of("cuda:0") == ([], "NVML: Driver Not Loaded")
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert nvml_counter(0) == (None, "Python package `nvidia-ml-py` is not installed")
+    assert nvml_counter("cuda:0") == (None, "Python package `nvidia-ml-py` is not installed")
 
 
 def test_here_it_is_a_number_or_a_reason() -> None:

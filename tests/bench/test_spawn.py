@@ -108,6 +108,14 @@ def test_environment_variables_reach_the_worker_and_add_to_ours(run: Run, monkey
     assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "3"
 
 
+def test_workers_count_gpus_as_nvml_does_unless_told_otherwise(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    code = "import os; result = os.environ.get('CUDA_DEVICE_ORDER')"
+    assert run(code) == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert run(code) == "FASTEST_FIRST"
+
+
 def test_a_library_that_prints_to_standard_output_does_not_disturb_the_protocol(run: Run) -> None:
     code = """
         import ctypes, os, subprocess, sys

@@ -82,6 +82,8 @@ def test_it_is_read_back(tmp_path):
 
 def test_one_that_is_missing_foreign_or_of_another_plan_is_refused(tmp_path):
     plan, told = content(tmp_path)
+    with pytest.raises(UserError, match=r"absent\.plan: no such file"):
+        read_sidecar(tmp_path / "absent.plan")
     plan.write_bytes(b"another plan")
     with pytest.raises(UserError, match="a plan and a sidecar of one build"):
         read_sidecar(plan)

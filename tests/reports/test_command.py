@@ -250,12 +250,7 @@ def test_the_original_is_shown_beside_the_reference_and_a_floor_may_be_against_i
     page, summary = found.index.read_text(), found.summary.read_text()
     for text in (page, summary):
         assert "to the original" in text
-        assert (
-            "31.5 dB; the input 26.0 dB; l0_smoothing itself 812 ms, 8.12×".replace(
-                "_", "_" if text is page else "&#95;"
-            )
-            in text
-        )
+        assert "31.5 dB; the input 26.0 dB; l0_smoothing itself 812 ms, 8.12×" in text
     assert "orig. dB" in page
     assert 'id="data-original"' in page
     with pytest.raises(UserError, match="no run was judged against an original"):

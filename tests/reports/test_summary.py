@@ -86,6 +86,7 @@ def test_inert_text_reads_as_it_was() -> None:
     for text in HOSTILE:
         assert html.unescape(inert(text)).replace("\u200b", "") == text
     assert inert("") == "–"
+    assert inert("l0_smoothing _x_ a_") == "l0_smoothing &#95;x&#95; a&#95;"
     assert len(html.unescape(inert("x" * 500))) == 90
 
 

@@ -162,8 +162,10 @@ def test_apply_does_the_other_pictures_of_a_folder_and_names_the_bad_one(
     save(photos / "a.png", 20, 10)
     truncated(photos / "b.png")
     save(photos / "c.png", 10, 20)
+    (photos / "more").mkdir()
     outcome = apply(command, photos, out)
     assert outcome.code == 5
+    assert "left out: 1 subfolders" in outcome.err
     assert "b.png" in outcome.err
     assert "truncated" in outcome.err
     assert "Traceback" not in outcome.err

@@ -81,6 +81,8 @@ def test_twice_the_time_is_slower_and_the_other_way_faster(command: Command, pai
         (["a.json"], "B.json"),
         (["a.json", "none.json"], "none.json"),
         (["a.json", "b.json", "--margin", "0"], "--margin 0"),
+        (["a.json", "b.json", "--margin", "100%"], "--margin 100%"),
+        (["a.json", "b.json", "--margin", "5dB"], "Try --margin 5%"),
     ],
 )
 def test_wrong_words_and_files(

@@ -64,7 +64,7 @@ def test_a_folder_stands_for_the_runs_file_in_it_and_its_pictures_are_found(comm
         (["none.json", "--output", "out"], ["none.json", "no such file"]),
         (["cut.json", "--output", "out"], ["cut.json"]),
         ([".", "--output", "out"], ["folder without runs.json"]),
-        (["good.json", "--output", "out", "--floor", "high"], ["--floor high", "a number"]),
+        (["good.json", "--output", "out", "--floor", "high"], ["--floor high", "not a PSNR"]),
         (["good.json", "--output", "out", "--margin", "2"], ["--margin 2"]),
         (["good.json", "--output", "out", "--baseline", "none.json"], ["none.json"]),
         (["good.json", "--output", "/proc/report"], ["/proc/report"]),
