@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 from collections.abc import Sequence
@@ -214,15 +215,15 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     return asked
 
 
-def decibels(word: str, option: str) -> float:
+def decibels(word: str, option: str, low: float = 10, high: float = 120) -> float:
     """A PSNR in dB, as `42dB` or `42`.
 
     Raises:
         UserError: no PSNR, or out of range.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:dB)?", word, re.IGNORECASE)
-    if not match or not 10 <= float(match[1]) <= 120:
-        raise UserError(f"`{option} {word}`: not a PSNR", "10dB to 120dB", f"Try {option} 42dB")
+    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)\s*(?:dB)?", word, re.IGNORECASE)
+    if not match or not low <= float(match[1]) <= high:
+        raise UserError(f"`{option} {word}`: not a PSNR", f"{low:g}dB to {high:g}dB", f"Try {option} 42dB")
     return float(match[1])
 
 
@@ -232,9 +233,11 @@ def share(word: str, option: str) -> float:
     Raises:
         UserError: no number, or out of range.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%)?", word.strip())
-    found = float(match[1]) / (100 if match[2] else 1) if match else 0.0
-    if not 0 < found < 1:
+    number, percent, rest = word.partition("%")
+    found = 0.0
+    with contextlib.suppress(ValueError):
+        found = float(number) / (100 if percent else 1)
+    if rest.strip() or not 0 < found < 1:
         raise UserError(f"`{option} {word}`: not a share", "more than 0 % and less than 100 %", f"Try {option} 5%")
     return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import Clock
-from bench.nvml_id import nvml_handle
+from bench.nvml_id import nvml_handle, nvml_id
 
 POWERCAP = Path("/sys/class/powercap")
 PASS_S = 2.0
@@ -150,7 +150,7 @@ def nvml_counter(device: str) -> tuple[Counter | None, str | None]:
         except pynvml.NVMLError as error:
             raise OSError(f"NVML: {error}") from error
 
-    return Counter(f"nvml {device}", read_j), None
+    return Counter(f"nvml gpu {nvml_id(device)}", read_j), None
 
 
 def _microjoules(path: Path) -> Callable[[], float]:

@@ -72,9 +72,13 @@ def picture_pairs(source: Path, target: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def subfolders(path: Path) -> int:
-    """How many folders lie in this one, hidden ones left out; 0 where it is none."""
-    return sum(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()) if path.is_dir() else 0
+def subfolders(path: Path, output: Path) -> list[str]:
+    """Names of the folders in this one, without hidden ones and that of the output; none where it is no folder."""
+    found = sorted(path.iterdir()) if path.is_dir() else []
+    made = output.absolute()
+    return [
+        p.name for p in found if p.is_dir() and not p.name.startswith(".") and not made.is_relative_to(p.absolute())
+    ]
 
 
 def _refuse_equal_names(pairs: Sequence[tuple[str, str]]) -> None:

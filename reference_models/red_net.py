@@ -10,6 +10,8 @@ _SOURCE = (
 )
 _NOTE = "Gaussian noise of deviation 10, 30, 50 or 70 of 255, added to grey pictures; one network for each or for all"
 _DEPTHS = {"red10": 10, "red20": 20, "red30": 30}
+_TRAINED = ("red10", "red30")
+"""Those that weights ship for, on luma."""
 
 _OFFERS = (Option("planes", 1, "1: luma, the picture keeps its own chroma; 3: R, G, B at once", choices=(1, 3)),)
 
@@ -33,6 +35,7 @@ def configured(name: str, planes: int) -> ModelSpec:
         input_planes=planes,
         output_planes=planes,
         receptive_field_px=1 + 2 * depth,
+        weights={"bsds": f"{name}-bsds.safetensors"} if planes == 1 and name in _TRAINED else {},
         evaluation=Evaluation("grey" if planes == 1 else "RGB", note=_NOTE if planes == 1 else ""),
     )
 

@@ -271,6 +271,10 @@ def load_weights(model: torch.nn.Module, spec: ModelSpec, weights: str) -> None:
     )
 
 
+_STATISTICS = ".running_mean"
+"""What the names of batch normalisation in training end with."""
+
+
 def _has_tensorflow_names(tensors: Mapping[str, np.ndarray]) -> bool:
     return any("/" in name for name in tensors)  # TensorFlow's scopes; torch joins names with dots
 
@@ -280,12 +284,15 @@ def _own_names(
 ) -> dict[str, np.ndarray]:
     """The tensors under our names: as they are where all of them are ours, else as the importer makes them, where it
     knows them: names of a release, or our own as they are in training."""
-    if spec.importer is None or set(wanted) == set(tensors):
+    ours, in_training = set(wanted), any(name.endswith(_STATISTICS) for name in tensors)
+    if spec.importer is None or ours == set(tensors) or (not ours.isdisjoint(tensors) and not in_training):
         return tensors
+    if in_training and any(name.endswith(_STATISTICS) for name in ours):
+        return tensors  # the network asked for is the one in training
     try:
         return _convert(tensors, spec)
     except UserError as error:
-        if not _has_tensorflow_names(tensors):
+        if not in_training and not _has_tensorflow_names(tensors):
             return tensors  # nobody's names: what is missing and what is too much says more
         raise UserError(f"{asked}: {error.what}", error.expected, _advice(tensors, spec)) from None
 
@@ -326,7 +333,7 @@ def _fits(tensors: dict[str, np.ndarray], spec: ModelSpec) -> bool:
 
 
 def import_weights(spec: ModelSpec, source: Path, output: Path) -> dict[str, int | str]:
-    """Writes the network's tensors as float32 safetensors under our names, and says what was done.
+    """Writes the network's tensors as safetensors under our names, float32 but for counters, and says what was done.
 
     Equal sources give equal bytes. The file's metadata: model, source (file name), sha256 (of the source's data files).
 

@@ -135,8 +135,11 @@ def _apply_to_pictures(work: Work, pairs: list[tuple[str, str]], case: Case, arg
     applied = apply_to_pictures(work, pairs, place)
     for source, reason in applied.failed:
         print(f"bench: {source}: {reason}", file=sys.stderr)
-    if inner := subfolders(Path(arguments.input)):
-        print(f"bench: left out: {inner} subfolders of {arguments.input}; give each by itself", file=sys.stderr)
+    if inner := subfolders(Path(arguments.input), output):
+        more = f" and {len(inner) - 1} more" if inner[1:] else ""
+        print(
+            f"bench: folders in {arguments.input} are left out: {inner[0]}{more}; give each by itself", file=sys.stderr
+        )
     print(_summary(applied, f"{arguments.output} ({_case_words(case)})"))
     if applied.stopped == "interrupted":
         raise KeyboardInterrupt

@@ -49,7 +49,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from bench.places import runs_file
     from reports.command import write_report
 
-    floor_db, margin = decibels(arguments.floor, "--floor"), share(arguments.margin, "--margin")
+    floor_db, margin = decibels(arguments.floor, "--floor", -100, 1000), share(arguments.margin, "--margin")
     with progress_on(console_for(stderr=True)) as reporter, reporter.stage("report"):
         found = write_report(
             [runs_file(path) for path in arguments.runs],

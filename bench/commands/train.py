@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_model, option_words, split_words
 from bench.exit_codes import OK
+from bench.nvml_id import BUS_ORDER
 from reference_models.cards import card_path
 from reference_models.errors import UserError
 
@@ -79,8 +82,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vgg", metavar="FILE", help="VGG19's weights for the last two: torchvision's, .pth or .safetensors"
     )
-    parser.add_argument("--clip", type=float, default=0.0, metavar="NORM", help="of gradients (default 0: none)")
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--clip", type=float, default=0.0, metavar="NORM", help="of the network's gradients (default 0: none)"
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     parser.add_argument("--autocast", action="store_true", help="convolutions in bfloat16: faster with AVX512-BF16")
     parser.add_argument(
@@ -202,6 +207,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output: Path) -> Request:
     """The request without its pictures; what was not given is what suits the network."""
+    os.environ.update({**BUS_ORDER, **os.environ})  # before CUDA counts its devices
     import torch
 
     from bench.machine import commit, usable_cores
@@ -215,10 +221,12 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
     given = {"batch": arguments.batch, "crop": arguments.crop, "rate": arguments.rate, "loss": arguments.loss}
     given |= {"clip": arguments.clip or None, "generated": arguments.generated, "steps": arguments.steps}
     chosen = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
-    learned = f" --vgg {Path(arguments.vgg).name}" if arguments.vgg else ""
+    learned = f" --vgg {shlex.quote(Path(arguments.vgg).name)}" if arguments.vgg else ""
+    learned += f" --device {arguments.device}" if arguments.device != "cpu" else ""
     folder = "--scenes" if arguments.scenes else "--images"
     again = (
-        f"bench train --model {spec.word} --task '{task.name}' --weights {output.name} {folder} DIR {chosen}"
+        f"bench train --model {spec.word} --task '{task.name}' --weights {shlex.quote(output.name)} {folder} DIR "
+        + chosen
         + learned
         + " --autocast" * arguments.autocast
         + f" --precision {arguments.precision}" * (arguments.precision != "fp32")
@@ -264,7 +272,7 @@ def _checked(request: Request) -> Request:
     from reference_models.training.train import check, checkpoint_path, made_with
 
     check(request)
-    pictures = pictures_of(request.images, least_side(request.task, request.crop_px))
+    pictures = pictures_of(request.images, least_side(request.task, request.crop_px), bool(request.scenes))
     if pictures.paths:
         pictures.picture(0)  # at least one can be used
     if request.resume:
@@ -310,7 +318,8 @@ def _machine(device: str) -> str:
     from bench.machine import describe
 
     found = describe()
-    gpu = f"{torch.cuda.get_device_name()}, " if device == "cuda" and torch.cuda.is_available() else ""
+    on_gpu = device.startswith("cuda") and torch.cuda.is_available()
+    gpu = f"{torch.cuda.get_device_name(device)}, " if on_gpu else ""
     return f"{gpu}{found['cpu']}, {found['cores_usable']} cores"
 
 

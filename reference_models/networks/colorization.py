@@ -265,8 +265,11 @@ def state_from_trained(
         )
     trained = Colorization(space, classifier, batch_norm=True)
     state = trained.state_dict()
-    counters = [name for name, tensor in state.items() if not tensor.is_floating_point()]
-    if problem := mismatch(tensors, {name: tuple(tensor.shape) for name, tensor in state.items()}, counters):
+    # Inference uses no counters, and a network without the head no classifier.
+    counters = {name: np.zeros((), np.int64) for name, tensor in state.items() if not tensor.is_floating_point()}
+    head = () if classifier else tuple(name for name in tensors if name.startswith("classifier."))
+    tensors = {**{name: tensor for name, tensor in tensors.items() if name not in head}, **counters}
+    if problem := mismatch(tensors, {name: tuple(tensor.shape) for name, tensor in state.items()}, list(counters)):
         raise UserError(
             problem, f"the {len(state)} tensors of a network with batch_norm=True", "Give those of training"
         )

@@ -134,8 +134,10 @@ def state_from_trained(
     import numpy as np
 
     trained = SrResNet(blocks, width, "kept").state_dict()
-    counters = [name for name, tensor in trained.items() if not tensor.is_floating_point()]
-    problem = mismatch(tensors, {name: tuple(tensor.shape) for name, tensor in trained.items()}, counters)
+    # Inference uses no counters: a file may lack them.
+    counters = {name: np.zeros((), np.int64) for name, tensor in trained.items() if not tensor.is_floating_point()}
+    tensors = {**tensors, **counters}
+    problem = mismatch(tensors, {name: tuple(tensor.shape) for name, tensor in trained.items()}, list(counters))
     if problem:
         raise UserError(
             problem,

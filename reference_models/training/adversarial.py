@@ -28,13 +28,17 @@ ADVERSARIAL_SHARE = 1e-3
 """Of the discriminator's opinion, beside the content loss: equation 3."""
 SIDE_MULTIPLE = 16
 """Of the crop: the discriminator halves its pictures four times, VGG's layer 5_4 too."""
+MOST_PX = 256
+"""Side of a crop: the discriminator's dense layer has 134 million weights then."""
 
 
 def why_not(spec: ModelSpec, crop_px: int) -> str:
     """Why these losses cannot judge a network's crops, in a few words; empty where they can."""
     if spec.output not in {"rgb", "bgr"}:
         return f"VGG sees pictures of three colours, and model `{spec.name}` makes {spec.output}"
-    return f"--crop {crop_px} is not a multiple of {SIDE_MULTIPLE}" if crop_px % SIDE_MULTIPLE else ""
+    if crop_px % SIDE_MULTIPLE or crop_px > MOST_PX:
+        return f"--crop {crop_px} is no multiple of {SIDE_MULTIPLE} up to {MOST_PX}"
+    return ""
 
 
 def read_vgg(path: Path) -> VggContentLoss:
@@ -44,8 +48,8 @@ def read_vgg(path: Path) -> VggContentLoss:
         UserError: it cannot be read, or holds other tensors.
     """
     try:
-        tensors = {name: torch.from_numpy(np.array(array)) for name, array in read_tensors(path).items()}
-        return VggContentLoss(tensors)
+        features = {name: array for name, array in read_tensors(path).items() if name.startswith("features.")}
+        return VggContentLoss({name: torch.from_numpy(np.array(array)) for name, array in features.items()})
     except UserError as error:
         raise UserError(f"`--vgg {path}`: {error.what}", error.expected, error.todo) from None
 
@@ -57,7 +61,7 @@ class Pictures:
     spec: ModelSpec
 
     def __call__(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, (N, 3, H, W), grey where the target is NaN: there nothing is judged."""
+        """Both, (N, 3, H, W), grey where the target is NaN: there nothing is judged, and the mean gets smaller by it."""
         low, high = self.spec.output_range
         known = ~target.isnan()
         made, wanted = (torch.where(known, (planes - low) * (2 / (high - low)) - 1, 0.0) for planes in (output, target))

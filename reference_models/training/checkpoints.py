@@ -15,7 +15,7 @@ from reference_models.pictures import replace_file
 from reference_models.training.loop import Critic, State
 
 SCHEMA = 1
-EARLIER = {"precision": "fp32"}
+EARLIER = {"precision": "fp32", "device": "cpu"}
 """Choices that checkpoints of earlier versions do not state, and what they were."""
 BEGINNINGS = {"untrained", "passing the picture through"}
 """Of networks without weights: of one kind the first became the second, and a run may go on all the same."""
@@ -90,7 +90,7 @@ def _stored(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
     differing = [
         f"{name} was {stored['made_with'].get(name)} and is {value}"
         for name, value in made_with.items()
-        if stored["made_with"].get(name) != value and not {stored["made_with"].get(name), value} <= BEGINNINGS
+        if not _same(name, stored["made_with"].get(name), value)
     ]
     if differing:
         raise UserError(
@@ -99,6 +99,10 @@ def _stored(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
             "Repeat its command with --resume, or drop --resume to begin anew",
         )
     return stored
+
+
+def _same(name: str, was: Any, now: Any) -> bool:
+    return was == now or (name == "begun_with" and {was, now} <= BEGINNINGS)
 
 
 def _read(path: Path) -> dict[str, Any]:

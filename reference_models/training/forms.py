@@ -32,7 +32,8 @@ def _can(can: Can, x: Tensor) -> Tensor:
     for conv, norm in zip(can.convs, can.norms, strict=True):
         assert isinstance(norm, AdaptiveNorm)
         x = conv(x)
-        normalised = F.batch_norm(x, None, None, None, norm.beta, training=True, eps=EPSILON)
+        gain = torch.ones_like(norm.beta) if x.is_cuda else None  # CUDA's kernels want both or none
+        normalised = F.batch_norm(x, None, None, gain, norm.beta, training=True, eps=EPSILON)
         x = F.leaky_relu(norm.scale_identity * x + norm.scale_norm * normalised, NEGATIVE_SLOPE)
     with torch.autocast(x.device.type, enabled=False):
         return can.last(x.float())

@@ -6,10 +6,13 @@ pretend to be int8, or two networks against each other.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -35,7 +38,7 @@ class Settings:
     autocast: bool = False
     """Convolutions in bfloat16; weights, their updates and the loss stay float32."""
     clip: float = 0.0
-    """Largest norm of all gradients together; 0: not clipped."""
+    """Largest norm of all gradients of the network together; 0: not clipped. A critic's are not."""
     seed: int = 0
 
 
@@ -66,6 +69,8 @@ class State:
     figures: list[tuple[int, float]] = field(default_factory=list)
     """Steps done, and PSNR on the validation pictures then."""
     critic: Critic | None = None
+    whole: bool = True
+    """No step has been left in the middle, such as by an error: what it holds can be gone on with."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,31 @@ def train_to(
     begun, first = clock(), len(state.losses)
     state.model.train()
     while state.step < until:
-        loss = _step(state, settings, lesson)
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {state.step}")
-        state.losses.append(loss)
-        state.step += 1
+        with _undivided():
+            state.whole = False
+            state.losses.append(_step(state, settings, lesson))
+            state.step += 1
+            state.whole = True
     state.seconds += clock() - begun
     made = state.losses[first:]
     return sum(made) / len(made) if made else math.nan
+
+
+@contextlib.contextmanager
+def _undivided() -> Iterator[None]:
+    """Ctrl-C waits for the end of a step: half a step cannot be gone on with."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if asked:
+        handler(asked[0], None)
 
 
 def _step(state: State, settings: Settings, lesson: Lesson) -> float:
@@ -122,20 +144,28 @@ def _step(state: State, settings: Settings, lesson: Lesson) -> float:
         made = (lesson.forward or state.model)(x)
     outputs = [output.float() for output in (made if isinstance(made, tuple) else (made,))]
     if state.critic is not None:
-        _judge_(state.critic, rate, outputs[0].detach(), expected[0])
+        _judge_(state.critic, state.step, rate, outputs[0].detach(), expected[0])
     loss = lesson.loss_of(*outputs, *expected)
+    found = _number(loss, "the loss", state.step)
     _update_(state.optimiser, rate, loss, settings.clip)
     _average_(state)
-    return float(loss.detach())
+    return found
 
 
-def _judge_(critic: Critic, rate: float, made: Tensor, target: Tensor) -> None:
+def _judge_(critic: Critic, step: int, rate: float, made: Tensor, target: Tensor) -> None:
     """One step of the critic; after it, its weights take no gradients until the next one."""
     critic.module.requires_grad_(True)
     loss = critic.loss_of(made, target)
+    critic.losses.append(_number(loss, "the discriminator's loss", step))
     _update_(critic.optimiser, rate, loss, 0.0)
     critic.module.requires_grad_(False)
-    critic.losses.append(float(loss.detach()))
+
+
+def _number(loss: Tensor, name: str, step: int) -> float:
+    found = float(loss.detach())
+    if not math.isfinite(found):
+        raise FloatingPointError(f"{name} is {found} at step {step}")
+    return found
 
 
 def _update_(optimiser: torch.optim.Optimizer, rate: float, loss: Tensor, clip: float) -> None:
@@ -143,8 +173,8 @@ def _update_(optimiser: torch.optim.Optimizer, rate: float, loss: Tensor, clip: 
     loss.backward()
     for group in optimiser.param_groups:
         group["lr"] = rate
-        if clip:
-            nn.utils.clip_grad_norm_(group["params"], clip)
+    if clip:
+        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
     optimiser.step()
 
 
@@ -152,5 +182,8 @@ def _update_(optimiser: torch.optim.Optimizer, rate: float, loss: Tensor, clip: 
 def _average_(state: State) -> None:
     decay = min(EMA_DECAY, (1 + state.step) / (10 + state.step))
     torch._foreach_lerp_(list(state.average.parameters()), list(state.model.parameters()), 1 - decay)
-    for mean, buffer in zip(state.average.buffers(), state.model.buffers(), strict=True):
-        mean.copy_(buffer)
+    for (name, mean), buffer in zip(state.average.named_buffers(), state.model.buffers(), strict=True):
+        if name.endswith(("running_mean", "running_var")):
+            mean.lerp_(buffer, 1 - decay)  # they belong to the weights
+        else:
+            mean.copy_(buffer)

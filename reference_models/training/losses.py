@@ -16,7 +16,7 @@ from reference_models.training.pairs import UNKNOWN
 
 LEAST_MSE = 1e-5
 SCENE_SHARE = 1 / 300
-"""Of the classification beside the colours. Source: section 3.3 of "Let there be Color!", alpha."""
+"""Of the classification beside the colours: alpha of the loss that section 3.3 of "Let there be Color!" defines."""
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:

@@ -48,8 +48,9 @@ class Pictures:
             if found is not None:
                 return (number + offset) % len(self.paths), found
         name, reason = next(iter(self.broken.items()))
+        option = "--scenes" if self.scenes else "--images"
         raise UserError(
-            f"`--images`: none of {len(self.paths)} pictures can be used; {name}: {reason}",
+            f"`{option}`: none of {len(self.paths)} pictures can be used; {name}: {reason}",
             f"pictures with sides of at least {self.least_side}",
             "Give another folder, or a smaller --crop",
         )

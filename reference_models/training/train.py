@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,7 +37,6 @@ CHUNK = 25
 """Steps between two looks at the clock and lines of progress."""
 CHECKPOINT_S = 60.0
 PRECISIONS = ("fp32", "int8")
-DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def train(request: Request, report: Report = lambda progress: None) -> Outcome:
     try:
         run.to_the_end(report)
     finally:
-        run.write_checkpoint()
+        run.close()
     card = run.card()
     save_weights(request.output, request.spec, plain_state(run.state.average))
     card = replace(card, sha256=weights_sha256(request.output))
@@ -152,7 +152,8 @@ def _begun(request: Request) -> _Run:
         pretend_int8_(model)
     model.to(request.device)
     batches = Batches(plan)
-    batch_of = _Ahead(batches.batch) if request.device != "cpu" else batches.batch
+    ahead = _Ahead(batches.batch, request.settings.steps) if request.device != "cpu" else None
+    batch_of: Callable[[int], tuple[Any, ...]] = ahead or batches.batch
     lesson, critic = _lesson(request, model, batch_of)
     state = loop.start(model, request.settings)
     state.critic = critic
@@ -161,6 +162,7 @@ def _begun(request: Request) -> _Run:
         pictures=pictures,
         lesson=lesson,
         state=state,
+        ahead=ahead,
         tests=judging.trials_of(request.task, request.spec, request.validation, request.targets),
     )
     if request.resume:
@@ -192,14 +194,19 @@ class _Ahead:
     """Makes the batch of the next step while a GPU is busy with this one. What is drawn stays the same."""
 
     batch_of: Callable[[int], tuple[Any, ...]]
+    steps: int
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "batches"))
     _made: tuple[int, Future[tuple[Any, ...]]] | None = None
 
     def __call__(self, step: int) -> tuple[Any, ...]:
         made = self._made[1] if self._made and self._made[0] == step else self._worker.submit(self.batch_of, step)
         found = made.result()
-        self._made = step + 1, self._worker.submit(self.batch_of, step + 1)
+        self._made = (step + 1, self._worker.submit(self.batch_of, step + 1)) if step + 1 < self.steps else None
         return found
+
+    def close(self) -> None:
+        """Waits for a batch that is being made, which nobody will ask for any more."""
+        self._worker.shutdown(cancel_futures=True)
 
 
 def check(request: Request) -> None:
@@ -224,10 +231,16 @@ def check(request: Request) -> None:
             "Leave --autocast out",
         )
     _check_loss(request)
-    if request.device not in DEVICES:
-        raise UserError(f"`--device {request.device}`: nothing trains there", ", ".join(DEVICES), "Give one of these")
-    if request.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("`--device cuda`: torch finds no CUDA device here", "a GPU and a torch for it", "Use cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", request.device):
+        raise UserError(
+            f"`--device {request.device}`: nothing trains there", "cpu, cuda or cuda:N", "Give one of these"
+        )
+    if request.device != "cpu" and int(request.device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"`--device {request.device}`: torch finds {torch.cuda.device_count()} CUDA devices here",
+            "a GPU that is there, and a torch for it",
+            "Use cpu",
+        )
 
 
 def _check_loss(request: Request) -> None:
@@ -253,7 +266,7 @@ def _check_loss(request: Request) -> None:
         )
     if request.scenes and request.loss != "mse":
         raise UserError(f"`--scenes` with `--loss {request.loss}`", "mse, as in the paper", "Leave --loss out")
-    if request.batch < 2 and spec.options.get("batch_norm") in {"kept", True}:
+    if request.batch < 2 and (request.loss == "adversarial" or spec.options.get("batch_norm") is True):
         raise UserError(f"`--batch {request.batch}`: too few for batch normalisation", "2 or more", "Choose more")
 
 
@@ -278,6 +291,7 @@ def made_with(request: Request) -> dict[str, Any]:
         "loss": request.loss,
         "generated": request.generated,
         "precision": request.precision,
+        "device": request.device.partition(":")[0],
         "vgg": _digest(request.vgg) if request.vgg else None,
         "scenes": list(request.scenes) or None,
         "begun_with": _begun_with(request),
@@ -317,7 +331,15 @@ class _Run:
     lesson: loop.Lesson
     state: loop.State
     tests: Sequence[judging.Trial]
+    ahead: _Ahead | None = None
     _stored_s: float = 0.0
+
+    def close(self) -> None:
+        """Ends what goes on beside it, and writes the checkpoint where a step was not left in the middle."""
+        if self.ahead:
+            self.ahead.close()
+        if self.state.whole:
+            self.write_checkpoint()
 
     def to_the_end(self, report: Report) -> None:
         settings, state = self.request.settings, self.state

@@ -202,7 +202,9 @@ def test_a_floor_is_in_decibels(word: str, floor: float) -> None:
     assert lowering_from_arguments(parsed("--floor", word))["floor_db"] == floor
 
 
-@pytest.mark.parametrize(("word", "value"), [("5%", 0.05), ("0.05", 0.05), (".1", 0.1), ("2.5 %", 0.025)])
+@pytest.mark.parametrize(
+    ("word", "value"), [("5%", 0.05), ("0.05", 0.05), (".1", 0.1), ("2.5 %", 0.025), ("1e-2", 0.01)]
+)
 def test_a_share_is_a_number_or_percent(word: str, value: float) -> None:
     assert share(word, "--margin") == pytest.approx(value)
 

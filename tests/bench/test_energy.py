@@ -133,7 +133,7 @@ def test_a_gpu_counts_with_the_processor_beside_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(5000))
     monkeypatch.setattr(energy, "rapl_counters", lambda: ([Counter("cpu", lambda: 0.0)], None))
     found, _ = energy.counters_of("cuda:1")
-    assert [counter.name for counter in found] == ["nvml cuda:1", "cpu"]
+    assert [counter.name for counter in found] == ["nvml gpu 1", "cpu"]
     assert found[0].read_j() == pytest.approx(5.001)
 
 

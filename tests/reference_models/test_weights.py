@@ -25,6 +25,7 @@ from reference_models.cards import Card, card_path, read_card, write_card
 from reference_models.errors import UserError
 from reference_models.networks.can import Can
 from reference_models.spec import ModelSpec
+from reference_models.training.judging import BASELINES
 from reference_models.weights import (
     import_weights,
     load_weights,
@@ -113,7 +114,8 @@ def test_shipped_weights_load_and_have_a_true_card(name: str) -> None:
     assert card.licence
     assert f"--weights {weights} " in card.resume
     for figure in card.figures:
-        assert figure.psnr_db > max(figure.baselines.values())
+        # Other methods may be better, and stand beside it; doing nothing may not.
+        assert figure.psnr_db > figure.baselines[BASELINES[tasks.get(card.task).kind]]
     text = card_path(path).read_text()
     assert not re.search(r"/(tmp|home|work|root|Users)\b", text)
 

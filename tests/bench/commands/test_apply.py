@@ -165,7 +165,7 @@ def test_apply_does_the_other_pictures_of_a_folder_and_names_the_bad_one(
     (photos / "more").mkdir()
     outcome = apply(command, photos, out)
     assert outcome.code == 5
-    assert "left out: 1 subfolders" in outcome.err
+    assert "are left out: more; give each by itself" in outcome.err
     assert "b.png" in outcome.err
     assert "truncated" in outcome.err
     assert "Traceback" not in outcome.err
