@@ -61,7 +61,7 @@ class Pictures:
     spec: ModelSpec
 
     def __call__(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, (N, 3, H, W), grey where the target is NaN: there nothing is judged, and the mean gets smaller by it."""
+        """Both, (N, 3, H, W), grey where the target is NaN: there nothing is judged, and the mean is smaller."""
         low, high = self.spec.output_range
         known = ~target.isnan()
         made, wanted = (torch.where(known, (planes - low) * (2 / (high - low)) - 1, 0.0) for planes in (output, target))
