@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from reference_models.pictures import Picture
     from reference_models.spec import ModelSpec
     from reference_models.tasks import Task
-    from reference_models.training.train import Outcome, Progress, Request
+    from reference_models.training.request import Request
+    from reference_models.training.train import Outcome, Progress
 
 ORDER = 42
 # Family → batch, side of the target's crop in pixels of the network's input, and rate.
@@ -213,8 +214,8 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
     from bench.machine import commit, usable_cores
     from export.cache import cache_folder
     from reference_models.training.loop import Settings
+    from reference_models.training.request import Request
     from reference_models.training.targets import Targets
-    from reference_models.training.train import Request
 
     batch, side, rate = DEFAULTS.get(spec.family, OTHERS)
     torch.set_num_threads(arguments.threads or usable_cores())
@@ -268,8 +269,9 @@ def _checked(request: Request) -> Request:
     """
     from reference_models.training.checkpoints import check_resumable
     from reference_models.training.crops import least_side
+    from reference_models.training.request import check
     from reference_models.training.sources import pictures_of
-    from reference_models.training.train import check, checkpoint_path, made_with
+    from reference_models.training.train import checkpoint_path, made_with
 
     check(request)
     pictures = pictures_of(request.images, least_side(request.task, request.crop_px), bool(request.scenes))

@@ -24,8 +24,9 @@ from reference_models.training import crops
 from reference_models.training import train as train_module
 from reference_models.training.loop import Settings
 from reference_models.training.losses import LOSSES, mse
+from reference_models.training.request import Request, check
 from reference_models.training.scenes import scene
-from reference_models.training.train import Progress, Request, _Ahead, check, checkpoint_path, made_with, train
+from reference_models.training.train import Progress, _Ahead, checkpoint_path, made_with, train
 from reference_models.weights import read_tensors
 
 HELD_OUT = [("held out", scene(60, 45, seed=99))]
@@ -170,21 +171,6 @@ def test_the_figure_of_the_card_is_that_of_the_loaded_weights(request_to: Callab
     model = create_model("espcn_x2", weights=str(request.output))
     found = psnr_of(model, request.spec, trials_of(request.task, request.spec, HELD_OUT, Targets()))
     assert round(found[0], 2) == card.figures[0].psnr_db
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"task": tasks.get("super-resolution x3")}, "it enlarges 2 times, not 3.*Expected super-resolution x2"),
-        ({"crop_px": 33}, "--crop 33.*a multiple of 2"),
-        ({"crop_px": 0}, "--crop 0"),
-        ({"loss": "vgg"}, "--loss vgg.*mse, l1, psnr"),
-        ({"spec": get("can32_multi"), "task": tasks.get("rof")}, "none: no task fits it"),
-    ],
-)
-def test_what_does_not_fit_is_refused(request_to: Callable[..., Request], changes: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        check(request_to("a", **changes))
 
 
 def test_what_a_run_was_made_with_holds_no_path(request_to: Callable[..., Request], tmp_path: Path) -> None:
@@ -353,14 +339,6 @@ def test_colours_and_scenes_are_learned_together(
         check(request_to("c", scenes=["in", "out"]))
 
 
-def test_a_gpu_that_is_not_there_is_said(request_to: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(UserError, match=r"--device cuda.*finds 0 CUDA devices"):
-        check(request_to("a", device="cuda"))
-    with pytest.raises(UserError, match=r"--device tpu.*cpu, cuda or cuda:N"):
-        check(request_to("a", device="tpu"))
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("model", ["espcn_x2", "can24", "red10"])
 @pytest.mark.parametrize("autocast", [False, True])
@@ -384,13 +362,6 @@ def test_batches_made_ahead_are_the_same(request_to: Callable[..., Request]) -> 
     assert [ahead(step) for step in (0, 1, 2, 7, 8)] == [(0,), (1,), (4,), (49,), (64,)]
     ahead.close()
     assert sorted(asked) == [0, 1, 2, 3, 7, 8]  # none after the last
-
-
-def test_a_precision_that_nothing_is_trained_for(request_to: Callable[..., Request]) -> None:
-    with pytest.raises(UserError, match="--precision fp8"):
-        check(request_to("a", precision="fp8"))
-    with pytest.raises(UserError, match="--autocast"):
-        check(request_to("a", precision="int8", settings=Settings(steps=1, autocast=True)))
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on(request_to: Callable[..., Request]) -> None:
