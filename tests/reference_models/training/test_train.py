@@ -268,9 +268,38 @@ def test_srgans_losses_go_on_after_a_kill_with_the_same_curve(
             train(request_to("killed", **asked), kill)
         resumed = train(request_to("killed", **(asked | {"resume": True})))
     assert resumed.losses == whole.losses
+    ends = [torch.load(checkpoint_path(request_to(name).output), weights_only=True) for name in ("whole", "killed")]
+    critics = [end.get("critic_losses", torch.empty(0)).tolist() for end in ends]
+    assert critics[0] == critics[1]
+    assert len(critics[0]) == (4 if loss == "adversarial" else 0)
     assert request_to("killed").output.read_bytes() == request_to("whole").output.read_bytes()
     assert len(resumed.card.settings["vgg"]) == 16
     assert str(vgg.parent) not in resumed.card.resume
+
+
+def test_a_step_that_the_critic_alone_has_made_is_not_stored(
+    request_to: Callable[..., Request], vgg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "CHUNK", 2)
+    own: Any = {"spec": get("srgan_x4"), "task": tasks.get("super-resolution x4"), "crop_px": 32, "vgg": vgg}
+    asked: Any = own | {"loss": "adversarial", "settings": Settings(steps=4), "validate_every": 2, "judged": []}
+    whole = train(request_to("whole", **asked))
+    calls, content = 0, VggContentLoss.forward
+
+    def third_fails(self: VggContentLoss, generated: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # the critic has learned from this batch already
+            raise Killed
+        return content(self, generated, original)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VggContentLoss, "forward", third_fails)
+        with pytest.raises(Killed):
+            train(request_to("broken", **asked))
+    assert torch.load(checkpoint_path(request_to("broken", **asked).output), weights_only=True)["step"] == 2
+    assert train(request_to("broken", **(asked | {"resume": True}))).losses == whole.losses
+    assert request_to("broken").output.read_bytes() == request_to("whole").output.read_bytes()
 
 
 def test_srgans_losses_name_what_they_need(request_to: Callable[..., Request], vgg: Path) -> None:
