@@ -104,6 +104,14 @@ def put(path: str | Path, runs: Sequence[Run]) -> None:
             os.replace(temporary, path)
 
 
+def tidy(path: str | Path) -> None:
+    """Removes what writers that were killed have left beside the file, as the next `put` would; for who has nothing to
+    put. Waits for a writer at work. A folder that may not be written stays as it is."""
+    path = _target(path)
+    with contextlib.suppress(OSError), _locked(path), _lock_removed(path):
+        _remove_leftovers(path)
+
+
 # Reading
 
 

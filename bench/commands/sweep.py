@@ -67,6 +67,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         if arguments.cluster:
             return _on_cluster(replace(plan, cases=cases, left_out=left_out), arguments.cluster, held)
         return measure_and_print(replace(plan, cases=cases, left_out=left_out), held)
+    store.tidy(path)  # the last one may have been killed after it had stored everything
     with contextlib.suppress(BrokenPipeError):
         print_runs(held, path, folder)
         return OK

@@ -364,6 +364,17 @@ def test_leftovers_of_killed_writers_go_and_other_files_stay(tmp_path: Path) -> 
     assert all(file.exists() for file in others)
 
 
+def test_who_puts_nothing_clears_away_too(tmp_path: Path) -> None:
+    runs = tmp_path / "runs.json"
+    store.put(runs, [run_of("a")])
+    for name in (".runs.json.123-0123abcd.tmp", "runs.json.lock"):
+        (tmp_path / name).touch()
+    store.tidy(runs)
+    assert list(tmp_path.iterdir()) == [runs]
+    assert ids(runs) == ["a"]
+    store.tidy(tmp_path / "missing" / "runs.json")
+
+
 # Several writers
 
 

@@ -35,9 +35,11 @@ def test_a_second_sweep_measures_only_what_is_new(command: Command, tmp_path: Pa
 def test_a_complete_sweep_measures_nothing_and_shows_all(command: Command, tmp_path: Path) -> None:
     words = (*SWEEP, "--res", "64x48,80x60", "--output", tmp_path / "out")
     assert command(*words).code == 0
-    before = (tmp_path / "out" / "runs.json").read_bytes()
+    before, names = (tmp_path / "out" / "runs.json").read_bytes(), sorted((tmp_path / "out").iterdir())
+    (tmp_path / "out" / "runs.json.lock").touch()  # of a sweep that was killed after it had stored its last run
     again = command(*words)
     assert again.code == 0
+    assert sorted((tmp_path / "out").iterdir()) == names
     assert "2 of 2 cases are in" in again.err
     assert "80x60" in again.out
     assert (tmp_path / "out" / "runs.json").read_bytes() == before
