@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from export.network import INPUT
+from export.onnx_file import session_of, without_content
 
 
 def as_rounded(model: Any) -> Any:
@@ -57,8 +58,7 @@ def types_of(model: Any) -> dict[str, int]:
     """TensorProto.DataType of every tensor, as onnx infers it from the nodes alone."""
     import onnx
 
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
+    bare, _ = without_content(model)
     del bare.graph.value_info[:]
     graph = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True).graph
     values = (*graph.input, *graph.value_info, *graph.output)
@@ -78,7 +78,7 @@ def strict_session(model: Any, threads: int = 0) -> Any:
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session_of(model, options)
 
 
 def run_graph(model: Any, x: np.ndarray) -> np.ndarray:

@@ -61,11 +61,7 @@ def layer_macs(model: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
     Raises:
         ValueError: a weighted node whose shapes cannot be inferred.
     """
-    import onnx
-
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    inferred, shapes = _sized(copied, input_shape)
+    inferred, shapes = _sized(model, input_shape)
     return {node.name: _macs(node, shapes) for node in inferred.graph.node if node.op_type in _WEIGHTED}
 
 
@@ -78,7 +74,7 @@ def without_weights(model: Any, input_shape: tuple[int, ...]) -> Any:
     """A copy whose large constants have a shape and no content, with shapes inferred for an input of this shape."""
     import onnx
 
-    copied = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    copied = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     graph = copied.graph
     graph.name = model.graph.name
     for name in ("node", "input", "output"):
@@ -88,30 +84,38 @@ def without_weights(model: Any, input_shape: tuple[int, ...]) -> Any:
             graph.initializer.append(tensor)
         else:
             graph.initializer.append(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
-    for dimension, size in zip(graph.input[0].type.tensor_type.shape.dim, input_shape, strict=True):
-        dimension.dim_value = size
-    for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
+    _set_shape(graph, input_shape)
     return onnx.shape_inference.infer_shapes(copied, data_prop=True)
 
 
 def _sized(model: Any, input_shape: tuple[int, ...]) -> tuple[Any, dict[str, tuple[int, ...]]]:
-    """The model for an input of this shape, and the shapes in it; `model` itself is changed."""
-    import onnx
-
-    for dimension, size in zip(model.graph.input[0].type.tensor_type.shape.dim, input_shape, strict=True):
-        dimension.dim_value = size
-    del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    """The model for an input of this shape, its large constants without content, and the shapes in it."""
+    inferred = without_weights(model, input_shape)
     shapes = _shapes(inferred)
     # Branches see the tensors around them, and onnx keeps what it inferred of their own inside.
     if any(_unknown(node, shapes) for node in all_nodes(inferred.graph) if node.op_type in _WEIGHTED):
         with contextlib.suppress(*onnxruntime_errors()):  # then the node is named below
-            inferred = onnx.shape_inference.infer_shapes(folded(model), data_prop=True)
+            inferred = without_weights(folded(_resized(model, input_shape)), input_shape)
             shapes = _shapes(inferred)
     return inferred, shapes
+
+
+def _resized(model: Any, input_shape: tuple[int, ...]) -> Any:
+    """A copy for an input of this shape."""
+    import onnx
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    _set_shape(copied.graph, input_shape)
+    del copied.graph.value_info[:]
+    return copied
+
+
+def _set_shape(graph: Any, input_shape: tuple[int, ...]) -> None:
+    for dimension, size in zip(graph.input[0].type.tensor_type.shape.dim, input_shape, strict=True):
+        dimension.dim_value = size
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
 
 
 def _bytes(kind: int, shape: Sequence[int]) -> int:

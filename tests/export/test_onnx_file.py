@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -19,6 +20,8 @@ from export.onnx_file import (
     onnxruntime_session,
     read_onnx,
     runnable,
+    session_of,
+    without_content,
 )
 from reference_models.errors import UserError
 
@@ -237,3 +240,50 @@ def test_one_line_leaves_what_a_user_can_use():
     )
     assert one_line(raw) == "Pad reflect: pre-pad (5) exceeds maximum allowed (2)"
     assert one_line("a" * 999) == "…" + "a" * 240
+
+
+# Large weights beside the message
+
+
+def large(kind=np.float32):
+    """A network of a large weight, a small bias, and a large constant that nothing reads."""
+    random = np.random.default_rng(1)
+    weight = (random.standard_normal((256, 3, 10, 10)) / 20).astype(kind)
+    made = model([
+        helper.make_node("Cast", ["w"], ["as_float"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["in", "as_float", "b"], ["out"]),
+    ], shape=(1, 256, None, None))  # fmt: skip
+    del made.graph.initializer[:]
+    bias = random.standard_normal(256).astype(np.float32)
+    for name, value in (("w", weight), ("b", bias), ("unread", weight)):
+        made.graph.initializer.append(numpy_helper.from_array(value, name))
+    made.metadata_props.add(key="made", value="here")
+    return made
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int8, np.float64])
+def test_a_session_of_weights_beside_the_message_computes_the_same(kind):
+    made = large(kind)
+    x = np.random.default_rng(2).standard_normal((1, 3, 12, 14)).astype(np.float32)
+    for level in (ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL):
+        options = ort.SessionOptions()
+        options.log_severity_level, options.graph_optimization_level = 4, level
+        whole = ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        beside = session_of(made, options)
+        assert np.array_equal(beside.run(None, {"in": x})[0], whole.run(None, {"in": x})[0])
+
+
+def test_without_content_all_but_large_tensors_is_as_it_was():
+    made = large()
+    before = made.SerializeToString(deterministic=True)
+    bare, moved = without_content(made)
+    assert made.SerializeToString(deterministic=True) == before
+    assert [tensor.name for tensor in moved] == ["w"]
+    assert len(bare.SerializeToString()) < len(before) / 1.9
+    for tensor in bare.graph.initializer:
+        tensor.ClearField("data_location")
+        tensor.ClearField("external_data")
+        if tensor.name == "w":
+            assert not tensor.HasField("raw_data")
+            tensor.raw_data = moved[0].raw_data
+    assert bare.SerializeToString(deterministic=True) == before
