@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export.onnx_file import all_nodes, all_tensors, default_opset, one_line
+from export.onnx_file import all_nodes, all_tensors, default_opset, one_line, without_content
 from reference_models.errors import UserError
 
 Kind = Literal["fp16", "bf16"]
@@ -182,7 +182,7 @@ def with_opset(model: Any, least: int) -> Any:
 def _inferred(model: Any) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
     import onnx
 
-    found = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    found = onnx.shape_inference.infer_shapes(without_content(model)[0], data_prop=True).graph
     types = {tensor.name: tensor.data_type for tensor in found.initializer}
     shapes = {tensor.name: tuple(tensor.dims) for tensor in found.initializer}
     for value in (*found.input, *found.value_info, *found.output):

@@ -21,12 +21,12 @@ _DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "bool": 10, "uint
 
 
 LARGE = 20_000_000
-"""Networks of more parameters are built and run by the slow tests only."""
+"""Networks of more parameters are run by the slow tests only; TensorRT-RTX builds them in the ordinary ones."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`any_model` is every name of the registry in turn; `any_family` too, where all but the smallest network of each
-    factory are slow."""
+    """`any_model` is every name of the registry in turn; `any_family` too, where large networks, and all but the
+    smallest of each factory, are slow."""
     for argument, all_of_them in (("any_model", True), ("any_family", False)):
         if argument in metafunc.fixturenames:
             metafunc.parametrize(argument, _registered(all_of_them))
@@ -38,7 +38,7 @@ def _registered(all_of_them: bool) -> list[Any]:
     counts = _parameter_counts()
     factories = {name: reference_models.get(name).factory for name in counts}
     smallest = {f: min((n for n in counts if factories[n] == f), key=counts.__getitem__) for f in factories.values()}
-    ordinary = {n for n, count in counts.items() if count <= LARGE and (all_of_them or smallest[factories[n]] == n)}
+    ordinary = {n for n, count in counts.items() if all_of_them or (count <= LARGE and smallest[factories[n]] == n)}
     return [pytest.param(name, marks=[] if name in ordinary else pytest.mark.slow) for name in counts]
 
 

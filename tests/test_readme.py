@@ -80,7 +80,7 @@ OTHERS = {
     "pytest -m slow": "these tests themselves; its marker is tested below",
     "pytest -m slow tests/bench/test_ab.py": "some of the slow tests; they measure 60 processes",
     "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
-    "pytest -m slow -k tensorrt_builds_every_network": "some of the slow tests; they export 134 million parameters",
+    "pytest -k tensorrt_builds_every_network": "some of these tests",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
 }
 """Commands that are not `bench`, with the reason why they are not run here."""
