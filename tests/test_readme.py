@@ -78,7 +78,7 @@ OTHERS = {
     "pytest -m slow tests/test_registry_tiles.py -s": "one of the slow tests",
     "python -m bench.memory_fit ENGINE[:PRECISION] NETWORK.onnx SIZE[/TILE] …": "shows its form, not a command",
     "pytest -m slow": "these tests themselves; its marker is tested below",
-    "pytest -m slow tests/bench/test_ab.py": "some of the slow tests; they measure 60 processes",
+    "pytest -m slow tests/bench/test_ab.py -s": "some of the slow tests; they measure 60 processes",
     "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
     "pytest -k tensorrt_builds_every_network": "some of these tests",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
