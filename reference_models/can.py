@@ -22,6 +22,12 @@ OPERATORS = (
 """Ten operators in the order of their planes. Source: `prepare_data` in Single_Network/combined.py of the release."""
 _OPERATOR = Option("operator", "l0_smoothing", "which of its ten operators the network applies", choices=OPERATORS)
 
+_TRAINED = {
+    "can24": ("l0_smoothing",),
+    "can32": ("l0_smoothing", "rof"),
+}
+"""Operators whose trained weights ship, the default first."""
+
 _PARAMETER = Option("parameter", 0.5, "value of the extra input plane: the operator's strength", low=0.01, high=1.0)
 """The release sweeps k / 200 for k = 2 to 200 (`hyper_parameter` in Parameterized_Network/parameterized.py); it names
 no default, so ours is the middle."""
@@ -62,6 +68,7 @@ def _can(name: str, width: int, dilations: tuple[int, ...], description: str, re
         statistics=("image", "frozen", "thumbnail"),
         evaluation=_EVALUATION,
         importer="reference_models.networks.can_tensorflow:state_from_tensorflow",
+        weights={operator: f"{name}-{operator}.safetensors" for operator in _TRAINED.get(name, ())},
     )
 
 
@@ -129,15 +136,12 @@ SPECS = (
         "8 dilated 3x3 convolutions of 24 channels with adaptive normalisation, then 1x1",
         "CAN24_AN",
     ),
-    replace(
-        _can(
-            "can32",
-            32,
-            _CAN32,
-            "9 dilated 3x3 convolutions of 32 channels with adaptive normalisation, then 1x1",
-            "CAN24_AN and Single_Network",
-        ),
-        weights={"l0_smoothing": "can32-l0_smoothing.safetensors"},
+    _can(
+        "can32",
+        32,
+        _CAN32,
+        "9 dilated 3x3 convolutions of 32 channels with adaptive normalisation, then 1x1",
+        "CAN24_AN and Single_Network",
     ),
     configure_can("can", 10, 32, "adaptive"),
     _with_normalisation(_can("can32_bn", 32, _CAN32, "CAN32 with batch normalisation in place of adaptive"), "batch"),

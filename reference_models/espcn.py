@@ -22,8 +22,6 @@ _FIGURES = {
         Figure("time for one 1080p video frame, x4, on a K2 GPU", 0.029, "s", "section 3.5"),
     ),
 }
-_TRAINED = (2, 3)
-"""Scales that weights ship for, trained for the default activation."""
 _OFFERS = (
     Option(
         "activation",
@@ -58,7 +56,7 @@ def configured(name: str, activation: str) -> ModelSpec:
             "Y", scale, "the paper makes its input by Gaussian blur and sub-sampling, and does not state the border"
         ),
         figures=_FIGURES.get(scale, ()) if activation == "tanh" else (),
-        weights={"bsds": f"{name}-bsds.safetensors"} if scale in _TRAINED and activation == "tanh" else {},
+        weights={"bsds": f"{name}-bsds.safetensors"} if activation == "tanh" else {},
     )
 
 

@@ -252,14 +252,15 @@ def test_outputs_are_written_for_engines_that_compute(measured: Measured) -> Non
     from reference_models.pictures import read_picture
 
     runs, folder = measured[0], measured[3]
-    expected = ["can24-64x48-input.png", "can24-64x48-onnxruntime-fp32-image.png", "can24-64x48-reference.png"]
+    kinds = ("input", "onnxruntime-fp32-image", "reference")
+    expected = [f"can24-l0_smoothing-64x48-{kind}.png" for kind in kinds]
     assert sorted(path.name for path in folder.glob("*.png")) == expected
     assert all(read_picture(folder / name).shape == (48, 64, 3) for name in expected)
     assert sorted(next(r for r in runs if r["case"]["engine"] == "onnxruntime")["picture_files"].values()) == expected
 
 
-def test_untrained_weights_are_marked(measured: Measured) -> None:
-    assert all(run["case"]["trained"] is False and run["case"]["weights"] == "untrained" for run in measured[0])
+def test_weights_are_marked(measured: Measured) -> None:
+    assert all(run["case"]["trained"] is True and run["case"]["weights"] == "l0_smoothing" for run in measured[0])
 
 
 # Several pictures: the worst counts
@@ -552,10 +553,10 @@ def test_pictures_of_two_recipes_do_not_overwrite_each_other() -> None:
         (case,) = expand(request)[0]
         return run_module.picture_files(case)["output"]
 
-    plain = "can24-64x48-onnxruntime-int8-image"
+    plain = "can24-l0_smoothing-64x48-onnxruntime-int8-image"
     assert output("int8") == output("int8", clipping="minmax") == f"{plain}.png"
     assert output("int8", recovery="none") == f"{plain}-none.png"
-    assert output("auto", floor_db=42.0) == "can24-64x48-onnxruntime-auto-image-42dB.png"
+    assert output("auto", floor_db=42.0) == "can24-l0_smoothing-64x48-onnxruntime-auto-image-42dB.png"
     names = {output("int8", layers=Layers("", kept, None)) for kept in ((), ("last",), ("convs.0",))}
     assert len(names) == 3
 

@@ -184,7 +184,7 @@ def test_apply_with_thumbnail_statistics_takes_a_single_pixel(
 
 def test_apply_says_that_untrained_weights_mean_nothing(command: Command, tmp_path: Path, save: Save) -> None:
     save(tmp_path / "a.png", 20, 10)
-    outcome = apply(command, tmp_path / "a.png", tmp_path / "b.png")
+    outcome = apply(command, tmp_path / "a.png", tmp_path / "b.png", "--weights", "none")
     assert outcome.code == 0
     assert "untrained" in outcome.out
     assert "can24 is untrained: give --weights" in outcome.err

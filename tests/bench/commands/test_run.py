@@ -238,7 +238,7 @@ def test_a_refused_runs_file_leaves_no_lock_beside_it(command: Command, tmp_path
 
 def test_run_appends_to_its_runs_file_and_says_what_it_measured(command: Command, tmp_path: Path) -> None:
     runs = tmp_path / "deeper" / "runs.json"
-    first = command(*RUN, *SMALL, "--engine", "onnxruntime,null", "--json", runs)
+    first = command(*RUN, *SMALL, "--weights", "none", "--engine", "onnxruntime,null", "--json", runs)
     assert first.code == 0, first.err
     assert str(runs) in first.out
     for word in ("can24 untrained", "64x48", "onnxruntime", "null", "fp32", "image"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference_models.operators import grid_equation
 from reference_models.operators.grid_equation import Grid, solve
 
 
@@ -70,3 +71,10 @@ def test_few_cycles_are_enough_where_weights_differ_ten_thousandfold(monkeypatch
     monkeypatch.setattr(Grid, "cycle", counted)
     solve(grid, np.random.default_rng(1).random((150, 170)), 1e-4)
     assert cycles.count(150 * 170) <= 40
+
+
+def test_it_says_where_the_tolerance_is_not_reached(monkeypatch):
+    monkeypatch.setattr(grid_equation, "_ROUNDS", 1)
+    grid = random_grid(40, 50, 1e4)
+    with pytest.warns(UserWarning, match=r"after 1 rounds the error is .*, above 1e-05"):
+        solve(grid, np.random.default_rng(0).uniform(0, 100, (40, 50)), 1e-5)
