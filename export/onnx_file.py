@@ -76,10 +76,13 @@ def onnxruntime_session(model: Any) -> Any:
 
 
 def session_of(model: Any, options: Any) -> Any:
-    """A CPU session of a model in memory, with these onnxruntime.SessionOptions.
+    """A CPU session of a model in memory.
 
-    Large weights go beside the message, not into it: written into it and read out again, the 134 million of fcn8s take
-    six times as long.
+    Large weights go beside the message, not into it: written into it and read out again, 120 million take six times as
+    long.
+
+    Args:
+        options: onnxruntime.SessionOptions for this session alone; they hold its weights afterwards.
     """
     import onnxruntime as ort
     from onnx import numpy_helper
@@ -100,13 +103,12 @@ def without_content(model: Any) -> tuple[Any, list[Any]]:
     bare, moved = onnx.ModelProto(), []
     _copy_fields(model, bare, "graph")
     _copy_fields(model.graph, bare.graph, "initializer")
-    read = {name for node in all_nodes(model.graph) for name in node.input}  # ONNX Runtime knows no others by name
+    # ONNX Runtime refuses those that nothing reads; what a branch reads may be a tensor of its own of the same name.
+    read = {name for node in model.graph.node for name in node.input}
+    kinds = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8}  # what NumPy and OrtValue have, and weights are
     for tensor in model.graph.initializer:
-        if (
-            tensor.name in read
-            and tensor.data_type in {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8}
-            and (prod(tensor.dims) >= _LARGE and tensor.data_location != TensorProto.EXTERNAL)
-        ):
+        large = prod(tensor.dims) >= _LARGE and tensor.data_location != TensorProto.EXTERNAL
+        if large and tensor.data_type in kinds and tensor.name in read:
             moved.append(tensor)
             stub = bare.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             stub.data_location = TensorProto.EXTERNAL

@@ -71,16 +71,17 @@ def sized_shapes(model: Any, input_shape: tuple[int, ...]) -> dict[str, tuple[in
 
 
 def without_weights(model: Any, input_shape: tuple[int, ...]) -> Any:
-    """A copy whose large constants have a shape and no content, with shapes inferred for an input of this shape."""
+    """A copy for an input of this shape, with shapes inferred; large constants, but integers, have no content."""
     import onnx
 
     copied = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    whole = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
     graph = copied.graph
     graph.name = model.graph.name
     for name in ("node", "input", "output"):
         getattr(graph, name).extend(getattr(model.graph, name))
     for tensor in model.graph.initializer:
-        if prod(tensor.dims) <= _SHAPE_LIKE:  # others are weights, of which the shape is enough
+        if prod(tensor.dims) <= _SHAPE_LIKE or tensor.data_type in whole:  # others are weights: their shape is enough
             graph.initializer.append(tensor)
         else:
             graph.initializer.append(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))

@@ -21,24 +21,30 @@ _DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "bool": 10, "uint
 
 
 LARGE = 20_000_000
-"""Networks of more parameters are run by the slow tests only; TensorRT-RTX builds them in the ordinary ones."""
+"""Parameters of a network that only the slow tests run; TensorRT-RTX builds them in the ordinary ones, too."""
+_ORDINARY: dict[str, Callable[[bool, bool], bool]] = {
+    "every_model": lambda large, smallest: True,
+    "any_model": lambda large, smallest: not large,
+    "any_family": lambda large, smallest: not large and smallest,
+}
+"""Argument of a test → whether a network is one of its ordinary ones."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`any_model` is every name of the registry in turn; `any_family` too, where large networks, and all but the
-    smallest of each factory, are slow."""
-    for argument, all_of_them in (("any_model", True), ("any_family", False)):
+    """Names of the registry in turn: `every_model` all of them, `any_model` with the large ones slow, `any_family` with
+    all but the smallest of each factory slow, too."""
+    for argument, rule in _ORDINARY.items():
         if argument in metafunc.fixturenames:
-            metafunc.parametrize(argument, _registered(all_of_them))
+            metafunc.parametrize(argument, _registered(rule))
 
 
-def _registered(all_of_them: bool) -> list[Any]:
+def _registered(rule: Callable[[bool, bool], bool]) -> list[Any]:
     import reference_models
 
     counts = _parameter_counts()
     factories = {name: reference_models.get(name).factory for name in counts}
     smallest = {f: min((n for n in counts if factories[n] == f), key=counts.__getitem__) for f in factories.values()}
-    ordinary = {n for n, count in counts.items() if all_of_them or (count <= LARGE and smallest[factories[n]] == n)}
+    ordinary = {n for n, count in counts.items() if rule(count > LARGE, smallest[factories[n]] == n)}
     return [pytest.param(name, marks=[] if name in ordinary else pytest.mark.slow) for name in counts]
 
 

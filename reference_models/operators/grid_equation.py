@@ -5,7 +5,6 @@ Edge-aware operators end in one of these. Solved by conjugate gradients with a m
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -100,8 +99,10 @@ def solve(grid: Grid, values: NDArray[np.floating[Any]], tolerance: float) -> Pl
 
     Args:
         values: (C, H, W), or (H, W); also the start of the iteration.
-        tolerance: it ends when the root of the mean squared error, weighed as above, is about this, in their unit; a
-            warning says where it is not reached.
+        tolerance: it ends when the root of the mean squared error, weighed as above, is about this, in their unit.
+
+    Raises:
+        ArithmeticError: the tolerance is not reached, or values are not finite.
 
     Source: Kershaw, J. Comput. Phys. 26, 1978 (preconditioned conjugate gradients); Braess: Towards algebraic multigrid
         for elliptic problems of second order, Computing 55, 1995 (piecewise constant coarsening).
@@ -122,7 +123,10 @@ def solve(grid: Grid, values: NDArray[np.floating[Any]], tolerance: float) -> Pl
         direction = z + _each(size / np.maximum(before, np.finfo(np.float64).tiny)) * direction
     if not size.max() <= tolerance**2 * grid.fidelity.size:  # NaN too
         error = float(np.sqrt(size.max() / grid.fidelity.size))
-        warnings.warn(f"after {_ROUNDS} rounds the error is {error:.2g}, above {tolerance:.2g}", stacklevel=2)
+        raise ArithmeticError(
+            f"the equation over the grid is not solved: after {_ROUNDS} rounds the error is {error:.2g}, "
+            f"above {tolerance:.2g}"
+        )
     return x.reshape(values.shape)
 
 

@@ -373,8 +373,8 @@ def build(tmp_path_factory):
 
 
 @KINDS
-def test_tensorrt_builds_every_network(any_model, kind, cache, build):
-    spec, model = exported(any_model, cache)
+def test_tensorrt_builds_every_network(every_model, kind, cache, build):
+    spec, model = exported(every_model, cache)
     size = spec.tensor_size(-(-320 // spec.enlarges), -(-180 // spec.enlarges))
     low = lowered(model, kind).model
     for op_type in operators(low):

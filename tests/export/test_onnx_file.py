@@ -273,6 +273,43 @@ def test_a_session_of_weights_beside_the_message_computes_the_same(kind):
         assert np.array_equal(beside.run(None, {"in": x})[0], whole.run(None, {"in": x})[0])
 
 
+@pytest.mark.parametrize(
+    ("kind", "beside"), [(np.float32, True), (np.float16, True), (np.int8, True), (np.float64, False)]
+)
+def test_large_weights_go_beside_the_message(kind, beside, monkeypatch):
+    made, sent = large(kind), []
+    monkeypatch.setattr(ort, "InferenceSession", lambda message, *_, **__: sent.append(len(message)))
+    session_of(made, ort.SessionOptions())
+    assert (sent[0] < made.ByteSize() - 70_000) is beside
+
+
+def test_a_tensor_that_only_branches_name_stays_in_the_message():
+    """There it is another tensor of the same name, and ONNX Runtime would look for the outer one in vain."""
+    weight = np.random.default_rng(3).standard_normal((256, 256)).astype(np.float32)
+
+    def branch(name):
+        end = helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)
+        return helper.make_graph(
+            [helper.make_node("MatMul", ["in", "w"], [f"{name}_out"])],
+            name,
+            [],
+            [end],
+            [numpy_helper.from_array(weight, "w")],
+        )
+
+    node = helper.make_node("If", ["choice"], ["out"], then_branch=branch("then"), else_branch=branch("else"))
+    inputs = [
+        helper.make_tensor_value_info("in", TensorProto.FLOAT, [4, 256]),
+        helper.make_tensor_value_info("choice", TensorProto.BOOL, []),
+    ]
+    end = helper.make_tensor_value_info("out", TensorProto.FLOAT, [4, 256])
+    graph = helper.make_graph([node], "g", inputs, [end], [numpy_helper.from_array(-weight, "w")])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    x = np.random.default_rng(4).standard_normal((4, 256)).astype(np.float32)
+    (y,) = onnxruntime_session(made).run(None, {"in": x, "choice": np.array(True)})
+    np.testing.assert_allclose(y, x @ weight, rtol=1e-4, atol=1e-3)
+
+
 def test_without_content_all_but_large_tensors_is_as_it_was():
     made = large()
     before = made.SerializeToString(deterministic=True)

@@ -235,8 +235,8 @@ def build(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", QUANTISED)
-def test_tensorrt_builds_every_network(any_model, name, request_of, cache, build):
-    request = request_of(any_model, Recipe(name, recovery="none"), (smooth(32, 32),))
+def test_tensorrt_builds_every_network(every_model, name, request_of, cache, build):
+    request = request_of(every_model, Recipe(name, recovery="none"), (smooth(32, 32),))
     made = lowered_network(request, cache)
     spec = request.spec
     size = spec.tensor_size(-(-320 // spec.enlarges), -(-180 // spec.enlarges))

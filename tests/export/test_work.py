@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.to_onnx import write_onnx
-from export.work import Work, count_work, layer_macs
+from export.work import Work, count_work, layer_macs, without_weights
 from reference_models import create_model, get
 
 PIXELS = 1920 * 1080
@@ -253,3 +253,34 @@ def test_layers_of_a_published_network(networks):
     found = layer_macs(onnx.load(path), (1, 3, 9, 11))
     assert list(found.values()) == [99 * m for m in (27 * 24, *[9 * 24**2] * 7, 3 * 24)]
     assert sum(found.values()) == count_work(path, (1, 3, 9, 11)).macs
+
+
+def test_sizes_are_read_however_many_there_are():
+    parts = [f"p{i}" for i in range(96)]
+    nodes = [helper.make_node("Split", ["x", "s"], parts, axis=1)]
+    nodes += [helper.make_node("Conv", [part, "w"], [f"y{i}"], name=f"c{i}") for i, part in enumerate(parts)]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 96 * 3, "H", "W"])
+    ends = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, None) for i in range(96)]
+    stored = [
+        numpy_helper.from_array(np.full(96, 3, np.int64), "s"),
+        numpy_helper.from_array(np.zeros((2, 3, 1, 1), np.float32), "w"),
+    ]
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", [x], ends, stored), opset_imports=[helper.make_opsetid("", 20)]
+    )
+    assert layer_macs(made, (1, 288, 5, 7)) == {f"c{i}": 5 * 7 * 6 for i in range(96)}
+
+
+def test_a_copy_without_weights_has_shapes_sizes_and_functions():
+    made = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 20, "own": 1]>
+        g (float[1,3,H,W] x) => (float[1,8,H,W] y) { c = Conv<pads=[2,2,2,2]>(x, w) y = own.Twice(c) }
+        <domain: "own", opset_import: ["": 20]> Twice (a) => (b) { b = Add(a, a) }""")
+    made.graph.initializer.append(numpy_helper.from_array(np.ones((8, 3, 5, 5), np.float32), "w"))
+    before = made.SerializeToString(deterministic=True)
+    copied = without_weights(made, (1, 3, 6, 9))
+    assert made.SerializeToString(deterministic=True) == before
+    (weight,) = copied.graph.initializer
+    assert (list(weight.dims), weight.raw_data) == ([8, 3, 5, 5], b"")
+    shape = [dim.dim_value for dim in copied.graph.output[0].type.tensor_type.shape.dim]
+    assert shape == [1, 8, 6, 9]
+    assert layer_macs(made, (1, 3, 6, 9)) == {"": 8 * 3 * 25 * 54}

@@ -73,8 +73,11 @@ def test_few_cycles_are_enough_where_weights_differ_ten_thousandfold(monkeypatch
     assert cycles.count(150 * 170) <= 40
 
 
-def test_it_says_where_the_tolerance_is_not_reached(monkeypatch):
+def test_a_picture_that_is_not_solved_is_not_given(monkeypatch):
+    grid, values = random_grid(40, 50, 1e4), np.random.default_rng(0).uniform(0, 100, (40, 50))
     monkeypatch.setattr(grid_equation, "_ROUNDS", 1)
-    grid = random_grid(40, 50, 1e4)
-    with pytest.warns(UserWarning, match=r"after 1 rounds the error is .*, above 1e-05"):
-        solve(grid, np.random.default_rng(0).uniform(0, 100, (40, 50)), 1e-5)
+    with pytest.raises(ArithmeticError, match=r"after 1 rounds the error is .*, above 1e-05"):
+        solve(grid, values, 1e-5)
+    values[3, 4] = np.nan
+    with np.errstate(invalid="ignore"), pytest.raises(ArithmeticError, match="the error is nan"):
+        solve(grid, values, 1e-5)

@@ -34,18 +34,22 @@ def test_can_trains_on_each_pictures_own_statistics(normalisation: str) -> None:
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("width", [16, 20, 24])
-def test_with_autocast_can_computes_and_learns_nearly_the_same(width: int) -> None:
-    """In bfloat16, whose step is 2^-8. Widths of 20 and 24, unpadded, end PyTorch 2.13 by a segmentation fault."""
-    model = randomised(Can(width, (1, 2, 4, 1)))
-    x = torch.rand(1, 3, 40, 44, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize(
+    ("width", "planes", "dilations"), [(12, 3, (1, 2, 4)), (24, 3, (1, 2, 4, 1)), (20, 20, (2, 4))]
+)
+def test_with_autocast_can_computes_and_learns_nearly_the_same(
+    width: int, planes: int, dilations: tuple[int, ...]
+) -> None:
+    """In bfloat16, whose step is 2^-8. Unpadded, PyTorch 2.13 dies of widths of 20 and 24; of 20 planes comes NaN."""
+    model = randomised(Can(width, dilations, planes))
+    x = torch.rand(1, planes, 40, 44, generator=torch.Generator().manual_seed(1))
     wanted = model(x)
-    (wanted * x).mean().backward()
+    (wanted * x[:, :3]).mean().backward()
     gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         found = training_form(model)(x)
-    (found * x).mean().backward()
+    (found * x[:, :3]).mean().backward()
     assert found.dtype == torch.float32
     assert (found - wanted).abs().max() < 0.03 * wanted.abs().max()
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
