@@ -24,7 +24,7 @@ _OPERATOR = Option("operator", "l0_smoothing", "which of its ten operators the n
 
 _TRAINED = {
     "can24": ("l0_smoothing",),
-    "can32": ("l0_smoothing", "rof"),
+    "can32": ("l0_smoothing", "rof", "dark_channel"),
 }
 """Operators whose trained weights ship, the default first."""
 
