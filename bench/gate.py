@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any, Literal
 
@@ -122,7 +123,8 @@ def collected(
 ) -> Gate:
     """The outcomes as one result: sorted, and with a fault for every rule asked for that no case has a figure for."""
     told = {outcome.rule.figure.name for outcome in outcomes if outcome.rule}
-    silent = [rule for rule in rules if rule.asked and rule.figure.name not in told]
+    nothing_judged = not told and any(o.verdict == "could not measure" for o in outcomes)  # each has its reason
+    silent = [rule for rule in rules if rule.asked and rule.figure.name not in told and not nothing_judged]
     reason = "no case of the baseline has this figure"
     outcomes = [*outcomes, *(Outcome("every case", rule, "could not measure", why=reason) for rule in silent)]
     outcomes.sort(key=lambda o: VERDICTS.index(o.verdict))
@@ -191,7 +193,11 @@ def judge_latency(a: Run, b: Run, rule: Rule, terms: Terms = Terms()) -> Outcome
     verdict = judge.verdict_of(ratio, margin)
     interval = None if ratio.interval is None else (ratio.interval[0] - 1, ratio.interval[1] - 1)
     why = _too_few(sides, terms) if interval is None else "; ".join(doubts)
-    return Outcome("", rule, verdict, *p50s, ratio.value - 1, interval, why)
+    outcome = Outcome("", rule, verdict, *p50s, ratio.value - 1, interval, why)
+    if terms.interleaved or across:
+        return outcome
+    widened = partial(_widened, runs=(a, b), across=across, names=terms.sides)
+    return own_time.agreed(outcome, (a, b), rule, terms.confidence, lambda own: widened(own)[0])
 
 
 def _too_few(sides: Sequence[Sequence[float]], terms: Terms) -> str:

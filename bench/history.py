@@ -121,9 +121,11 @@ class History:
         return len({run["id"] for run in runs} - known)
 
     def runs(self, commit: str | None = None) -> list[Run]:
-        """Whole runs, oldest first; of one commit, of which a beginning is enough."""
+        """Whole runs, oldest first; of a commit, of which a beginning is enough, or `unknown`: of none."""
         query = select(_RUNS.c.run).order_by(_RUNS.c.time, _RUNS.c.id)
-        if commit is not None:
+        if commit == "unknown":
+            query = query.where(_RUNS.c.commit.is_(None))
+        elif commit is not None:
             query = query.where(_RUNS.c.commit.startswith(commit, autoescape=True))
         with self._transaction() as connection:
             return [json.loads(row.run) for row in connection.execute(query)]

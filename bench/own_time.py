@@ -4,7 +4,7 @@ machine cannot make. Starts nothing and reads no clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -62,6 +62,45 @@ def judged(wall: Any, runs: tuple[Run, Run], rule: Any, confidence: float) -> An
         interval=(ratio.interval[0] - 1, ratio.interval[1] - 1),
         why="; ".join(filter(None, (wall.why, why))),
     )
+
+
+def agreed(
+    wall: Any, runs: tuple[Run, Run], rule: Any, confidence: float, widened: Callable[[judge.Ratio], judge.Ratio]
+) -> Any:
+    """The outcome by the wall clock of two runs that were measured at different times, its verdict taken back where own
+    time does not bear it out: what one of them waited for a core says nothing about its program.
+
+    Args:
+        wall: a bench.gate.Outcome.
+        rule: a bench.rules.Rule.
+        widened: what disturbed the sides widens this interval, too.
+    """
+    units = [own_units(run) for run in runs]
+    if wall.interval is None or not all(units):
+        return wall
+    ratio = judge.ratio_of(units[0], units[1], confidence)
+    if ratio.interval is None:
+        return wall
+    ratio = widened(ratio)
+    own = judge.verdict_of(ratio, rule.margin if rule.relative else rule.margin / median(units[0]))
+    kept = _AGREED.get((wall.verdict, own), wall.verdict)
+    if kept == wall.verdict:
+        return wall
+    shares = [median(run["latency_ms"]["waited_share"]) for run in runs]
+    said = (
+        f"the wall clock is {wall.verdict}, own time {own} ({ratio.value - 1:+.1%}): {shares[0]:.0%} and "
+        f"{shares[1]:.0%} of the wall clock were spent waiting for a core"
+    )
+    return replace(wall, verdict=kept, why="; ".join(filter(None, (wall.why, said))))
+
+
+_AGREED: Mapping[tuple[judge.Verdict, judge.Verdict], judge.Verdict] = {
+    **{("worse", own): "inconclusive" for own in ("same", "better", "inconclusive")},
+    **{(wall, "worse"): "inconclusive" for wall in ("same", "better")},
+    ("better", "same"): "same",
+}
+"""Verdicts by the wall clock and by own time → what may be said of both; elsewhere it is what the wall clock says. More
+waiting may be the candidate's own doing: that is never green, and what others did is never red."""
 
 
 def verdict(wall: judge.Verdict, own: judge.Verdict) -> judge.Verdict:

@@ -38,20 +38,51 @@ class Pairing:
 
 
 def pair_runs(baseline: Iterable[Run], candidate: Iterable[Run]) -> Pairing:
-    """Pairs like cases, in the order of the baseline."""
+    """Pairs like cases, in the order of the baseline.
+
+    Where a case has no like one, the only one that was compared with another original (`--original`), or with none,
+    takes its place: what is judged does not depend on that.
+    """
     a, b = (_latest(runs) for runs in (baseline, candidate))
-    pairs, missing, extra = [], [], []
+    loose = _by_loose_key({key: run for key, run in b.items() if key not in a})
+    twins = _by_loose_key({key: run for key, run in a.items() if key not in b})
+    pairs, missing, extra, used = [], [], [], set()
     for key, run in a.items():
+        only = loose.get(_loose_key(run), []) if len(twins.get(_loose_key(run), [])) == 1 else []
+        other = b.get(key) or (only[0] if len(only) == 1 else None)
         if run["status"] != "ok":
             extra.append((run, f"{run['status']} in the baseline: {run.get('reason')}"))
-        elif key not in b:
-            missing.append((run, "the candidate has no run of this case"))
-        elif b[key]["status"] != "ok":
-            missing.append((run, f"{b[key]['status']} in the candidate: {b[key].get('reason')}"))
+        elif other is None:
+            missing.append((run, _what_is_missing(run, list(b.values()))))
+        elif other["status"] != "ok":
+            missing.append((run, f"{other['status']} in the candidate: {other.get('reason')}"))
         else:
-            pairs.append((run, b[key]))
-    extra += [(run, "not in the baseline") for key, run in b.items() if key not in a]
+            pairs.append((run, other))
+        used.add(case_key(other) if other else key)
+    extra += [(run, "not in the baseline") for key, run in b.items() if key not in used]
     return Pairing(pairs, missing, extra)
+
+
+def _by_loose_key(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs.values():
+        found.setdefault(_loose_key(run), []).append(run)
+    return found
+
+
+def _loose_key(run: Run) -> str:
+    """Equal for runs of one case, whatever original they were compared with."""
+    return case_key({**run, "case": {**run["case"], "original": None}})
+
+
+def _what_is_missing(run: Run, others: Sequence[Run]) -> str:
+    """That there is no like case, and what one of the same name has otherwise."""
+    said = "the candidate has no run of this case"
+    for other in others:
+        if title_of(other) == title_of(run):
+            apart = _differing(*({name: _word(r["case"].get(name)) for name in CASE} for r in (run, other)))
+            return f"{said}; one of the same name differs in {', '.join(f'{n} ({x} → {y})' for n, x, y in apart)}"
+    return said
 
 
 def title_of(run: Run) -> str:

@@ -95,6 +95,8 @@ def _unique(rules: Sequence[Rule]) -> Sequence[Rule]:
 
 def _rule(direction: str, word: str, where: str) -> Rule:
     name, colon, amount = word.partition(":")
+    if not colon and "=" in word:
+        raise UserError(f"`{where}`: `=`", "FIGURE:MARGIN", f"Write {word.replace('=', ':', 1)}")
     known = {figure.name: figure for figure in FIGURES}
     if name not in known:
         raise unknown(f"--{direction}", name, "figure that a gate judges", list(known), "Write for example latency:5%")

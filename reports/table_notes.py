@@ -259,7 +259,7 @@ def _quantised(ok: Sequence[Run], label: Label) -> list[str]:
             continue
         if lowering.get("layers"):
             words = lowering_in_words(lowering)
-            said = "; ".join([words[0], *(line for line in words if line.startswith("taken: "))])
+            said = "; ".join([words[0], *(line for line in words if line.startswith("taken: ")), *_floor_in_words(run)])
             lines.setdefault(said, []).append(label(run))
         same, published = (run["quality"].get(key) for key in ("vs_same_statistics", "vs_reference"))
         if same and published and _decibels(same) != _decibels(published):
@@ -267,6 +267,14 @@ def _quantised(ok: Sequence[Run], label: Label) -> list[str]:
     found = [f"quantised: {', '.join(labels)}: {said}" for said, labels in lines.items()]
     found += [f"same statistics in FP32: {', '.join(alone)}"] if alone else []
     return [f"[dim]{escape(line)}[/]" for line in found]
+
+
+def _floor_in_words(run: Run) -> list[str]:
+    """What a search was asked to keep, and what it kept; nothing where there was none."""
+    if not (search := run["lowering"].get("search")):
+        return []
+    asked, kept, count = search["floor_db"], search["psnr_db"], search["held_back"]
+    return [f"floor {asked:g} dB kept on {count} held-back picture{'s' * (count > 1)}: {kept:.1f} dB"]
 
 
 def _decibels(quality: dict[str, Any]) -> str:

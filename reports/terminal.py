@@ -30,7 +30,9 @@ def comparison_text(found: Comparison) -> RenderableType:
     if found.differences:
         parts.append(_plain_table(("differs", "A", "B"), found.differences))
     else:
-        parts.append(Text("machine, versions, contract and commit are the same on both sides", style="dim"))
+        parts.append(
+            Text("machine, versions, contract and commit (where known) are the same on both sides", style="dim")
+        )
     parts.append(Text(""))
     parts.append(_pairs(found) if found.pairs else Text("no case was measured on both sides", style="red"))
     for side, rows in zip("AB", found.unmatched, strict=True):

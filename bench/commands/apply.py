@@ -86,6 +86,8 @@ def _apply(arguments: argparse.Namespace) -> int:
     run = _checked(case, arguments)
     check_calibration(arguments.calibration, is_calibrated(case))
     _check_style(case, arguments.style)
+    if not case.trained:
+        print(f"bench: {case.model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
     with progress_on(console_for(stderr=True)) as reporter:
         network = exported(case, arguments.calibration, reporter, arguments.style)
         job = {
@@ -96,10 +98,7 @@ def _apply(arguments: argparse.Namespace) -> int:
             "tiling": tiling_for(case, network, reporter),
         }
         environment = engines.get(case.engine).environment(case.settings) | limit_environment(case.memory_mib)
-        code = run(Work(job, environment, reporter))
-    if not case.trained:
-        print(f"bench: {case.model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
-    return code
+        return run(Work(job, environment, reporter))
 
 
 def _checked(case: Case, arguments: argparse.Namespace) -> Any:
@@ -171,8 +170,8 @@ def _apply_to_video(work: Work, video: dict[str, Any], case: Case) -> int:
 
 def _case_words(case: Case) -> str:
     tile = "" if case.tile == "off" else f"tile {case.tile}"
-    words = [case.model, "" if case.trained else "untrained", case.variant, case.precision, case.statistics or "", tile]
-    return " ".join(filter(None, words))
+    weights = "" if case.spec.is_own else Path(case.weights_name).stem
+    return " ".join(filter(None, (case.model, weights, case.variant, case.precision, case.statistics, tile)))
 
 
 def _check_style(case: Case, style: str | None) -> None:

@@ -90,7 +90,8 @@ def _gate(arguments: argparse.Namespace) -> int:
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:
-    """That every file asked for can be written; before the first slow step.
+    """That every file asked for can be written; before the first slow step. What an earlier verdict left in them goes:
+    where this one ends without a verdict, nobody may take that for it.
 
     Raises:
         UserError: one cannot.
@@ -100,6 +101,14 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     for name in ("junit", "bmf", "gha", "markdown"):
         if path := getattr(arguments, name):
             check_output_file(Path(path), f"--{name}")
+            for stale in _files_of(name, Path(path)):
+                if stale.is_file():
+                    stale.write_text("", encoding="utf-8")
+
+
+def _files_of(name: str, path: Path) -> list[Path]:
+    """The files that an output's path stands for."""
+    return [path, path.with_stem(f"{path.stem}-bigger")] if name == "gha" else [path]
 
 
 def show(gate: Gate, arguments: argparse.Namespace) -> int:
@@ -123,9 +132,9 @@ def _write_outputs(gate: Gate, arguments: argparse.Namespace) -> None:
     if arguments.bmf:
         texts[Path(arguments.bmf)] = bencher.metric_format(gate)
     if arguments.gha:
-        path = Path(arguments.gha)
-        texts[path] = bencher.action_benchmark(gate, "max")
-        texts[path.with_stem(f"{path.stem}-bigger")] = bencher.action_benchmark(gate, "min")
+        smaller, bigger = _files_of("gha", Path(arguments.gha))
+        texts[smaller] = bencher.action_benchmark(gate, "max")
+        texts[bigger] = bencher.action_benchmark(gate, "min")
     if arguments.markdown:
         texts[Path(arguments.markdown)] = markdown.render(gate)
     for path, text in texts.items():

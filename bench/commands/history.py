@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bench.rules import Figure
 
 ORDER = 45
+UNKNOWN = "unknown"
+"""What a list calls runs that hold no commit."""
 
 
 def add(commands: Any) -> None:
@@ -22,13 +24,16 @@ def add(commands: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=Parser)
     adder = actions.add_parser("add", help="keep the runs of these files")
     adder.add_argument("runs", nargs="+", metavar="RUNS", help="runs files, or folders with a runs.json")
+    adder.add_argument(
+        "--commit", metavar="COMMIT", help="that they measured (default: that of fullres itself, if known)"
+    )
     lister = actions.add_parser("list", help="commits, and how many runs each has")
     plotter = actions.add_parser("plot", help="a figure over commits, with the steps it made, as SVG")
     plotter.add_argument("figure", metavar="FIGURE", help="latency, memory, device_memory, plan_size, psnr, ssim")
     plotter.add_argument("--output", required=True, metavar="FILE.svg")
     plotter.add_argument("--case", default="", metavar="WORDS", help="only cases whose title has all of these words")
     baseline = actions.add_parser("baseline", help="write the runs of a commit as a runs file, for `bench gate`")
-    baseline.add_argument("--commit", required=True, metavar="COMMIT", help="or its beginning")
+    baseline.add_argument("--commit", required=True, metavar="COMMIT", help="or its beginning, or unknown")
     baseline.add_argument("--output", required=True, metavar="FILE.json")
     for action, command in ((adder, _add), (lister, _list), (plotter, _plot), (baseline, _baseline)):
         action.add_argument(
@@ -57,6 +62,8 @@ def _add(arguments: argparse.Namespace) -> int:
     from bench.places import runs_file
 
     runs = [run for path in arguments.runs for run in check_runs(store.load(runs_file(path)), path)]
+    if arguments.commit:
+        runs = [{**run, "commit": arguments.commit} for run in runs]
     with _open(arguments) as history:
         new = history.add(runs)
     print(f"{new} new runs, {len(runs) - new} known")
@@ -67,7 +74,7 @@ def _list(arguments: argparse.Namespace) -> int:
     with _open(arguments) as history:
         commits = history.commits()
     for commit, time, count in commits:
-        print(f"{time}  {commit or 'unknown'}  {count} runs")
+        print(f"{time}  {commit or UNKNOWN}  {count} runs")
     if not commits:
         print("no runs; `bench history add RUNS.json` keeps some")
     return OK
@@ -113,9 +120,9 @@ def _baseline(arguments: argparse.Namespace) -> int:
     store.prepare(arguments.output)
     with _open(arguments) as history:
         runs = history.runs(arguments.commit)
-    commits = {run.get("commit") for run in runs}
+    commits = {run.get("commit") or UNKNOWN for run in runs}
     if len(commits) != 1:
-        names = ", ".join(sorted(str(commit) for commit in commits))
+        names = ", ".join(sorted(commits))
         what = f"stands for {names}" if commits else "has no run"
         raise UserError(f"`--commit {arguments.commit}` {what}", "one commit", "`bench history list` shows them")
     store.put(arguments.output, runs)

@@ -29,7 +29,7 @@ def _heading(found: Comparison) -> Html:
 
 def _differences(found: Comparison) -> Html:
     if not found.differences:
-        return tag("p", "Machine, versions, contract and commit are the same on both sides.")
+        return tag("p", "Machine, versions, contract and commit (where known) are the same on both sides.")
     return joined(
         (tag("h3", "What else differs"), simple_table(("fact", "A", "B"), found.differences, "What else differs"))
     )

@@ -95,9 +95,44 @@ def test_without_own_times_of_every_process_the_wall_clock_decides(gate_run: Mak
     assert (outcome.verdict, outcome.baseline) == ("same", 12.0)
 
 
-def test_runs_of_different_times_are_not_judged_by_own_time(gate_run: Make) -> None:
-    (outcome,) = judge_pair(*sides(gate_run, (4.0, 4.4), (12.0, 12.0)), RULES)
+@pytest.mark.parametrize(
+    ("own", "wall", "expected"),
+    [
+        ((9.0, 9.0), (9.2, 13.2), "inconclusive"),  # others took the core from the candidate
+        ((9.0, 9.9), (13.0, 13.0), "inconclusive"),  # they had taken it from the baseline
+        ((9.0, 9.0), (13.2, 9.2), "same"),
+        ((9.0, 9.9), (13.2, 9.9), "inconclusive"),
+        ((9.0, 9.9), (13.0, 14.3), "worse"),
+        ((9.9, 9.0), (14.3, 13.0), "better"),
+        ((9.0, 9.0), (13.0, 13.0), "same"),
+    ],
+)
+def test_of_runs_of_different_times_nothing_is_said_that_own_time_does_not_bear_out(
+    gate_run: Make, own: tuple[float, float], wall: tuple[float, float], expected: str
+) -> None:
+    (outcome,) = judge_pair(*sides(gate_run, own, wall, share=0.3), RULES)
+    assert outcome.verdict == expected
+    assert (outcome.baseline, outcome.candidate) == wall
+    assert ("waiting for a core" in outcome.why) is (expected in {"inconclusive"} or wall[0] / wall[1] > 1.3)
+
+
+def test_own_time_is_widened_as_the_wall_clock_is(gate_run: Make) -> None:
+    """The machine became slower by a tenth between the runs: an own time that did, too, takes nothing back."""
+    runs = sides(gate_run, (9.0, 9.9), (13.0, 13.0))
+    assert judge_pair(*runs, RULES)[0].verdict == "inconclusive"
+    runs[1]["machine_gflop_s"] = [720.0, 720.0]
+    (outcome,) = judge_pair(*runs, RULES)
     assert outcome.verdict == "same"
+    assert "own time" not in outcome.why
+
+
+def test_another_machine_is_judged_by_the_wall_clock(gate_run: Make) -> None:
+    from bench.gate import Terms
+
+    runs = sides(gate_run, (9.0, 9.0), (13.0, 39.0))
+    runs[1]["machine"] = {**runs[1]["machine"], "cpu": "Another"}
+    (outcome,) = judge_pair(*runs, RULES, Terms(normalise=True))
+    assert outcome.verdict == "worse"
 
 
 @pytest.mark.parametrize(

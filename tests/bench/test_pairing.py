@@ -34,8 +34,37 @@ def test_like_cases_pair_in_the_order_of_the_baseline(gate_run: Make) -> None:
 def test_another_case_is_missing_and_not_a_partner(gate_run: Make, change: dict[str, Any]) -> None:
     found = pair_runs([gate_run("a")], [gate_run("b", case=change)])
     assert not found.pairs
-    assert [(run["id"], why) for run, why in found.missing] == [("a", "the candidate has no run of this case")]
+    ((run, why),) = found.missing
+    assert run["id"] == "a"
+    assert why.startswith("the candidate has no run of this case")
+    assert ("; one of the same name differs in" in why) == bool(
+        change.keys() & {"output_shape", "recipe", "memory_mib"}
+    )
     assert [(run["id"], why) for run, why in found.extra] == [("b", "not in the baseline")]
+
+
+def test_what_a_case_of_the_same_name_has_otherwise_is_said(gate_run: Make) -> None:
+    found = pair_runs([gate_run("a")], [gate_run("b", case={"memory_mib": 1536.0})])
+    assert found.missing[0][1].endswith("; one of the same name differs in memory_mib (none → 1536.0)")
+
+
+@pytest.mark.parametrize("originals", [("rof", "l0_smoothing"), ("rof", None), (None, "rof")])
+def test_what_a_run_was_compared_with_besides_does_not_part_it(gate_run: Make, originals: tuple[str, str]) -> None:
+    a, b = (gate_run(name, case={"original": word}) for name, word in zip("ab", originals, strict=True))
+    found = pair_runs([a], [b])
+    assert [(x["id"], y["id"]) for x, y in found.pairs] == [("a", "b")]
+    assert not found.missing
+    assert not found.extra
+
+
+def test_where_a_case_was_compared_with_several_originals_each_has_its_own_partner(gate_run: Make) -> None:
+    a = [gate_run("a1", case={"original": "rof"}), gate_run("a2", case={"original": None})]
+    b = [gate_run("b2", case={"original": None}), gate_run("b1", case={"original": "rof"})]
+    found = pair_runs(a, b)
+    assert [(x["id"], y["id"]) for x, y in found.pairs] == [("a1", "b1"), ("a2", "b2")]
+    several = pair_runs([gate_run("a", case={"original": "tvl1"})], b)
+    assert not several.pairs
+    assert len(several.extra) == 2
 
 
 @pytest.mark.parametrize("change", [{"engine_version": "2"}, {"weights_sha256": "00"}, {"weights": "other"}])

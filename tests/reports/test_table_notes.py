@@ -237,6 +237,12 @@ def test_rows_in_int8_say_which_layers_are_and_what_was_taken(make_run: Make) ->
         f"quantised: c int8 frozen: {layers}{scheme}channels equalised",
     ]
     assert starting([case(make_run, "d", 9)], "quantised") == []
+    runs[0]["lowering"]["search"] = {
+        "floor_db": 42.0, "psnr_db": 42.57, "held_back": 2, "curve": [], "cost": "time",
+    }  # fmt: skip
+    assert starting(runs[:1], "quantised") == [
+        f"quantised: a int8 frozen: {layers}{scheme}errors cancelled; floor 42 dB kept on 2 held-back pictures: 42.6 dB"
+    ]
     halved = case(make_run, "e", 9, precision="fp16") | {"lowering": {"kept_fp32": ["sum"]}}
     assert starting([halved], "quantised") == []
 

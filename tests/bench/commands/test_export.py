@@ -102,7 +102,7 @@ def test_export_says_which_file_by_its_sha256(command: Command, tmp_path: Path) 
     outcome = command("export", "--model", "can24", "--output", target)
     assert outcome.code == 0, outcome.err
     assert hashlib.sha256(target.read_bytes()).hexdigest() in outcome.out
-    assert "untrained" in outcome.out
+    assert "weights l0_smoothing" in outcome.out
 
 
 def test_a_network_that_was_chosen_is_exported_and_its_file_says_so(command: Command, tmp_path: Path) -> None:

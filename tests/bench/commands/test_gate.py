@@ -96,11 +96,32 @@ def test_all_files_are_written_whatever_the_verdict(
         assert (tmp_path / f"out-{code}-bigger.gha").is_file()
 
 
+def test_an_earlier_verdict_does_not_stand_where_there_is_none(
+    gate_run: Make, files: Any, command: Command, tmp_path: Path
+) -> None:
+    outputs = {name: tmp_path / f"out.{name}" for name in ("junit", "bmf", "gha", "markdown")}
+    options = [word for name, path in outputs.items() for word in (f"--{name}", path)]
+    sides = files([gate_run("a")], [gate_run("b")])
+    assert command(*words(sides, *options)).code == 0
+    Path(sides[1]).write_text("")
+    assert command(*words(sides, *options)).code == 2
+    assert [path.read_text() for path in (*outputs.values(), tmp_path / "out-bigger.gha")] == [""] * 5
+
+
+def test_where_no_case_could_be_judged_no_figure_is_blamed(gate_run: Make, files: Any, command: Command) -> None:
+    outcome = command(
+        *words(files([gate_run("a")], [gate_run("b", case={"precision": "fp16"})]), "--max", "latency:5%")
+    )
+    assert outcome.code == 5
+    assert "every case" not in outcome.out
+
+
 def test_wrong_use(gate_run: Make, files: Any, command: Command, tmp_path: Path) -> None:
     paths = files([gate_run("a")], [gate_run("b")])
     command("gate", "--baseline", paths[0]).assert_refused("--candidate")
     command(*words((paths[0], str(tmp_path / "none.json")))).assert_refused("none.json")
     command(*words(paths, "--max", "latancy:5%")).assert_refused("Did you mean latency?")
+    command(*words(paths, "--max", "latency=5%")).assert_refused("Write latency:5%")
     command(*words(paths, "--min", "latency:5%")).assert_refused("less is better")
     command(*words(paths, "--config", "none.toml")).assert_refused("none.toml")
     command(*words(paths, "--junit", tmp_path / "no" / "x.xml")).assert_refused("--junit", "folder")

@@ -40,9 +40,24 @@ def test_from_files_to_a_plot_and_back_to_a_baseline(command: Command, runs_file
     assert "can24 720p onnxruntime fp32 image: +10." in plot.out
     assert "at run 9" in plot.out
     assert (tmp_path / "l.svg").read_text().startswith("<?xml")
+    assert command("history", "add", runs_file, "--commit", "mine", *db).out == "0 new runs, 16 known\n"
+    assert command("history", "list", *db).out == "2026-03-16  mine  16 runs\n"
+    assert command("history", "add", runs_file, *db).code == 0
     out = tmp_path / "base.json"
     assert command("history", "baseline", "--commit", "b", "--output", out, *db).code == 0
     assert [run["id"] for run in store.load(out)] == ["r11"]
+
+
+def test_runs_that_hold_no_commit_can_be_taken_out(command: Command, runs_file: Path, tmp_path: Path) -> None:
+    runs = store.load(runs_file)[:2]
+    runs[0]["commit"] = None
+    store.put(tmp_path / "two.json", runs)
+    db = ("--db", tmp_path / "h.sqlite")
+    command("history", "add", tmp_path / "two.json", *db)
+    assert "  unknown  1 runs" in command("history", "list", *db).out
+    out = tmp_path / "base.json"
+    assert command("history", "baseline", "--commit", "unknown", "--output", out, *db).out.endswith(" of unknown\n")
+    assert [run["id"] for run in store.load(out)] == [runs[0]["id"]]
 
 
 def test_the_default_database_lies_in_the_cache(command: Command, runs_file: Path, command_cache: Path) -> None:
