@@ -5,6 +5,7 @@ A sentence that several rows share is said once; every number in it stands with 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ FEW = 3
 """Rows whose numbers stand with their names; those of more stand in the table's order where all rows have one."""
 ABOVE = 1.005
 """Share of the limit from which the table shows more than 100 %."""
+CHANGED = 1.1
+"""A rate beside the rows of this many times the peak: the machine was slower when peaks were measured."""
 
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "model": lambda case: case["model"],
@@ -309,12 +312,24 @@ def _contract(ok: Sequence[Run]) -> list[str]:
         )
         if any(r["work"].get("limit_share") is not None for r in ok):
             lines[-1] += " of limit: share of what these allow."
-    if any((r["work"].get("limit_share") or 0) >= ABOVE for r in ok):
-        lines.append(
-            "of limit above 100 %: the peak is that of a plain matrix product; kernels that need fewer products "
-            "(Winograd), or that compute more coarsely inside, can exceed it."
-        )
+    if above := [r for r in ok if (r["work"].get("limit_share") or 0) >= ABOVE]:
+        lines.append(f"of limit above 100 %: {_above_in_words(above)}")
     return [f"[dim]{line}[/]" for line in lines]
+
+
+def _above_in_words(runs: Sequence[Run]) -> str:
+    """Why rows may exceed the limit: the machine was slower when it was measured, else they need fewer products."""
+    beside = max((rate for run in runs for rate in run.get("machine_gflop_s") or ()), default=0.0)
+    peak = min((run["work"]["peaks"].get("fp32_gflop_s") or math.inf for run in runs), default=math.inf)
+    if beside > CHANGED * peak:
+        return (
+            f"the peaks were measured while the machine was slower ({peak:.0f} GFLOP/s, beside the rows up to "
+            f"{beside:.0f}): the share says nothing here."
+        )
+    return (
+        "the peak is that of a plain matrix product; kernels that need fewer products (Winograd), or that compute more "
+        "coarsely inside, can exceed it."
+    )
 
 
 def _ends(ok: Sequence[Run]) -> str:

@@ -206,6 +206,17 @@ def test_a_share_above_the_limit_is_explained_where_the_table_shows_one(
     assert bool(starting(runs, "of limit above 100 %")) == told
 
 
+@pytest.mark.parametrize(
+    ("rate", "words"), [(1.05, "fewer products"), (1.5, "while the machine was slower (100 GFLOP")]
+)
+def test_a_limit_that_was_measured_on_a_slower_machine_is_called_that(make_run: Make, rate: float, words: str) -> None:
+    run = case(make_run, "a", 100)
+    run["work"] |= {"limit_share": 1.3, "peaks": {**run["work"]["peaks"], "fp32_gflop_s": 100.0}}
+    run["machine_gflop_s"] = [100.0, 100.0 * rate]
+    (line,) = starting([run], "of limit above 100 %")
+    assert words in line
+
+
 # Quantised rows
 
 
@@ -241,7 +252,8 @@ def test_rows_in_int8_say_which_layers_are_and_what_was_taken(make_run: Make) ->
         "floor_db": 42.0, "psnr_db": 42.57, "held_back": 2, "curve": [], "cost": "time",
     }  # fmt: skip
     assert starting(runs[:1], "quantised") == [
-        f"quantised: a int8 frozen: {layers}{scheme}errors cancelled; floor 42 dB kept on 2 held-back pictures: 42.6 dB"
+        f"quantised: can24 720p a int8 frozen: {layers}{scheme}errors cancelled; "
+        "floor 42 dB kept on 2 held-back pictures: 42.6 dB"
     ]
     halved = case(make_run, "e", 9, precision="fp16") | {"lowering": {"kept_fp32": ["sum"]}}
     assert starting([halved], "quantised") == []
