@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import median
 from typing import Any, Literal
 
@@ -123,8 +122,10 @@ def collected(
 ) -> Gate:
     """The outcomes as one result: sorted, and with a fault for every rule asked for that no case has a figure for."""
     told = {outcome.rule.figure.name for outcome in outcomes if outcome.rule}
-    nothing_judged = not told and any(o.verdict == "could not measure" for o in outcomes)  # each has its reason
-    silent = [rule for rule in rules if rule.asked and rule.figure.name not in told and not nothing_judged]
+    blamed = [outcome for outcome in outcomes if outcome.rule is None and outcome.verdict == "could not measure"]
+    refused = sum(None not in outcome.runs for outcome in blamed)
+    judged = not blamed or refused < len(pairs)  # else every case has its own reason, and no figure is to blame
+    silent = [rule for rule in rules if rule.asked and rule.figure.name not in told and judged]
     reason = "no case of the baseline has this figure"
     outcomes = [*outcomes, *(Outcome("every case", rule, "could not measure", why=reason) for rule in silent)]
     outcomes.sort(key=lambda o: VERDICTS.index(o.verdict))
@@ -196,8 +197,9 @@ def judge_latency(a: Run, b: Run, rule: Rule, terms: Terms = Terms()) -> Outcome
     outcome = Outcome("", rule, verdict, *p50s, ratio.value - 1, interval, why)
     if terms.interleaved or across:
         return outcome
-    widened = partial(_widened, runs=(a, b), across=across, names=terms.sides)
-    return own_time.agreed(outcome, (a, b), rule, terms.confidence, lambda own: widened(own)[0])
+    return own_time.agreed(
+        outcome, (a, b), rule, terms.confidence, lambda own: _widened(own, (a, b), False, terms.sides)[0]
+    )
 
 
 def _too_few(sides: Sequence[Sequence[float]], terms: Terms) -> str:

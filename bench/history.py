@@ -38,7 +38,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from bench.metrics import value
-from bench.pairing import case_key, machine_of, title_of
+from bench.pairing import UNKNOWN, case_key, machine_of, title_of
 from bench.record import Run
 from bench.rules import FIGURES
 from reference_models.errors import UserError
@@ -112,22 +112,29 @@ class History:
     def __exit__(self, *_: object) -> None:
         self._engine.dispose()
 
-    def add(self, runs: Sequence[Run]) -> int:
-        """Keeps the runs, all or none of them; one that is there already is replaced. Returns how many were new."""
+    def add(self, runs: Sequence[Run], commit: str | None = None) -> int:
+        """Keeps the runs, all or none of them; one that is there already is replaced. Returns how many were new.
+
+        Args:
+            commit: that they measured; without it each keeps the one that it is stored with, or brings.
+        """
         with self._transaction() as connection:
-            known = {row.id for row in connection.execute(select(_RUNS.c.id))}
+            known = {row.id: row.commit for row in connection.execute(select(_RUNS.c.id, _RUNS.c.commit))}
             for run in runs:
-                self._put(connection, run)
-        return len({run["id"] for run in runs} - known)
+                self._put(connection, {**run, "commit": commit or known.get(run["id"]) or run.get("commit")})
+        return len({run["id"] for run in runs} - known.keys())
 
     def runs(self, commit: str | None = None) -> list[Run]:
         """Whole runs, oldest first; of a commit, of which a beginning is enough, or `unknown`: of none."""
         query = select(_RUNS.c.run).order_by(_RUNS.c.time, _RUNS.c.id)
-        if commit == "unknown":
-            query = query.where(_RUNS.c.commit.is_(None))
-        elif commit is not None:
-            query = query.where(_RUNS.c.commit.startswith(commit, autoescape=True))
         with self._transaction() as connection:
+            if commit == UNKNOWN:
+                query = query.where(_RUNS.c.commit.is_(None))
+            elif commit is not None:
+                exact = select(_RUNS.c.id).where(_RUNS.c.commit == commit).limit(1)
+                whole = connection.execute(exact).first() is not None  # v1.1 is no beginning of v1.10
+                same = _RUNS.c.commit == commit if whole else _RUNS.c.commit.startswith(commit, autoescape=True)
+                query = query.where(same)
             return [json.loads(row.run) for row in connection.execute(query)]
 
     def commits(self) -> list[tuple[str | None, str, int]]:

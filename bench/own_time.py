@@ -31,9 +31,11 @@ def of_processes(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def own_units(run: Run) -> list[float]:
-    """Own time of every process in ms; empty where one of them has none."""
-    found = (run.get("latency_ms") or {}).get("own_ms")
-    return list(found) if isinstance(found, list) and all(isinstance(x, int | float) and x > 0 for x in found) else []
+    """Own time of every process in ms; empty where one of them has none, or what it waited is not told."""
+    latency = run.get("latency_ms") or {}
+    found, shares = latency.get("own_ms"), latency.get("waited_share")
+    told = all(isinstance(each, list) and all(isinstance(x, int | float) for x in each) for each in (found, shares))
+    return list(found) if told and found and shares and min(found) > 0 else []
 
 
 def judged(wall: Any, runs: tuple[Run, Run], rule: Any, confidence: float) -> Any:
@@ -68,7 +70,8 @@ def agreed(
     wall: Any, runs: tuple[Run, Run], rule: Any, confidence: float, widened: Callable[[judge.Ratio], judge.Ratio]
 ) -> Any:
     """The outcome by the wall clock of two runs that were measured at different times, its verdict taken back where own
-    time does not bear it out: what one of them waited for a core says nothing about its program.
+    time does not bear it out: what one of them waited for a core says nothing about its program. Where neither waited
+    the wall clock is right, and so it is where own time is worse by more than the margin, too, if less surely.
 
     Args:
         wall: a bench.gate.Outcome.
@@ -79,14 +82,15 @@ def agreed(
     if wall.interval is None or not all(units):
         return wall
     ratio = judge.ratio_of(units[0], units[1], confidence)
-    if ratio.interval is None:
+    shares = [median(run["latency_ms"]["waited_share"]) for run in runs]
+    if ratio.interval is None or max(shares) < NOTED:
         return wall
     ratio = widened(ratio)
-    own = judge.verdict_of(ratio, rule.margin if rule.relative else rule.margin / median(units[0]))
+    margin = rule.margin if rule.relative else rule.margin / median(units[0])
+    own = judge.verdict_of(ratio, margin)
     kept = _AGREED.get((wall.verdict, own), wall.verdict)
-    if kept == wall.verdict:
+    if kept == wall.verdict or (own == "inconclusive" and ratio.value - 1 > margin):
         return wall
-    shares = [median(run["latency_ms"]["waited_share"]) for run in runs]
     said = (
         f"the wall clock is {wall.verdict}, own time {own} ({ratio.value - 1:+.1%}): {shares[0]:.0%} and "
         f"{shares[1]:.0%} of the wall clock were spent waiting for a core"

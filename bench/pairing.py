@@ -20,6 +20,8 @@ CASE = (
 """What makes two runs of one case; `trained`, since devices may be faster on a network of zeros."""
 NEWER = frozenset({"options", "recipe", "memory_mib", "way", "original"})
 """Of these, what runs of earlier versions do not state."""
+UNKNOWN = "unknown"
+"""The commit of runs that hold none."""
 MACHINE = ("cpu", "architecture", "cores_usable", "cpu_quota", "isa", "virtualised")
 """What makes two machines one; of GPUs, their names too."""
 CONDITIONS = ("memory_mib", "os", "kernel", "python", "governor")
@@ -40,47 +42,50 @@ class Pairing:
 def pair_runs(baseline: Iterable[Run], candidate: Iterable[Run]) -> Pairing:
     """Pairs like cases, in the order of the baseline.
 
-    Where a case has no like one, the only one that was compared with another original (`--original`), or with none,
-    takes its place: what is judged does not depend on that.
+    Where a case has no like one, the only one that was judged against another original (`--original`), or none, takes
+    its place: operators leave the picture that goes in as it is. Tasks do not (noise, reduction), and still part cases.
     """
     a, b = (_latest(runs) for runs in (baseline, candidate))
-    loose = _by_loose_key({key: run for key, run in b.items() if key not in a})
-    twins = _by_loose_key({key: run for key, run in a.items() if key not in b})
-    pairs, missing, extra, used = [], [], [], set()
+    unpaired = [{key: run for key, run in x.items() if key not in y} for x, y in ((a, b), (b, a))]
+    loose = [_by_loose_key(runs.values()) for runs in unpaired]
+    pairs, missing, extra, used = [], [], [], set(a)
     for key, run in a.items():
-        only = loose.get(_loose_key(run), []) if len(twins.get(_loose_key(run), [])) == 1 else []
-        other = b.get(key) or (only[0] if len(only) == 1 else None)
+        fitting = [side.get(_loose_key(run), []) for side in loose]
+        other = b.get(key) or (fitting[1][0] if [len(runs) for runs in fitting] == [1, 1] else None)
         if run["status"] != "ok":
             extra.append((run, f"{run['status']} in the baseline: {run.get('reason')}"))
         elif other is None:
-            missing.append((run, _what_is_missing(run, list(b.values()))))
+            missing.append((run, _what_is_missing(run, unpaired[1].values())))
         elif other["status"] != "ok":
             missing.append((run, f"{other['status']} in the candidate: {other.get('reason')}"))
         else:
             pairs.append((run, other))
-        used.add(case_key(other) if other else key)
+        used |= {case_key(other)} if other else set()
     extra += [(run, "not in the baseline") for key, run in b.items() if key not in used]
     return Pairing(pairs, missing, extra)
 
 
-def _by_loose_key(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
+def _by_loose_key(runs: Iterable[Run]) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
-    for run in runs.values():
+    for run in runs:
         found.setdefault(_loose_key(run), []).append(run)
     return found
 
 
 def _loose_key(run: Run) -> str:
-    """Equal for runs of one case, whatever original they were compared with."""
-    return case_key({**run, "case": {**run["case"], "original": None}})
+    """Equal for runs of one case, whichever operators they were judged against."""
+    from reference_models import operators
+
+    case = run["case"]
+    return case_key({**run, "case": {**case, "original": None}} if case.get("original") in operators.names() else run)
 
 
-def _what_is_missing(run: Run, others: Sequence[Run]) -> str:
-    """That there is no like case, and what one of the same name has otherwise."""
+def _what_is_missing(run: Run, others: Iterable[Run]) -> str:
+    """That there is no like case, and what one of the same name that has no partner either has otherwise."""
     said = "the candidate has no run of this case"
     for other in others:
         if title_of(other) == title_of(run):
-            apart = _differing(*({name: _word(r["case"].get(name)) for name in CASE} for r in (run, other)))
+            apart = _differing(*({name: _word(value) for name, value in _case(r).items()} for r in (run, other)))
             return f"{said}; one of the same name differs in {', '.join(f'{n} ({x} → {y})' for n, x, y in apart)}"
     return said
 
@@ -184,15 +189,20 @@ def _latest(runs: Iterable[Run]) -> dict[str, Run]:
 
 def case_key(run: Run) -> str:
     """Equal for runs of one case."""
-    case = {"way": "back to back", **run["case"]}  # runs of earlier versions were, and do not say so
-    return _word({name: case.get(name) or None for name in CASE})
+    return _word(_case(run))
+
+
+def _case(run: Run) -> dict[str, Any]:
+    """What makes the run one of its case; what runs of earlier versions do not state is as it was then."""
+    case = {"way": "back to back", **run["case"]}
+    return {name: case.get(name) or None for name in CASE}
 
 
 def _facts(run: Run) -> dict[str, str]:
     machine, case = run.get("machine") or {}, run["case"]
     drivers = ", ".join(str(gpu.get("driver")) for gpu in machine.get("gpus") or [])
     return {
-        "commit": _word(run.get("commit") or "unknown"),
+        "commit": _word(run.get("commit") or UNKNOWN),
         f"version of {case.get('engine')}": _word(case.get("engine_version")),
         **{f"version of {name}": _word(value) for name, value in (run.get("versions") or {}).items()},
         "weights": _word(case.get("weights_sha256") or "untrained")[:12],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_choices, split_words
-from bench.commands.gate import CODES, add_outputs, add_rules, check_outputs, show
+from bench.commands.gate import CODES, add_outputs, add_rules, check_outputs, clear_outputs, show
 from bench.commands.run import add_ways
 from bench.preparing import fastest_engine
 from bench.terminal import console_for, progress_on
@@ -82,13 +82,14 @@ def _ab(arguments: argparse.Namespace) -> int:
     sides = [parse_side(getattr(arguments, name), f"--{name}") for name in ("a", "b")]
     _refuse_what_plans_say(arguments, sides)
     rules = parse_rules(arguments.max, arguments.min, arguments.config)
-    check_outputs(arguments)
     if not 1 <= arguments.budget <= 86400:
         raise UserError(f"`--budget {arguments.budget:g}`: out of range", "1 to 86400 seconds", "Try 240")
     path, _ = run_places(arguments.json, None)
+    check_outputs(arguments, (path, arguments.config, arguments.a, arguments.b))
     checked = [_checked(arguments, side, path) for side in sides]
     _refuse_equal(checked, sides)
     store.prepare(path)
+    clear_outputs(arguments)
     console = console_for(stderr=True)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fullres-")))

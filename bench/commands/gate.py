@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,32 +84,51 @@ def _gate(arguments: argparse.Namespace) -> int:
     from bench.rules import parse_rules
 
     rules = parse_rules(arguments.max, arguments.min, arguments.config)
-    check_outputs(arguments)
     names = (arguments.baseline, arguments.candidate)
+    check_outputs(arguments, (*names, arguments.config))
+    clear_outputs(arguments)
     baseline, candidate = (store.load(runs_file(name)) for name in names)
     return show(judge_runs(baseline, candidate, rules, names, Terms(normalise=arguments.normalise)), arguments)
 
 
-def check_outputs(arguments: argparse.Namespace) -> None:
-    """That every file asked for can be written; before the first slow step. What an earlier verdict left in them goes:
-    where this one ends without a verdict, nobody may take that for it.
+def check_outputs(arguments: argparse.Namespace, inputs: Iterable[str | Path | None]) -> None:
+    """That every file asked for can be written, and is none of those that are read; before the first slow step.
 
     Raises:
-        UserError: one cannot.
+        UserError: one cannot, or is.
     """
     from bench.places import check_output_file
 
-    for name in ("junit", "bmf", "gha", "markdown"):
-        if path := getattr(arguments, name):
-            check_output_file(Path(path), f"--{name}")
-            for stale in _files_of(name, Path(path)):
-                if stale.is_file():
-                    stale.write_text("", encoding="utf-8")
+    read = [Path(name) for name in inputs if name]
+    read += [path / "runs.json" for path in read if path.is_dir()]
+    taken = {path.resolve(): "is read" for path in read}
+    for name, path in _outputs(arguments):
+        check_output_file(path, f"--{name}")
+        if why := taken.get(path.resolve()):
+            raise UserError(f"`--{name}`: {path} {why}", "a file of its own", "Name another")
+        taken[path.resolve()] = "is written by another option"
 
 
-def _files_of(name: str, path: Path) -> list[Path]:
-    """The files that an output's path stands for."""
-    return [path, path.with_stem(f"{path.stem}-bigger")] if name == "gha" else [path]
+def clear_outputs(arguments: argparse.Namespace) -> None:
+    """Removes what an earlier verdict left in the files asked for: where there will be none, nobody may take that for
+    it. What is no plain file stays. Called when nothing can be refused any more but what is read."""
+    for name, path in _outputs(arguments):
+        if path.is_file() and not path.is_symlink():
+            try:
+                path.unlink()
+            except OSError as error:
+                raise UserError(f"`--{name}`: {path}: {error.strerror}", "a file to replace", "Name another") from error
+
+
+def _outputs(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
+    """Option and path of every file that is to be written."""
+    found = [(name, Path(path)) for name in ("junit", "bmf", "gha", "markdown") if (path := getattr(arguments, name))]
+    return found + [("gha", _bigger(path)) for name, path in found if name == "gha"]
+
+
+def _bigger(path: Path) -> Path:
+    """The file for figures of which more is better, beside the one for the others."""
+    return path.with_stem(f"{path.stem}-bigger")
 
 
 def show(gate: Gate, arguments: argparse.Namespace) -> int:
@@ -132,9 +152,9 @@ def _write_outputs(gate: Gate, arguments: argparse.Namespace) -> None:
     if arguments.bmf:
         texts[Path(arguments.bmf)] = bencher.metric_format(gate)
     if arguments.gha:
-        smaller, bigger = _files_of("gha", Path(arguments.gha))
-        texts[smaller] = bencher.action_benchmark(gate, "max")
-        texts[bigger] = bencher.action_benchmark(gate, "min")
+        path = Path(arguments.gha)
+        texts[path] = bencher.action_benchmark(gate, "max")
+        texts[_bigger(path)] = bencher.action_benchmark(gate, "min")
     if arguments.markdown:
         texts[Path(arguments.markdown)] = markdown.render(gate)
     for path, text in texts.items():

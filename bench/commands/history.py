@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from bench.rules import Figure
 
 ORDER = 45
-UNKNOWN = "unknown"
-"""What a list calls runs that hold no commit."""
 
 
 def add(commands: Any) -> None:
@@ -58,19 +56,21 @@ def _open(arguments: argparse.Namespace) -> History:
 
 def _add(arguments: argparse.Namespace) -> int:
     from bench import store
-    from bench.pairing import check_runs
+    from bench.pairing import UNKNOWN, check_runs
     from bench.places import runs_file
 
     runs = [run for path in arguments.runs for run in check_runs(store.load(runs_file(path)), path)]
-    if arguments.commit:
-        runs = [{**run, "commit": arguments.commit} for run in runs]
     with _open(arguments) as history:
-        new = history.add(runs)
+        if arguments.commit == UNKNOWN:
+            raise UserError(f"`--commit {UNKNOWN}`: runs that hold none are called that", "a commit", "Name another")
+        new = history.add(runs, arguments.commit)
     print(f"{new} new runs, {len(runs) - new} known")
     return OK
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from bench.pairing import UNKNOWN
+
     with _open(arguments) as history:
         commits = history.commits()
     for commit, time, count in commits:
@@ -116,6 +116,7 @@ def _figure(name: str) -> Figure:
 
 def _baseline(arguments: argparse.Namespace) -> int:
     from bench import store
+    from bench.pairing import UNKNOWN
 
     store.prepare(arguments.output)
     with _open(arguments) as history:

@@ -105,6 +105,7 @@ def test_without_own_times_of_every_process_the_wall_clock_decides(gate_run: Mak
         ((9.0, 9.9), (13.0, 14.3), "worse"),
         ((9.9, 9.0), (14.3, 13.0), "better"),
         ((9.0, 9.0), (13.0, 13.0), "same"),
+        ((9.0, 9.3), (13.0, 14.3), "inconclusive"),
     ],
 )
 def test_of_runs_of_different_times_nothing_is_said_that_own_time_does_not_bear_out(
@@ -124,6 +125,30 @@ def test_own_time_is_widened_as_the_wall_clock_is(gate_run: Make) -> None:
     (outcome,) = judge_pair(*runs, RULES)
     assert outcome.verdict == "same"
     assert "own time" not in outcome.why
+
+
+def noisy(runs: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+    """Own times that are 9 % apart and spread by 5 %: alone they prove nothing."""
+    for run, base in zip(runs, (9.0, 9.8), strict=True):
+        run["latency_ms"] |= {"own_ms": [base * f for f in (1, 1.05, 0.95, 1.03, 0.97)], "waited_share": [share] * 5}
+    return runs
+
+
+def test_a_true_regression_stays_where_own_time_only_says_it_less_surely(gate_run: Make) -> None:
+    runs = noisy([gate_run("a", 13.0), gate_run("b", 14.3)], share=0.3)
+    assert judge_pair(*runs, RULES)[0].verdict == "worse"
+
+
+def test_where_nobody_waited_the_wall_clock_is_right(gate_run: Make) -> None:
+    runs = sides(gate_run, (9.0, 9.0), (9.2, 13.2), share=0.0)
+    (outcome,) = judge_pair(*runs, RULES)
+    assert (outcome.verdict, "own time" in outcome.why) == ("worse", False)
+
+
+def test_own_times_without_what_was_waited_do_not_count(gate_run: Make) -> None:
+    runs = sides(gate_run, (9.0, 9.0), (9.2, 13.2))
+    del runs[0]["latency_ms"]["waited_share"]
+    assert judge_pair(*runs, RULES)[0].verdict == "worse"
 
 
 def test_another_machine_is_judged_by_the_wall_clock(gate_run: Make) -> None:

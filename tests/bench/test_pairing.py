@@ -46,6 +46,10 @@ def test_another_case_is_missing_and_not_a_partner(gate_run: Make, change: dict[
 def test_what_a_case_of_the_same_name_has_otherwise_is_said(gate_run: Make) -> None:
     found = pair_runs([gate_run("a")], [gate_run("b", case={"memory_mib": 1536.0})])
     assert found.missing[0][1].endswith("; one of the same name differs in memory_mib (none → 1536.0)")
+    old = gate_run("a")
+    del old["case"]["options"]
+    found = pair_runs([old], [gate_run("b", case={"memory_mib": 1536.0, "way": "back to back"})])
+    assert found.missing[0][1].endswith("; one of the same name differs in memory_mib (none → 1536.0)")
 
 
 @pytest.mark.parametrize("originals", [("rof", "l0_smoothing"), ("rof", None), (None, "rof")])
@@ -62,6 +66,10 @@ def test_where_a_case_was_compared_with_several_originals_each_has_its_own_partn
     b = [gate_run("b2", case={"original": None}), gate_run("b1", case={"original": "rof"})]
     found = pair_runs(a, b)
     assert [(x["id"], y["id"]) for x, y in found.pairs] == [("a1", "b1"), ("a2", "b2")]
+    noise = pair_runs(
+        [gate_run("a", case={"original": "denoising sigma 70"})], [gate_run("b", case={"original": None})]
+    )
+    assert not noise.pairs  # another picture goes in
     several = pair_runs([gate_run("a", case={"original": "tvl1"})], b)
     assert not several.pairs
     assert len(several.extra) == 2

@@ -213,8 +213,11 @@ def test_a_limit_that_was_measured_on_a_slower_machine_is_called_that(make_run: 
     run = case(make_run, "a", 100)
     run["work"] |= {"limit_share": 1.3, "peaks": {**run["work"]["peaks"], "fp32_gflop_s": 100.0}}
     run["machine_gflop_s"] = [100.0, 100.0 * rate]
+    run["case"]["threads"] = run["machine"]["cores_usable"]
     (line,) = starting([run], "of limit above 100 %")
     assert words in line
+    run["case"]["threads"] += 1  # then the two rates are of different numbers of cores
+    assert "fewer products" in starting([run], "of limit above 100 %")[0]
 
 
 # Quantised rows

@@ -103,9 +103,26 @@ def test_an_earlier_verdict_does_not_stand_where_there_is_none(
     options = [word for name, path in outputs.items() for word in (f"--{name}", path)]
     sides = files([gate_run("a")], [gate_run("b")])
     assert command(*words(sides, *options)).code == 0
+    written = [*outputs.values(), tmp_path / "out-bigger.gha"]
+    assert all(path.read_text() for path in written)
+    assert command(*words(sides, *options, "--markdown", tmp_path / "no" / "x.md")).code == 2
+    assert all(path.read_text() for path in written)  # what is refused at once has done nothing
     Path(sides[1]).write_text("")
     assert command(*words(sides, *options)).code == 2
-    assert [path.read_text() for path in (*outputs.values(), tmp_path / "out-bigger.gha")] == [""] * 5
+    assert not any(path.exists() for path in written)
+
+
+def test_what_is_read_is_never_written(gate_run: Make, files: Any, command: Command, tmp_path: Path) -> None:
+    sides = files([gate_run("a")], [gate_run("b")])
+    config, bigger = tmp_path / "gate.toml", tmp_path / "x-bigger.json"
+    config.write_text('[max]\nlatency = "5%"\n')
+    bigger.write_bytes(Path(sides[0]).read_bytes())
+    kept = {path: path.read_bytes() for path in (*map(Path, sides), config, bigger)}
+    for option, path in (("--junit", sides[0]), ("--bmf", sides[1]), ("--markdown", config)):
+        command(*words(sides, "--config", config, option, path)).assert_refused(option, "is read")
+    command(*words((str(bigger), sides[1]), "--gha", tmp_path / "x.json")).assert_refused("--gha", "is read")
+    command(*words(sides, "--junit", tmp_path / "o", "--bmf", tmp_path / "o")).assert_refused("--bmf", "another option")
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 def test_where_no_case_could_be_judged_no_figure_is_blamed(gate_run: Make, files: Any, command: Command) -> None:
@@ -114,6 +131,16 @@ def test_where_no_case_could_be_judged_no_figure_is_blamed(gate_run: Make, files
     )
     assert outcome.code == 5
     assert "every case" not in outcome.out
+
+
+def test_a_figure_that_no_judged_case_has_is_named_beside_a_missing_case(
+    gate_run: Make, files: Any, command: Command
+) -> None:
+    baseline = [gate_run("a", quality={}), gate_run("c", case={"resolution": "1080p"}, quality={})]
+    outcome = command(*words(files(baseline, [gate_run("b", quality={})]), "--max", "plan_size:5%"))
+    assert outcome.code == 5
+    assert "no run of this case" in outcome.out
+    assert "every case" in outcome.out
 
 
 def test_wrong_use(gate_run: Make, files: Any, command: Command, tmp_path: Path) -> None:

@@ -40,12 +40,22 @@ def test_from_files_to_a_plot_and_back_to_a_baseline(command: Command, runs_file
     assert "can24 720p onnxruntime fp32 image: +10." in plot.out
     assert "at run 9" in plot.out
     assert (tmp_path / "l.svg").read_text().startswith("<?xml")
-    assert command("history", "add", runs_file, "--commit", "mine", *db).out == "0 new runs, 16 known\n"
-    assert command("history", "list", *db).out == "2026-03-16  mine  16 runs\n"
-    assert command("history", "add", runs_file, *db).code == 0
     out = tmp_path / "base.json"
     assert command("history", "baseline", "--commit", "b", "--output", out, *db).code == 0
     assert [run["id"] for run in store.load(out)] == ["r11"]
+
+
+def test_a_commit_of_ones_own_stays_and_is_found_whole(command: Command, runs_file: Path, tmp_path: Path) -> None:
+    db, out = ("--db", tmp_path / "h.sqlite"), tmp_path / "base.json"
+    runs = store.load(runs_file)
+    for name, run in (("v1.1", runs[0]), ("v1.10", runs[1])):
+        store.put(tmp_path / f"{name}.json", [run])
+        command("history", "add", tmp_path / f"{name}.json", "--commit", name, *db)
+        command("history", "add", tmp_path / f"{name}.json", *db)  # again, without: it keeps what it has
+    assert [line.split()[1] for line in command("history", "list", *db).out.splitlines()] == ["v1.1", "v1.10"]
+    assert command("history", "baseline", "--commit", "v1.1", "--output", out, *db).code == 0
+    assert [(run["id"], run["commit"]) for run in store.load(out)] == [(runs[0]["id"], "v1.1")]
+    command("history", "add", runs_file, "--commit", "unknown", *db).assert_refused("--commit unknown")
 
 
 def test_runs_that_hold_no_commit_can_be_taken_out(command: Command, runs_file: Path, tmp_path: Path) -> None:
