@@ -461,8 +461,8 @@ def test_an_onnx_file_has_no_options(tmp_path: Path) -> None:
     assert "an ONNX file has no options" in error.what
 
 
-def test_untrained_is_said_where_no_weights_are_given(tmp_path: Path) -> None:
-    found = only(ask())
+def test_untrained_is_said_where_no_weights_are_given_and_none_ship() -> None:
+    found = only(ask(models=["can32_bn"]))
     assert (found.weights, found.weights_name) == (None, "untrained")
 
 
@@ -476,7 +476,7 @@ def test_weights_that_ship_are_those_of_the_bare_command() -> None:
 
 
 def test_none_is_untrained_where_none_ship() -> None:
-    assert only(ask(weights="none")).weights_name == "untrained"
+    assert only(ask(models=["can32_bn"], weights="none")).weights_name == "untrained"
 
 
 def test_options_that_weights_are_not_for_leave_them_out() -> None:
