@@ -35,7 +35,7 @@ def test_the_option_names_an_operator_or_a_task():
 
 
 def test_without_option_and_weights_there_is_none():
-    assert originals_of([case_of("can24")], None) == {}
+    assert originals_of([case_of("can32_bn")], None) == {}
 
 
 @pytest.mark.parametrize(
