@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,12 @@ _ORDINARY: dict[str, Callable[[bool, bool], bool]] = {
     "any_family": lambda large, smallest: not large and smallest,
 }
 """Argument of a test → whether a network is one of its ordinary ones."""
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is heeded again where it was ignored when the tests were started (`&` in a script): tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
