@@ -73,13 +73,32 @@ def made_once(cache: Path, key: str, write: Callable[[Path], Network]) -> Networ
             start = time.perf_counter()
             network = replace(write(scratch), export_s=time.perf_counter() - start)
             (scratch / "network.json").write_text(_with_folder(network, Path()).to_json())
-            if not done.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # what somebody left of it
-            with contextlib.suppress(OSError):  # another process was quicker: its files are as good
-                os.rename(scratch, folder)
+            _put(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return _with_folder(Network.from_json(done.read_text()), folder.resolve())
+
+
+def _put(scratch: Path, folder: Path) -> None:
+    """Gives `scratch` the name `folder`, unless a whole network has it: another process was quicker, its files are as
+    good, and somebody may be reading them already. So nothing is ever deleted under that name; what somebody left there
+    without its `network.json` is first moved aside."""
+    while True:
+        try:
+            os.rename(scratch, folder)  # fails where the folder has files
+            return
+        except OSError:
+            if (folder / "network.json").exists():
+                return
+            if not folder.exists():
+                raise
+        aside = scratch.with_name(scratch.name + "-left")
+        with contextlib.suppress(FileNotFoundError):  # another process moved it
+            os.rename(folder, aside)
+            if (aside / "network.json").exists():  # and put its own there meanwhile
+                with contextlib.suppress(OSError):
+                    os.rename(aside, folder)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _with_folder(network: Network, folder: Path) -> Network:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pytest
 import torch
 
 from export import cache as module
-from export.cache import cache_folder, code_sha256, content_key, forget_leftovers
+from export.cache import cache_folder, code_sha256, content_key, forget_leftovers, made_once
+from export.network import Graph, Network
 from export.to_onnx import ExportRequest
 from reference_models import get
 from reference_models.errors import UserError
@@ -176,3 +178,75 @@ def test_what_killed_processes_left_is_removed_after_an_hour(tmp_path):
         os.utime(tmp_path / name, (time.time() - 4000,) * 2)
     forget_leftovers(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".new", "kept"]
+
+
+# One of two that make the same stays
+
+
+def _network(folder: Path, sha256: str) -> Network:
+    (folder / "main.onnx").write_text(sha256)
+    graph = Graph(str(folder / "main.onnx"), sha256, "", "factory", {}, "published")
+    return Network("can24", "image", graph, None, (), 20)
+
+
+def _rename_late(monkeypatch: pytest.MonkeyPatch, before: Callable[[Path], object]) -> None:
+    """Has `before` happen between what is looked at and the renaming, once."""
+    rename = os.rename
+
+    def late(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        before(target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+
+
+def test_what_a_quicker_process_made_stays_with_its_files(tmp_path, monkeypatch):
+    made = []
+    _rename_late(
+        monkeypatch,
+        lambda target: made.append(made_once(tmp_path, target.name, lambda folder: _network(folder, "quicker"))),
+    )
+    network = made_once(tmp_path, "key", lambda folder: _network(folder, "slower"))
+    assert network == made[0]
+    assert Path(network.main.onnx_path).read_text() == network.main.sha256 == "quicker"
+    assert [p.name for p in (tmp_path / "networks").iterdir()] == ["key"]
+
+
+def test_what_somebody_left_without_its_description_is_replaced(tmp_path):
+    (tmp_path / "networks" / "key").mkdir(parents=True)
+    (tmp_path / "networks" / "key" / "main.onnx").write_text("left")
+    network = made_once(tmp_path, "key", lambda folder: _network(folder, "whole"))
+    assert Path(network.main.onnx_path).read_text() == "whole"
+    assert [p.name for p in (tmp_path / "networks").iterdir()] == ["key"]
+
+
+def test_a_network_put_in_place_of_what_was_left_is_not_thrown_away(tmp_path, monkeypatch):
+    left = tmp_path / "networks" / "key"
+    left.mkdir(parents=True)
+    (left / "main.onnx").write_text("left")
+    rename, calls = os.rename, []
+
+    def late(source: Path, target: Path) -> None:
+        calls.append(source)
+        if source == left and len(calls) == 2:  # about to move aside what was left: another replaces it first
+            monkeypatch.setattr(os, "rename", rename)
+            shutil.rmtree(left)
+            made_once(tmp_path, "key", lambda folder: _network(folder, "quicker"))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    network = made_once(tmp_path, "key", lambda folder: _network(folder, "slower"))
+    assert len(calls) == 2
+    assert Path(network.main.onnx_path).read_text() == network.main.sha256 == "quicker"
+    assert [p.name for p in (tmp_path / "networks").iterdir()] == ["key"]
+
+
+def test_a_network_that_cannot_be_put_in_place_is_an_error(tmp_path, monkeypatch):
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        made_once(tmp_path, "key", lambda folder: _network(folder, "whole"))
+    assert list((tmp_path / "networks").iterdir()) == []
