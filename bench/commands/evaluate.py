@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -105,10 +106,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                     "sizes": {c.resolution: c.input_size for c in cases},
                     "lowerings": lowerings(cases),
                 }
+                found: list[dict[str, Any]] = []
                 try:
-                    found = run_job(job, None, _shown(show))["rows"]
+                    run_job(job, None, _gathered(found, show))
                 except JobFailed as failure:
-                    raise told(failure) from None
+                    if failure.user_error or not found:
+                        raise told(failure) from None
+                    found += _unreached(job, len(found), failure.reason)
             facts = {"model": case.model, "trained": case.trained, "statistics": case.statistics}
             rows += [{**facts, **row} for row in found]
     if arguments.json:
@@ -134,8 +138,25 @@ def _originals(arguments: argparse.Namespace) -> int:
     return COULD_NOT_MEASURE if any("quality" not in row for row in rows) else OK
 
 
-def _shown(show: Callable[[float, str], None]) -> Callable[[Mapping[str, Any]], None]:
-    return lambda event: show(0, event.get("name", ""))
+def _gathered(rows: list[dict[str, Any]], show: Callable[[float, str], None]) -> Callable[[Mapping[str, Any]], None]:
+    """What a worker tells on its way: rows are kept, phases shown."""
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        if event["event"] == "row":
+            rows.append(event["row"])
+        else:
+            show(0, event.get("name", ""))
+
+    return on_event
+
+
+def _unreached(job: Mapping[str, Any], found: int, reason: str) -> list[dict[str, Any]]:
+    """Rows without a figure for what a worker had not come to when it ended, having found that many."""
+    recipes = {lowering["key"]: lowering["recipe"] for lowering in job["lowerings"]}.values()
+    return [
+        {"resolution": size, "picture": name, "recipe": recipe, "reason": reason}
+        for size, (name, _), recipe in itertools.product(job["sizes"], job["pictures"], recipes)
+    ][found:]
 
 
 def _cases(arguments: argparse.Namespace) -> list[list[Case]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 
+import psutil
 import pytest
 
+import bench.spawn
 from bench.commands.evaluate import table_from_rows
 
 SMALL = ["--model", "can:depth=3:width=8", "--res", "64x48", "--precision", "fp16,int8", "--recovery", "none"]
@@ -43,6 +45,30 @@ def test_the_table_and_the_rows_agree(command, tmp_path):
         assert f"{row['quality']['psnr_db']:.1f}" in outcome.out
     assert "untrained" in outcome.out
     assert "against FP32 of the same statistics" in outcome.out
+
+
+def test_rows_found_before_the_worker_is_killed_are_kept(command, tmp_path, monkeypatch):
+    run_job = bench.spawn.run_job
+
+    def killed_after_a_row(job, environment, on_event):
+        def on_event_and_kill(event):
+            on_event(event)
+            if event["event"] == "row":
+                for child in psutil.Process().children():
+                    child.kill()
+
+        return run_job(job, environment, on_event_and_kill)
+
+    monkeypatch.setattr(bench.spawn, "run_job", killed_after_a_row)
+    path = tmp_path / "rows.json"
+    words = ["--model", "can:depth=3:width=8", "--res", "64x48,1080p", "--precision", "fp16"]
+    outcome = command("evaluate", *words, "--json", path)
+    assert outcome.code == 5, outcome
+    first, second = json.loads(path.read_text())["rows"]
+    assert [first["resolution"], second["resolution"]] == ["64x48", "1080p"]
+    assert f"{first['quality']['psnr_db']:.1f}" in outcome.out
+    assert "killed" in second["reason"]
+    assert second["reason"] in " ".join(outcome.out.split())
 
 
 def row(precision, size, psnr_db, *, finite=True, reason=None, picture="a"):
