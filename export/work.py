@@ -70,8 +70,9 @@ def sized_shapes(model: Any, input_shape: tuple[int, ...]) -> dict[str, tuple[in
     return _shapes(without_weights(model, input_shape))
 
 
-def without_weights(model: Any, input_shape: tuple[int, ...]) -> Any:
-    """A copy for an input of this shape, with shapes inferred; large constants, but integers, have no content."""
+def without_weights(model: Any, input_shape: tuple[int, ...] | None) -> Any:
+    """A copy for an input of this shape, or of any, with shapes inferred; large constants, but integers, have no
+    content."""
     import onnx
 
     copied = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
@@ -85,7 +86,8 @@ def without_weights(model: Any, input_shape: tuple[int, ...]) -> Any:
             graph.initializer.append(tensor)
         else:
             graph.initializer.append(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
-    _set_shape(graph, input_shape)
+    if input_shape is not None:
+        _set_shape(graph, input_shape)
     return onnx.shape_inference.infer_shapes(copied, data_prop=True)
 
 
