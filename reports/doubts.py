@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.answer import FLOOR_DB, Answer, answers
-from reports.figures import rows_of
+from reports.answer import FLOOR_DB, Answer, answers, case_key, latest
+from reports.figures import milliseconds, rows_of
 from reports.row import MACHINE_FACTS, Row
 
 PEAKS_APART = 1.1
@@ -18,7 +18,7 @@ class Doubt:
     """One reason for care."""
 
     kind: str
-    """One word: failed, broken, absurd, unstable, outdated, single, untrained, skipped, mixed, peaks, interrupted,
+    """One word: failed, broken, absurd, unstable, outdated, repeated, single, untrained, skipped, mixed, peaks, interrupted,
     seams, pictures or commit."""
     severe: bool
     """A number is missing or wrong, not only less certain."""
@@ -82,6 +82,15 @@ def _outdated(found: Sequence[Answer]) -> Iterable[Doubt]:
     if chosen := [a.best for a in found if a.best and a.best.id in a.failed_since]:
         text = f"{len(chosen)} of {len(found)} answers from an older run: the newest run of the case failed."
         yield Doubt("outdated", True, text, [row.title for row in chosen])
+
+
+def _repeated(rows: Sequence[Row]) -> Iterable[Doubt]:
+    newest = {case_key(row): row for row in latest(rows)}
+    replaced = [(row, newest[case_key(row)]) for row in rows if row.ok and newest[case_key(row)] is not row]
+    if replaced:
+        text = f"{len(replaced)} of {rows_of(len(rows))} measured again later: answers and figures show the newest run."
+        lines = [f"{row.title}: {milliseconds(row)}, later {milliseconds(new)}" for row, new in replaced]
+        yield Doubt("repeated", False, text, lines)
 
 
 def _single(rows: Sequence[Row]) -> Iterable[Doubt]:
@@ -178,5 +187,5 @@ def _listed(titles: Sequence[str], most: int = 6) -> str:
 
 _MAKERS: Sequence[Callable[[Sequence[Row]], Iterable[Doubt]]] = (
     _failed, _broken, _absurd, _untrained, _machines, _mixed,
-    _single, _interrupted, _seams, _pictures, _peaks, _dirty, _skipped,
+    _repeated, _single, _interrupted, _seams, _pictures, _peaks, _dirty, _skipped,
 )  # fmt: skip

@@ -64,6 +64,20 @@ def test_one_process_is_a_doubt(make_run: Make) -> None:
     assert ("single", False) in kinds(make_run("a", latency_ms={"ci95_of": "median within one process", "p50": 1.0}))
 
 
+def test_a_case_that_was_measured_again_is_told_with_both_figures(make_run: Make) -> None:
+    runs = make_run("a", 10.0), make_run("b", 14.0, time="2027-01-01"), make_run("c", 3.0, case={"variant": "y"})
+    found = doubts([row_from_run(run) for run in runs])
+    (repeated,) = [doubt for doubt in found if doubt.kind == "repeated"]
+    assert repeated.text == "1 of 3 rows measured again later: answers and figures show the newest run."
+    assert list(repeated.cases) == ["can24 720p onnxruntime fp32 image: 10.0 ms, later 14.0 ms"]
+    assert not repeated.severe
+
+
+def test_a_later_failure_is_no_later_figure(make_run: Make) -> None:
+    failed = make_run("b", status="failed", reason="x", latency_ms=None, time="2027-01-01")
+    assert "repeated" not in dict(kinds(make_run("a"), failed))
+
+
 def test_an_older_answer_and_an_absurd_figure_are_severe(make_run: Make) -> None:
     failed = make_run("b", status="failed", reason="x", latency_ms=None, time="2027-01-01")
     assert ("outdated", True) in kinds(make_run("a"), failed)
