@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +178,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> RenderableType:
     for name in _sets_of(rows):
         table.add_column(Text(f"{name} dB"), justify="right")
         table.add_column("SSIM", justify="right", no_wrap=True)
+    short = _short({row["weights"] for row in rows if row["weights"]})
     seen = set()
     for key in sorted(dict.fromkeys(_key(row) for row in rows), key=lambda key: key[2] is not None):
         own = [row for row in rows if _key(row) == key]
@@ -191,8 +192,14 @@ def _table(rows: Sequence[dict[str, Any]]) -> RenderableType:
                 table.add_row(own[0]["without"], "", "", *cells, style="dim")
             continue
         model = " ".join(filter(None, (own[0]["model"], own[0]["statistics"])))
-        table.add_row(*map(Text, (model, own[0]["weights"], own[0]["precision"])), *cells)
+        table.add_row(*map(Text, (model, short[own[0]["weights"]], own[0]["precision"])), *cells)
     return table
+
+
+def _short(weights: Collection[str]) -> dict[str, str]:
+    """Files without their folders, where that tells them apart; other names as they are."""
+    files = {name: Path(name).name for name in weights}
+    return files if len(set(files.values())) == len(files) else {name: name for name in weights}
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

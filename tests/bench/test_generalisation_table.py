@@ -145,6 +145,13 @@ def test_figures_of_two_conventions_stand_in_two_tables() -> None:
     assert "20.00" in second
 
 
+def test_files_are_told_by_their_names_where_these_differ() -> None:
+    lines = printed([row("deep/a.safetensors", GOOD), row("deep/b.safetensors", GOOD), row("bsds", GOOD)]).splitlines()
+    assert [line.split()[1] for line in lines[1:4]] == ["a.safetensors", "b.safetensors", "bsds"]
+    lines = printed([row("one/a.safetensors", GOOD), row("two/a.safetensors", GOOD)]).splitlines()
+    assert [line.split()[1] for line in lines[1:3]] == ["one/a.safetensors", "two/a.safetensors"]
+
+
 def test_names_are_no_markup() -> None:
     text = printed([row("[bold]w", GOOD, set="[/x]"), row("v", None, set="[/x]", reason="[/conv] refused")])
     for words in ("[bold]w", "[/x] dB", "[/conv] refused"):
