@@ -23,7 +23,9 @@ def add(commands: Any) -> None:
     adder = actions.add_parser("add", help="keep the runs of these files")
     adder.add_argument("runs", nargs="+", metavar="RUNS", help="runs files, or folders with a runs.json")
     adder.add_argument(
-        "--commit", metavar="COMMIT", help="that they measured (default: that of fullres itself, if known)"
+        "--commit",
+        metavar="COMMIT",
+        help="that they measured (default: that of fullres itself, if known); runs that are kept already keep theirs",
     )
     lister = actions.add_parser("list", help="commits, and how many runs each has")
     plotter = actions.add_parser("plot", help="a figure over commits, with the steps it made, as SVG")
@@ -59,10 +61,10 @@ def _add(arguments: argparse.Namespace) -> int:
     from bench.pairing import UNKNOWN, check_runs
     from bench.places import runs_file
 
+    if arguments.commit == UNKNOWN:
+        raise UserError(f"`--commit {UNKNOWN}`: runs that hold none are called that", "a commit", "Name another")
     runs = [run for path in arguments.runs for run in check_runs(store.load(runs_file(path)), path)]
     with _open(arguments) as history:
-        if arguments.commit == UNKNOWN:
-            raise UserError(f"`--commit {UNKNOWN}`: runs that hold none are called that", "a commit", "Name another")
         new = history.add(runs, arguments.commit)
     print(f"{new} new runs, {len(runs) - new} known")
     return OK
