@@ -184,7 +184,8 @@ def add_lowering(parser: argparse.ArgumentParser) -> None:
         "--clipping",
         default="minmax",
         metavar="HOW",
-        help="how activations' ranges are found on calibration pictures: minmax (default), mse, percentile, entropy",
+        help="how activations' ranges are found on calibration pictures: minmax (default), mse, percentile, entropy, "
+        "or best: whichever of the first three loses least there",
     )
     group.add_argument(
         "--floor", metavar="DB", help="auto: PSNR against FP32 to keep on held-back pictures, such as 42dB"

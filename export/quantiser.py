@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from export.centred import centred
 from export.network import Network
 from export.onnx_file import folded
 from export.ranges import Report
-from export.recipe import Recipe
+from export.recipe import MEASURED_CLIPPING, Recipe
 from export.typed_graph import with_opset
 from export.work import layer_macs
 from reference_models.errors import UserError
@@ -48,6 +48,7 @@ class _Base:
     """Of every layer, on its grid."""
     scales: Mapping[str, np.ndarray]
     activations: Mapping[str, tuple[float, int]]
+    clipping: str
     behind: Sequence[str]
     """Tensors whose range has the least error behind the bounded function that reads them, not by `clipping`."""
 
@@ -110,19 +111,33 @@ class Quantiser:
             return []
         start = self._start
         found = self._histograms(start, report)
-        tried = [self.attempt(self._base("rounded to nearest", start, found, None), self.recipe.kept)]
-        if self.recipe.recovery != "none" and self.scheme.number == "int8":
-            moments = rounding.moments(start, self.layers, self._seen, report)
-            tried.append(self.attempt(self._base("errors cancelled", start, found, moments), self.recipe.kept))
-            peaks = {name: histogram.channel_peaks for name, histogram in found.items()}
-            equal = recovery.equalised(start, self.layers, peaks)
-            if equal is not None:
-                moments = rounding.moments(equal, self.layers, self._seen, report)
-                base = self._base(
-                    "channels equalised, errors cancelled", equal, self._histograms(equal, report), moments
-                )
-                tried.append(self.attempt(base, self.recipe.kept))
+        recovering = self.recipe.recovery != "none" and self.scheme.number == "int8"
+        ways = MEASURED_CLIPPING if self.recipe.clipping == "best" else (self.recipe.clipping,)
+        tried = self._attempts("rounded to nearest", start, found, None, ways[:1])
+        if not recovering:
+            return tried
+        moments = rounding.moments(start, self.layers, self._seen, report)
+        tried += self._attempts("errors cancelled", start, found, moments, ways)
+        peaks = {name: histogram.channel_peaks for name, histogram in found.items()}
+        equal = recovery.equalised(start, self.layers, peaks)
+        if equal is not None:
+            moments = rounding.moments(equal, self.layers, self._seen, report)
+            found = self._histograms(equal, report)
+            tried += self._attempts("channels equalised, errors cancelled", equal, found, moments, ways)
         return tried
+
+    def _attempts(
+        self,
+        title: str,
+        model: Any,
+        found: Mapping[str, ranges.Histogram],
+        moments: Mapping[str, np.ndarray] | None,
+        ways: Sequence[str],
+    ) -> list[Attempt]:
+        """One for each way of clipping; weights are rounded once."""
+        base = self._base(title, model, found, moments, ways[0])
+        bases = [base, *(self._clipped(base, found, moments is not None, way) for way in ways[1:])]
+        return [self.attempt(one, self.recipe.kept) for one in bases]
 
     def attempt(self, base: _Base, kept: Collection[str]) -> Attempt:
         """The same numbers with other layers left in float."""
@@ -146,8 +161,11 @@ class Quantiser:
         low, rest = self.scheme.number, "fp16" if self.recipe.precision == "int8+fp16" else "fp32"
         return {
             "scheme": self.scheme.words,
-            "tried": [{"step": attempt.title, "calibration_psnr_db": attempt.psnr_db} for attempt in tried],
+            "tried": [
+                {"step": one.title, "clipping": one.base.clipping, "calibration_psnr_db": one.psnr_db} for one in tried
+            ],
             "chosen": best.title if best else "nothing is quantised",
+            "clipping": best.base.clipping if best else None,
             "judged_behind_bounded": list(best.base.behind) if best else [],
             "layers": {layer.name: low if layer in chosen else rest for layer in self.layers},
             "nodes": {layer.name: layer.node for layer in self.layers},
@@ -167,7 +185,12 @@ class Quantiser:
         return ranges.histograms(model, qdq.tensors(model, self.scheme, self.layers), self._seen, report)
 
     def _base(
-        self, title: str, model: Any, found: Mapping[str, ranges.Histogram], moments: Mapping[str, np.ndarray] | None
+        self,
+        title: str,
+        model: Any,
+        found: Mapping[str, ranges.Histogram],
+        moments: Mapping[str, np.ndarray] | None,
+        clipping: str,
     ) -> _Base:
         from onnx import numpy_helper
 
@@ -178,14 +201,22 @@ class Quantiser:
             for layer in self.layers:
                 value, step = weights[layer.weight], scales[layer.weight]
                 weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.weight))
-        source = qdq.scale_sources(model, found)
-        through = ranges.saturating(model) if self.recipe.clipping == "minmax" and moments is not None else {}
-        activations = {name: self._number(found[source[name]], through.get(name)) for name in found}
+        base = _Base(title, model, weights, scales, {}, clipping, [])
+        return self._clipped(base, found, moments is not None, clipping)
+
+    def _clipped(self, base: _Base, found: Mapping[str, ranges.Histogram], recovering: bool, clipping: str) -> _Base:
+        """The same with ranges found in this way. In front of bounded functions, where the loss is fought and nobody
+        asked for another way than minmax, they are those with the least error behind the function."""
+        source = qdq.scale_sources(base.model, found)
+        own_way = recovering and (clipping == "minmax" or self.recipe.clipping == "best")
+        through = ranges.saturating(base.model) if own_way else {}
+        activations = {name: self._number(found[source[name]], through.get(name), clipping) for name in found}
         activations |= {name: (self._step(step), 0) for name, step in self._steps.items() if name in activations}
-        return _Base(title, model, weights, scales, activations, [name for name in activations if name in through])
+        behind = [name for name in activations if name in through]
+        return replace(base, activations=activations, clipping=clipping, behind=behind)
 
     def _number(
-        self, histogram: ranges.Histogram, saturating: Callable[[np.ndarray], np.ndarray] | None
+        self, histogram: ranges.Histogram, saturating: Callable[[np.ndarray], np.ndarray] | None, clipping: str
     ) -> tuple[float, int]:
         if self.scheme.number == "fp8":
             low, high = ranges.clipped(histogram, ranges.SYMMETRIC, "minmax")
@@ -194,7 +225,7 @@ class Quantiser:
         kept = (
             ranges.saturated(histogram, levels, saturating)
             if saturating
-            else ranges.clipped(histogram, levels, self.recipe.clipping)
+            else ranges.clipped(histogram, levels, clipping)
         )
         scale, zero = ranges.scale_and_zero(*kept, levels)
         return self._step(scale), zero

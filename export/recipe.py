@@ -10,7 +10,9 @@ HALF = ("fp16", "bf16")
 QUANTISED = ("int8", "int8+fp16", "fp8")
 LOWERED = (*HALF, *QUANTISED, "auto")
 """Precisions that stand in the graph; fp32 and tf32 do not, and some engines make bf16 of an FP32 graph themselves."""
-CLIPPING = ("minmax", "mse", "percentile", "entropy")
+MEASURED_CLIPPING = ("minmax", "mse", "percentile")
+"""Those that `best` chooses from."""
+CLIPPING = (*MEASURED_CLIPPING, "entropy", "best")
 RECOVERY = ("none", "fast")
 
 
@@ -25,7 +27,8 @@ class Recipe:
     shifted: bool = False
     """Whether activations are uint8 with a zero point; the engine decides."""
     clipping: str = "minmax"
-    """How the range of an activation is found from its histogram."""
+    """How the range of an activation is found from its histogram; `best`: the way of MEASURED_CLIPPING with which the
+    network loses least on the calibration pictures; the first of them where nothing is done against the loss."""
     recovery: str = "fast"
     """`none`: rounded to nearest. `fast`: errors of weights cancelled, channels equalised where it helps (seconds)."""
     kept: tuple[str, ...] = ()

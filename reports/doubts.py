@@ -18,8 +18,8 @@ class Doubt:
     """One reason for care."""
 
     kind: str
-    """One word: failed, broken, absurd, unstable, outdated, repeated, single, untrained, skipped, mixed, peaks, interrupted,
-    seams, pictures or commit."""
+    """One word: failed, broken, absurd, unstable, outdated, repeated, single, untrained, skipped, mixed, peaks,
+    interrupted, seams, pictures or commit."""
     severe: bool
     """A number is missing or wrong, not only less certain."""
     text: str

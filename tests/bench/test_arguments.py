@@ -233,7 +233,7 @@ def test_a_floor_that_is_no_psnr_is_refused(word: str) -> None:
 def test_an_unknown_way_is_answered_with_those_there_are(words: list[str], what: str, todo: str) -> None:
     error = refused(lambda: lowering_from_arguments(parsed(*words)))
     assert (error.what, error.todo) == (what, todo)
-    assert ("none, fast" if "recovery" in what else "minmax, mse, percentile, entropy") == error.expected
+    assert ("none, fast" if "recovery" in what else "minmax, mse, percentile, entropy, best") == error.expected
 
 
 def test_every_choice_reaches_the_request(tmp_path: Path) -> None:

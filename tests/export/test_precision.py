@@ -116,14 +116,25 @@ def test_plain_halves_need_no_pictures(request_of, cache):
 
 
 def test_the_best_of_what_was_tried_is_taken(request_of, tmp_path, monkeypatch):
-    values = iter([30.0, 41.0, 38.0])
+    values = iter([30.0, 40.0, 41.0, 39.0, 38.0, 42.0, 37.0])
     monkeypatch.setattr(quantiser, "worst_psnr_db", lambda *_: next(values))
-    network = request_of("srcnn_915", Recipe("int8"), (smooth(12, 14),))
+    network = request_of("srcnn_915", Recipe("int8", clipping="best"), (smooth(12, 14),))
     facts = lowered_network(network, tmp_path).lowering
-    assert [(t["step"], t["calibration_psnr_db"]) for t in facts["tried"]] == [
-        ("rounded to nearest", 30), ("errors cancelled", 41), ("channels equalised, errors cancelled", 38),
+    cancelled, equalised = "errors cancelled", "channels equalised, errors cancelled"
+    assert [(t["step"], t["clipping"], t["calibration_psnr_db"]) for t in facts["tried"]] == [
+        ("rounded to nearest", "minmax", 30), (cancelled, "minmax", 40), (cancelled, "mse", 41),
+        (cancelled, "percentile", 39), (equalised, "minmax", 38), (equalised, "mse", 42), (equalised, "percentile", 37),
     ]  # fmt: skip
-    assert facts["chosen"] == "errors cancelled"
+    assert (facts["chosen"], facts["clipping"]) == (equalised, "mse")
+    assert list(values) == []
+
+
+@pytest.mark.parametrize("choices", [{}, {"clipping": "entropy"}])
+def test_a_way_of_clipping_that_was_asked_for_is_the_only_one(request_of, tmp_path, choices):
+    network = request_of("srcnn_915", Recipe("int8", **choices), (smooth(12, 14),))
+    facts = lowered_network(network, tmp_path).lowering
+    assert {t["clipping"] for t in facts["tried"]} == {choices.get("clipping", "minmax")}
+    assert len(facts["tried"]) == 3
 
 
 def test_everything_kept_is_nothing_quantised(request_of, tmp_path):

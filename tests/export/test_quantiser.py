@@ -155,6 +155,7 @@ def test_ranges_in_front_of_tanh_are_judged_behind_it_where_loss_is_fought(espcn
 
     attempt, behind = last()
     assert len(behind) == 2
+    assert last(clipping="best")[1] == behind
     for choices in ({"clipping": "mse"}, {"recovery": "none"}):
         assert last(**choices)[1] == []
     plain, _ = last(recovery="none")

@@ -85,7 +85,7 @@ def test_a_model_is_named_with_its_options(make_run: Make) -> None:
 
 
 def test_of_a_recipe_only_what_was_asked_for_is_named(make_run: Make) -> None:
-    recipe = {"precision": "int8", "placement": "inputs", "shifted": True, "clipping": "mse", "recovery": "fast",
+    recipe = {"precision": "int8", "placement": "inputs", "shifted": True, "clipping": "minmax", "recovery": "fast",
               "kept": [], "floor_db": None}  # fmt: skip
 
     def words(**asked: Any) -> str:
@@ -93,6 +93,7 @@ def test_of_a_recipe_only_what_was_asked_for_is_named(make_run: Make) -> None:
 
     assert words() == ""
     assert words(recovery="none") == "recovery none"
+    assert words(clipping="best") == "best clipping"
     assert words(floor_db=42.0, kept=["conv1", "last"]) == "above 42 dB conv1, last in float"
     assert row_from_run(make_run(case={"recipe": None})).recipe == ""
 

@@ -45,7 +45,7 @@ WORDS: list[tuple[list[str], list[str]]] = [
     ([*RUN, *SMALL, "--floor", "42dB"], ["--floor", "only `--precision auto` searches"]),
     ([*RUN, *SMALL, "--precision", "auto", "--floor", "abc"], ["--floor abc", "10dB to 120dB"]),
     ([*RUN, *SMALL, "--recovery", "foo"], ["--recovery foo", "none, fast"]),
-    ([*RUN, *SMALL, "--clipping", "foo"], ["--clipping foo", "minmax, mse, percentile, entropy"]),
+    ([*RUN, *SMALL, "--clipping", "foo"], ["--clipping foo", "minmax, mse, percentile, entropy, best"]),
     ([*RUN, *SMALL, "--precision", "int8+fp16", "--engine", "onnxruntime"], ["no int8+fp16 on cpu"]),
     ([*RUN, *SMALL, "--statistics", "imgae"], ["imgae", "Did you mean image?"]),
     ([*RUN, *SMALL, "--device", "cpuu"], ["cpuu", "Did you mean cpu?"]),
