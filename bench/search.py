@@ -108,7 +108,7 @@ class _Search:
         self._inputs, self._held = (calibration_inputs(pictures, request.spec) for pictures in self._pictures)
         recipe = replace(request.recipe, precision="int8", floor_db=None)
         original = original_graph(request.network, _base_precision(request))
-        further = further_inputs(self._pictures[0], request.spec)
+        further = further_inputs(self._pictures[0], request.spec, request.network.statistics)
         self._quantiser = Quantiser(original, request.spec, recipe, self._inputs, further)
         self._expected = [run_graph(original, x) for x in self._held]
         self._engine = engines.get(engine)

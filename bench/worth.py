@@ -309,7 +309,8 @@ def _alone_db(
     # Layers that are kept have an answer too.
     precision = "int8" if recipe.precision == "auto" else recipe.precision
     recipe = replace(recipe, precision=precision, kept=(), floor_db=None)
-    inputs, further = calibration_inputs(pictures, spec), further_inputs(pictures, spec)
+    inputs = calibration_inputs(pictures, spec)
+    further = further_inputs(pictures, spec, fp32.statistics)
     quantiser = Quantiser(original_graph(fp32, precision), spec, recipe, inputs, further)
 
     def report(what: str, share: float | None) -> None:

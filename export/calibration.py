@@ -17,8 +17,8 @@ GAMMAS = (0.5, 2.0)
 clips what it never saw: dark-channel dehazing gained 1.7 dB by it on a picture brighter than the three."""
 ENLARGED_SIDE = 1080
 """Smaller pictures also stand for ones whose shorter side has this many pixels. Large pictures are smoother, so that
-what is divided by a picture's own deviation reaches further: with the picture's statistics CAN24 gained up to 1.3 dB at
-1080p."""
+what is divided by a picture's own deviation reaches further; with frozen statistics it made no difference
+(docs/precision.md)."""
 MOST_ENLARGED = 4.0
 """Times: beyond it a picture of few pixels would be one of a few blurred dots."""
 
@@ -54,9 +54,9 @@ def calibration_inputs(pictures: Sequence[np.ndarray], spec: ModelSpec) -> list[
     return found
 
 
-def further_inputs(pictures: Sequence[np.ndarray], spec: ModelSpec) -> list[np.ndarray]:
-    """As `calibration_inputs`, of every picture once for each of GAMMAS, and enlarged where it is small: for ranges and
-    moments, not for judging.
+def further_inputs(pictures: Sequence[np.ndarray], spec: ModelSpec, statistics: str | None) -> list[np.ndarray]:
+    """As `calibration_inputs`, of every picture once for each of GAMMAS, with `image` statistics also enlarged where it
+    is small: for ranges and moments, not for judging.
 
     None for networks that enlarge: they take the steps that 8 bits leave in brightened shadows for detail, and ranges
     of VDSR became up to five times as wide.
@@ -65,7 +65,7 @@ def further_inputs(pictures: Sequence[np.ndarray], spec: ModelSpec) -> list[np.n
         return []
     tables = [np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8) for gamma in GAMMAS]
     further = [table[picture] for picture in pictures for table in tables]
-    if "height" not in spec.options:  # an ONNX file of one size sees all of them at that size
+    if statistics == "image":
         further += [_enlarged(picture) for picture in pictures if min(picture.shape[:2]) < ENLARGED_SIDE]
     return calibration_inputs(further, spec)
 

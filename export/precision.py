@@ -76,7 +76,7 @@ def _write(request: LoweringRequest, inputs: list[np.ndarray], folder: Path, rep
     facts: dict[str, Any] = {"recipe": recipe.to_dict()}
     model = original
     if recipe.precision in QUANTISED:
-        further = further_inputs(request.pictures, request.spec)
+        further = further_inputs(request.pictures, request.spec, network.statistics)
         quantiser = Quantiser(original, request.spec, recipe, inputs, further)
         tried = quantiser.attempts(report)
         best = max(tried, key=lambda attempt: attempt.psnr_db) if tried else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -50,20 +48,20 @@ def test_where_a_network_enlarges_the_side_is_that_of_its_output(name):
 def test_every_picture_is_seen_brighter_and_darker_too():
     picture, spec = smooth(16, 20), reference_models.get("can32_no_norm")
     (x,) = calibration_inputs((picture,), spec)
-    brighter, darker, _ = further_inputs((picture,), spec)
+    brighter, darker = further_inputs((picture,), spec, None)
     assert GAMMAS == (0.5, 2.0)
     for found, wanted in ((brighter, np.sqrt(x)), (darker, x**2)):
         assert found.dtype == np.float32
         assert np.abs(found - wanted).max() <= 0.5 / 255 + 1e-6
-    assert len(further_inputs((picture, picture), spec)) == 6
+    assert len(further_inputs((picture, picture), spec, "frozen")) == 4
 
 
 @pytest.mark.parametrize(
     ("size", "seen"), [((540, 600), 256), ((300, 450), 142), ((20, 30), 20), ((1, 900), 1), ((1079, 1200), 512)]
 )
-def test_small_pictures_are_seen_as_parts_of_large_ones_too(size, seen):
+def test_with_the_picture_s_statistics_small_pictures_are_seen_as_parts_of_large_ones_too(size, seen):
     spec, picture = reference_models.get("can24"), smooth(*size)
-    enlarged = further_inputs((picture,), spec)[2]
+    enlarged = further_inputs((picture,), spec, "image")[2]
     factor = min(1080 / size[0], 4)
     height, width = min(size[0], seen), min(size[1], round(512 / factor))
     assert abs(enlarged.shape[2] - factor * height) <= 4
@@ -77,12 +75,11 @@ def test_small_pictures_are_seen_as_parts_of_large_ones_too(size, seen):
     )
 
 
-@pytest.mark.parametrize(("size", "options"), [((1080, 1200), {}), ((40, 56), {"height": 40, "width": 56})])
-def test_large_pictures_and_networks_of_one_size_see_none_enlarged(size, options):
-    spec = replace(reference_models.get("can24"), onnx="somebody's.onnx" if options else None, options=options)
-    assert len(further_inputs((smooth(*size),), spec)) == 2
+@pytest.mark.parametrize(("height", "statistics"), [(1080, "image"), (300, "frozen"), (300, None)])
+def test_none_are_enlarged_where_they_are_large_or_statistics_stay_as_they_are(height, statistics):
+    assert len(further_inputs((smooth(height, 1200),), reference_models.get("can24"), statistics)) == 2
 
 
 @pytest.mark.parametrize("name", ["vdsr", "espcn_x3"])
 def test_networks_that_enlarge_see_pictures_as_they_are(name):
-    assert further_inputs((smooth(),), reference_models.get(name)) == []
+    assert further_inputs((smooth(),), reference_models.get(name), None) == []
