@@ -1,7 +1,8 @@
 """Channels of a tensor divided by factors of their own, and what reads them made up for, so that a graph computes the
 same: where normalisation with the picture's own statistics stands between convolutions and cannot be folded.
 
-Only tensors without a picture's height and width are multiplied anew, which costs nothing.
+Nothing of a picture's height and width is multiplied anew, so that no pass over the planes is added: factors go into
+constants, and into tensors of one value per channel, or per channel and row where a mean is taken in two steps.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from export.typed_graph import bodies_of, captured
 
 _MEANS = ("ReduceMean", "ReduceSum", "GlobalAveragePool")
 
@@ -37,14 +40,14 @@ def affine_at(add: Any, made: Mapping[str, Any], flat: Collection[str]) -> Affin
         mul = made.get(inner)
         if shift not in flat or mul is None or mul.op_type != "Mul":
             continue
-        for x, scale in (mul.input, reversed(mul.input)):
-            if scale in flat and x not in flat:
+        for scale in mul.input:
+            if scale in flat:
                 return Affine(((mul.name, scale), (add.name, shift)), inner, add.output[0])
     return None
 
 
 def flat_tensors(model: Any) -> set[str]:
-    """Tensors of four axes that are 1 high and wide whatever the picture's size; scalars too."""
+    """Tensors that are 1 high and wide whatever the picture's size, such as (1, C, 1, 1) and (C, 1, 1); scalars too."""
     from export.work import without_weights
 
     inferred = without_weights(model, None).graph
@@ -53,7 +56,7 @@ def flat_tensors(model: Any) -> set[str]:
         kind = value.type.tensor_type
         if kind.HasField("shape"):
             shapes[value.name] = [d.dim_value or None for d in kind.shape.dim]
-    return {name for name, shape in shapes.items() if not shape or (len(shape) == 4 and shape[2:] == [1, 1])}
+    return {name for name, shape in shapes.items() if not shape or (len(shape) in {3, 4} and shape[-2:] == [1, 1])}
 
 
 def divide(graph: Any, affine: Affine, factor: np.ndarray) -> None:
@@ -66,43 +69,69 @@ def make_up(model: Any, tensor: str, factor: np.ndarray, flat: Collection[str]) 
     """Has all that reads a tensor, whose channels were divided by the factor, compute what it did; False, and nothing
     changed, where something reads it that this cannot be done for.
 
-    What can be: means and sums over height and width, products with themselves and with flat tensors, differences from
-    those. That is mean and variance, however they are spelled, and the normalisation itself.
+    What can be: means and sums over height and width; sums, differences and products of tensors that were divided
+    alike; products, quotients, sums and differences with flat tensors; whole powers. That is mean, variance and what
+    normalises by them, and squeeze-and-excitation; not InstanceNormalization, which divides by itself.
+
+    Args:
+        tensor: of four axes.
     """
     graph = model.graph
     constants = {i.name: i for i in graph.initializer}
-    ends = {value.name for value in graph.output}
     power = {tensor: -1}
     """Tensor → the power of the factor that its channels have too much."""
     changes: list[tuple[Any, str, int]] = []
     """Node, tensor, and the power of the factor that it is multiplied by: where the node reads it, or makes it."""
     for node in graph.node:
-        read = {name: power[name] for name in node.input if name in power}
-        if not read:
+        if any(power.keys() & captured(body) for body in bodies_of(node)):
+            return False
+        if not power.keys() & set(node.input):
             continue
-        if ends & set(read):
+        found = _passed_on(node, power, flat, constants)
+        if found is None:
             return False
-        out = node.output[0]
-        if node.op_type in _MEANS and _keeps_channels(node, constants):
-            changes.append((node, out, -power[node.input[0]]))
-        elif node.op_type == "Mul" and all(name in read for name in node.input):
-            power[out] = sum(power[name] for name in node.input)
-        elif node.op_type == "Mul" and _other(node, read) in flat:
-            changes.append((node, _other(node, read), -next(iter(read.values()))))
-        elif node.op_type in {"Sub", "Add"} and len(read) == 1 and _other(node, read) in flat:
-            power[out] = next(iter(read.values()))
-            changes.append((node, _other(node, read), power[out]))
-        else:
-            return False
-    if ends & set(power):
+        own, small, exponent = found
+        if own:
+            power[node.output[0]] = own
+        if small:
+            changes.append((node, small, exponent))
+    if power.keys() & {value.name for value in graph.output}:
         return False
     for node, name, exponent in changes:
         _multiply(graph, node, name, factor.astype(np.float64) ** exponent)
     return True
 
 
-def _other(node: Any, read: Collection[str]) -> str:
-    return str(next(name for name in node.input if name not in read))
+def _passed_on(
+    node: Any, power: Mapping[str, int], flat: Collection[str], constants: Mapping[str, Any]
+) -> tuple[int, str, int] | None:
+    """What becomes of powers of the factor in what a node reads: the power in what it makes, or 0, and a tensor with
+    the power that it has to be multiplied by, or none; None: something else would be computed."""
+    read = [power[name] for name in node.input if name in power]
+    others = [name for name in node.input if name not in power]
+    kind, first = node.op_type, read[0]
+    if kind in _MEANS:
+        return (0, node.output[0], -first) if _keeps_channels(node, constants) else None
+    if not others:
+        alike = first if len(set(read)) == 1 else 0
+        made = {"Mul": sum(read), "Add": alike, "Sub": alike}.get(kind, 0)
+        return (made, "", 0) if made else None
+    if kind == "Pow":
+        exponent = _whole(constants.get(others[0])) if others == [node.input[1]] else None
+        return (exponent * first, "", 0) if exponent else None
+    if len(others) != 1 or others[0] not in flat or (kind == "Div" and others == [node.input[0]]):
+        return None
+    ways = {"Mul": (0, -first), "Div": (0, first), "Add": (first, first), "Sub": (first, first)}
+    return (ways[kind][0], others[0], ways[kind][1]) if kind in ways else None
+
+
+def _whole(constant: Any) -> int | None:
+    """The value of a scalar constant that is a whole number above 0."""
+    from onnx import numpy_helper
+
+    if constant is None or (value := numpy_helper.to_array(constant)).size != 1:
+        return None
+    return int(value.item()) if value.item() == int(value.item()) > 0 else None
 
 
 def _keeps_channels(node: Any, constants: Mapping[str, Any]) -> bool:
@@ -111,7 +140,6 @@ def _keeps_channels(node: Any, constants: Mapping[str, Any]) -> bool:
 
     if node.op_type == "GlobalAveragePool":
         return True
-
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     axes = attributes.get("axes")
     if len(node.input) > 1 and node.input[1] in constants:
@@ -125,7 +153,13 @@ def _multiply(graph: Any, node: Any, tensor: str, value: np.ndarray) -> None:
 
     made = f"{tensor}/{node.name}/factors"
     constant = f"{made}.value"
-    graph.initializer.append(numpy_helper.from_array(value.astype(np.float32).reshape(1, -1, 1, 1), constant))
+    factors = value.astype(np.float32).reshape(1, -1, 1, 1)
+    known = next((i for i in graph.initializer if i.name == tensor), None)
+    if known is not None:  # a product of constants would be lowered to half as it stands, and may not fit
+        graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(known) * factors, made))
+        node.input[list(node.input).index(tensor)] = made
+        return
+    graph.initializer.append(numpy_helper.from_array(factors, constant))
     at = next(i for i, other in enumerate(graph.node) if other.name == node.name)
     if tensor in node.output:
         own = f"{made}.before"

@@ -9,9 +9,14 @@ import numpy as np
 
 from export.channel_factors import Affine, affine_at, divide, flat_tensors, make_up
 from export.qdq import Layer
+from export.typed_graph import bodies_of, captured
 
 _HOMOGENEOUS = ("LeakyRelu", "Relu", "PRelu")
 """f(s x) = s f(x) for s > 0; PRelu too, since its slopes belong to channels."""
+
+
+_LEAST_SHARE = 1e-4
+"""Of the largest peak, that a channel counts for at least."""
 
 
 def equalised(model: Any, chosen: Collection[Layer], peaks: Mapping[str, np.ndarray]) -> Any:
@@ -43,9 +48,8 @@ def equalised(model: Any, chosen: Collection[Layer], peaks: Mapping[str, np.ndar
             _scale(copied, first.weight, 0, 1 / factor)
             _scale(copied, first.bias, 0, 1 / factor)
         _scale(copied, second.weight, 1, factor)
-    equal = [first for first, _ in pairs]
-    more = [layer for layer in chosen if layer.out in peaks and layer not in equal and _own(copied, layer)]
-    flat = flat_tensors(copied) if more else set()
+    more = [layer for layer in chosen if layer.out in peaks and _own(copied, layer)]
+    flat = flat_tensors(copied) if more else set()  # with what the lines above have put in
     for layer in list(more):
         factor = _factor(peaks[layer.out])
         if make_up(copied, layer.out, factor, flat):
@@ -57,12 +61,13 @@ def equalised(model: Any, chosen: Collection[Layer], peaks: Mapping[str, np.ndar
 
 
 def _factor(peak: np.ndarray) -> np.ndarray:
-    """Per channel: its peak over their geometric mean; 1 where it is always 0."""
+    """Per channel: its peak over their geometric mean; 1 where it is always 0. One that is all but dead is not made as
+    large as the others: what divides it would be beyond FP16."""
     peak = peak.astype(np.float64)
     alive = peak > 0
     if not alive.any():
         return np.ones(peak.shape)
-    peak = np.maximum(peak, 1e-6 * peak.max())
+    peak = np.maximum(peak, _LEAST_SHARE * peak.max())
     return np.where(alive, peak / np.exp(np.log(peak[alive]).mean()), 1.0)
 
 
@@ -79,25 +84,27 @@ def _scale(model: Any, name: str | None, axis: int, factor: np.ndarray) -> None:
 
 
 def _own(model: Any, layer: Layer) -> bool:
-    """Whether a convolution's channels can be scaled: its weight and bias are constants of its own, and what it makes
-    has no activation merged into it."""
+    """Whether a convolution's channels can be scaled: over height and width, its weight and bias constants of its own,
+    and no activation merged into what it makes."""
     reads = _reads(model)
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     node = next(n for n in model.graph.node if n.name == layer.node)
     scaled = {layer.weight, *([layer.bias] if layer.bias else [])}
     return (
         layer.operator == "Conv"
         and _groups(node) == 1
         and node.output[0] == layer.out
-        and scaled <= constants
+        and scaled <= constants.keys()
         and all(reads[name] == 1 for name in scaled)
+        and len(constants[layer.weight].dims) == 4
     )
 
 
 def _reads(model: Any) -> dict[str, int]:
-    """Tensor → by how many it is read; leaving the graph counts."""
+    """Tensor → by how many it is read, bodies of nodes among them; leaving the graph counts."""
     reads: dict[str, int] = {}
-    for name in (*(n for node in model.graph.node for n in node.input), *(v.name for v in model.graph.output)):
+    inner = (name for node in model.graph.node for body in bodies_of(node) for name in captured(body))
+    for name in (*(n for node in model.graph.node for n in node.input), *inner, *(v.name for v in model.graph.output)):
         reads[name] = reads.get(name, 0) + 1
     return reads
 
@@ -106,7 +113,7 @@ def _pairs(model: Any, chosen: Collection[Layer]) -> list[tuple[Layer | Affine, 
     """Convolutions, and what makes the channels they read, with nothing between but an activation that can be scaled;
     all of their tensors are read by nobody else."""
     made = {output: node for node in model.graph.node for output in node.output}
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     reads = _reads(model)
     nodes = {node.name: node for node in model.graph.node}
     by_output = {nodes[layer.node].output[0]: layer for layer in chosen if layer.operator == "Conv"}
@@ -117,7 +124,12 @@ def _pairs(model: Any, chosen: Collection[Layer]) -> list[tuple[Layer | Affine, 
         if before is None or second.operator != "Conv" or _groups(nodes[second.node]) != 1:
             continue
         name = before.input[0] if before.op_type in _HOMOGENEOUS else second.data
-        if second.weight in constants and reads[second.weight] == reads[name] == reads[second.data] == 1:
+        weight = constants.get(second.weight)
+        if (
+            weight is not None
+            and len(weight.dims) == 4
+            and all(reads[n] == 1 for n in (weight.name, name, second.data))
+        ):
             maker = made.get(name)
             if maker is not None and maker.op_type == "Add":
                 flat = flat_tensors(model) if flat is None else flat
@@ -129,7 +141,7 @@ def _pairs(model: Any, chosen: Collection[Layer]) -> list[tuple[Layer | Affine, 
         if first is None or _groups(nodes[first.node]) != 1:
             continue
         scaled = {second.weight, first.weight, *([first.bias] if first.bias else [])}
-        if scaled <= constants and all(reads[n] == 1 for n in {name, second.data, *scaled}):
+        if scaled <= constants.keys() and all(reads[n] == 1 for n in {name, second.data, *scaled}):
             found.append((first, second))
     return found
 

@@ -220,6 +220,11 @@ def bodies(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
+def bodies_of(node: Any) -> list[Any]:
+    """Graphs inside a node: branches of an If, bodies of loops."""
+    return [body for a in node.attribute for body in (a.g, *a.graphs) if body.node or body.output]
+
+
 def captured(body: Any) -> set[str]:
     """Names that a body reads, its own and those of the graph around it."""
     return {name for node in all_nodes(body) for name in node.input if name} | {value.name for value in body.output}
