@@ -110,8 +110,11 @@ def _sets(words: str | None) -> list[tuple[str, list[str | None]]]:
     return list(found.items()) or [(DEFAULT_PICTURE_NAME, [None])]
 
 
-def judged_rows(jobs: Sequence[Mapping[str, Any]], show: Callable[[str], Any]) -> list[dict[str, Any]]:
-    """Rows of all jobs, each with its model, statistics and whose placement of Q/DQ it has.
+def judged_rows(
+    jobs: Sequence[Mapping[str, Any]], show: Callable[[str], Any]
+) -> tuple[list[dict[str, Any]], Exception | None]:
+    """Rows of all jobs, each with its model, statistics and whose placement of Q/DQ it has; up to a job that fails, and
+    what is to be said of that.
 
     Args:
         show: called with a title; a context that gives a function of progress and words.
@@ -128,11 +131,11 @@ def judged_rows(jobs: Sequence[Mapping[str, Any]], show: Callable[[str], Any]) -
             try:
                 made = run_job(job, None, on_event)
             except JobFailed as failure:
-                raise told(failure) from None
+                return rows, told(failure)
         facts = {"model": job["model"], "statistics": job["statistics"][0]}
         facts |= {key: job[key] for key in ("original", "engine")}
         rows += [{**facts, **row} for row in made["rows"]]
-    return rows
+    return rows, None
 
 
 def table_of_originals(rows: Sequence[dict[str, Any]]) -> RenderableType:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -81,24 +81,32 @@ def made_once(cache: Path, key: str, write: Callable[[Path], Network]) -> Networ
 
 def _put(scratch: Path, folder: Path) -> None:
     """Gives `scratch` the name `folder`, unless a whole network has it: another process was quicker, its files are as
-    good, and somebody may be reading them already. So nothing is ever deleted under that name; what somebody left there
-    without its `network.json` is first moved aside."""
-    while True:
-        try:
-            os.rename(scratch, folder)  # fails where the folder has files
+    good, and somebody may be reading them already. What somebody left there without its `network.json` goes first."""
+    with _alone_in(folder.parent):
+        if (folder / "network.json").exists():
             return
-        except OSError:
-            if (folder / "network.json").exists():
-                return
-            if not folder.exists():
-                raise
-        aside = scratch.with_name(scratch.name + "-left")
-        with contextlib.suppress(FileNotFoundError):  # another process moved it
-            os.rename(folder, aside)
-            if (aside / "network.json").exists():  # and put its own there meanwhile
-                with contextlib.suppress(OSError):
-                    os.rename(aside, folder)
-            shutil.rmtree(aside, ignore_errors=True)
+        if folder.exists():
+            left = scratch.with_name(scratch.name + "-left")
+            os.rename(folder, left)
+            shutil.rmtree(left, ignore_errors=True)
+        os.rename(scratch, folder)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in here for this folder; where folders cannot be locked, nobody waits."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file servers lock files alone
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _with_folder(network: Network, folder: Path) -> Network:

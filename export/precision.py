@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from export import qdq
-from export.cache import code_sha256, made_once
+from export.cache import code_sha256, made_once, picture_sha256
 from export.calibration import calibration_inputs, further_inputs
 from export.network import Network, file_sha256
 from export.onnx_file import default_opset
@@ -61,6 +61,7 @@ def lowered_network(request: LoweringRequest, cache: Path, report: Report = lamb
         "network": [network.model, network.statistics, network.main.sha256],
         "recipe": recipe.to_dict(),
         "calibration": [hashlib.sha256(x.tobytes() + repr(x.shape).encode()).hexdigest() for x in inputs],
+        "pictures": [picture_sha256(picture) for picture in request.pictures] if inputs else [],
         "code": code_sha256(),
         "versions": {"onnxruntime": onnxruntime.__version__} | {n: metadata.version(n) for n in ("onnx", "numpy")},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,11 @@ class _Base:
     weights: Mapping[str, np.ndarray]
     """Of every layer, on its grid."""
     scales: Mapping[str, np.ndarray]
-    activations: Mapping[str, tuple[float, int]]
-    clipping: str
-    behind: Sequence[str]
+    recovered: bool
+    """Whether weights are rounded so that their errors cancel."""
+    activations: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    clipping: str = ""
+    behind: Sequence[str] = ()
     """Tensors whose range has the least error behind the bounded function that reads them, not by `clipping`."""
 
 
@@ -59,6 +61,7 @@ class Attempt:
 
     title: str
     model: Any
+    """None where a better attempt of the same row is held: some graphs have half a gigabyte."""
     psnr_db: float
     """Against FP32 on the calibration pictures, the worst of them."""
     base: _Base
@@ -111,33 +114,33 @@ class Quantiser:
             return []
         start = self._start
         found = self._histograms(start, report)
-        recovering = self.recipe.recovery != "none" and self.scheme.number == "int8"
         ways = MEASURED_CLIPPING if self.recipe.clipping == "best" else (self.recipe.clipping,)
-        tried = self._attempts("rounded to nearest", start, found, None, ways[:1])
+        if self.scheme.number == "fp8":
+            ways = ("minmax",)  # its steps grow with the values: there is nothing to gain by clipping
+        recovering = self.recipe.recovery != "none" and self.scheme.number == "int8"
+        tried: list[Attempt] = []
+        base = self._base("rounded to nearest", start, None)
+        self._try(tried, base, found, ways[:1] if recovering else ways)
         if not recovering:
             return tried
         moments = rounding.moments(start, self.layers, self._seen, report)
-        tried += self._attempts("errors cancelled", start, found, moments, ways)
+        self._try(tried, self._base("errors cancelled", start, moments), found, ways)
         peaks = {name: histogram.channel_peaks for name, histogram in found.items()}
         equal = recovery.equalised(start, self.layers, peaks)
         if equal is not None:
             moments = rounding.moments(equal, self.layers, self._seen, report)
-            found = self._histograms(equal, report)
-            tried += self._attempts("channels equalised, errors cancelled", equal, found, moments, ways)
+            base = self._base("channels equalised, errors cancelled", equal, moments)
+            self._try(tried, base, self._histograms(equal, report), ways)
         return tried
 
-    def _attempts(
-        self,
-        title: str,
-        model: Any,
-        found: Mapping[str, ranges.Histogram],
-        moments: Mapping[str, np.ndarray] | None,
-        ways: Sequence[str],
-    ) -> list[Attempt]:
-        """One for each way of clipping; weights are rounded once."""
-        base = self._base(title, model, found, moments, ways[0])
-        bases = [base, *(self._clipped(base, found, moments is not None, way) for way in ways[1:])]
-        return [self.attempt(one, self.recipe.kept) for one in bases]
+    def _try(
+        self, tried: list[Attempt], base: _Base, found: Mapping[str, ranges.Histogram], ways: Sequence[str]
+    ) -> None:
+        """Adds an attempt for each way of clipping; weights stay as they were rounded."""
+        for way in ways:
+            tried.append(self.attempt(self._with_ranges(base, found, way), self.recipe.kept))
+            best = max(tried, key=lambda attempt: attempt.psnr_db)
+            tried[:] = [one if one is best else replace(one, model=None) for one in tried]
 
     def attempt(self, base: _Base, kept: Collection[str]) -> Attempt:
         """The same numbers with other layers left in float."""
@@ -184,14 +187,8 @@ class Quantiser:
     def _histograms(self, model: Any, report: Report) -> dict[str, ranges.Histogram]:
         return ranges.histograms(model, qdq.tensors(model, self.scheme, self.layers), self._seen, report)
 
-    def _base(
-        self,
-        title: str,
-        model: Any,
-        found: Mapping[str, ranges.Histogram],
-        moments: Mapping[str, np.ndarray] | None,
-        clipping: str,
-    ) -> _Base:
+    def _base(self, title: str, model: Any, moments: Mapping[str, np.ndarray] | None) -> _Base:
+        """With its weights rounded, to nearest where there are no moments; ranges are still to be found."""
         from onnx import numpy_helper
 
         constants = {i.name: i for i in model.graph.initializer}
@@ -201,14 +198,13 @@ class Quantiser:
             for layer in self.layers:
                 value, step = weights[layer.weight], scales[layer.weight]
                 weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.weight))
-        base = _Base(title, model, weights, scales, {}, clipping, [])
-        return self._clipped(base, found, moments is not None, clipping)
+        return _Base(title, model, weights, scales, moments is not None)
 
-    def _clipped(self, base: _Base, found: Mapping[str, ranges.Histogram], recovering: bool, clipping: str) -> _Base:
+    def _with_ranges(self, base: _Base, found: Mapping[str, ranges.Histogram], clipping: str) -> _Base:
         """The same with ranges found in this way. In front of bounded functions, where the loss is fought and nobody
         asked for another way than minmax, they are those with the least error behind the function."""
         source = qdq.scale_sources(base.model, found)
-        own_way = recovering and (clipping == "minmax" or self.recipe.clipping == "best")
+        own_way = base.recovered and (clipping == "minmax" or self.recipe.clipping == "best")
         through = ranges.saturating(base.model) if own_way else {}
         activations = {name: self._number(found[source[name]], through.get(name), clipping) for name in found}
         activations |= {name: (self._step(step), 0) for name, step in self._steps.items() if name in activations}

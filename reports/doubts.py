@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.answer import FLOOR_DB, Answer, answers, case_key, latest
+from reports.answer import FLOOR_DB, Answer, answers, case_key
 from reports.figures import milliseconds, rows_of
 from reports.row import MACHINE_FACTS, Row
 
@@ -85,11 +85,16 @@ def _outdated(found: Sequence[Answer]) -> Iterable[Doubt]:
 
 
 def _repeated(rows: Sequence[Row]) -> Iterable[Doubt]:
-    newest = {case_key(row): row for row in latest(rows)}
-    replaced = [(row, newest[case_key(row)]) for row in rows if row.ok and newest[case_key(row)] is not row]
-    if replaced:
-        text = f"{len(replaced)} of {rows_of(len(rows))} measured again later: answers and figures show the newest run."
-        lines = [f"{row.title}: {milliseconds(row)}, later {milliseconds(new)}" for row, new in replaced]
+    """Within one file: of two files the last is shown, and that is what they are given for."""
+    cases: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        if row.ok:
+            cases.setdefault((row.place, *case_key(row)), []).append(row)
+    again = [sorted(found, key=lambda row: row.time) for found in cases.values() if len(found) > 1]
+    if again:
+        count = sum(len(found) - 1 for found in again)
+        text = f"{count} of {rows_of(len(rows))} measured again later: answers and figures show the newest run."
+        lines = [f"{found[0].title}: {', then '.join(milliseconds(row) for row in found)}" for found in again]
         yield Doubt("repeated", False, text, lines)
 
 

@@ -91,6 +91,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         for path in paths:
             read_picture(path)
     rows: list[dict[str, Any]] = []
+    error: Exception | None = None
     with progress_on(console_for(stderr=True)) as reporter:
         for cases in groups:
             case = cases[0]
@@ -110,14 +111,31 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 try:
                     run_job(job, None, _gathered(found, show))
                 except JobFailed as failure:
-                    if failure.user_error or not found:
-                        raise told(failure) from None
+                    error = told(failure)
                     found += _unreached(job, len(found), failure.reason)
             facts = {"model": case.model, "trained": case.trained, "statistics": case.statistics}
             rows += [{**facts, **row} for row in found]
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps({"schema": 1, "rows": rows}, indent=1))
-    console_for().print(table_from_rows(rows))
+            if error:
+                break
+    return _end(arguments.json, rows, table_from_rows, error)
+
+
+def _end(
+    path: str | None, rows: Sequence[dict[str, Any]], table: Callable[[Sequence[dict[str, Any]]], Any],
+    error: Exception | None,
+) -> int:  # fmt: skip
+    """Shows and stores what was found, and then says what kept the rest from being found.
+
+    Raises:
+        UserError: that.
+    """
+    known = any("quality" in row for row in rows)
+    if path and (known or not error):
+        Path(path).write_text(json.dumps({"schema": 1, "rows": rows}, indent=1))
+    if known or not error:
+        console_for().print(table(rows))
+    if error:
+        raise error
     return COULD_NOT_MEASURE if any("quality" not in row for row in rows) else OK
 
 
@@ -131,11 +149,8 @@ def _originals(arguments: argparse.Namespace) -> int:
         check_output_file(Path(arguments.json), "--json")
     jobs = jobs_of(arguments)
     with progress_on(console_for(stderr=True)) as reporter:
-        rows = judged_rows(jobs, lambda title: reporter.stage(title, 1))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps({"schema": 1, "rows": rows}, indent=1))
-    console_for().print(table_of_originals(rows))
-    return COULD_NOT_MEASURE if any("quality" not in row for row in rows) else OK
+        rows, error = judged_rows(jobs, lambda title: reporter.stage(title, 1))
+    return _end(arguments.json, rows, table_of_originals, error)
 
 
 def _gathered(rows: list[dict[str, Any]], show: Callable[[float, str], None]) -> Callable[[Mapping[str, Any]], None]:

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     adder.add_argument(
         "--commit",
         metavar="COMMIT",
-        help="that they measured (default: that of fullres itself, if known); runs that are kept already keep theirs",
+        help="that they measured (default: the one that each is kept with, or brings: fullres's own, if known)",
     )
     lister = actions.add_parser("list", help="commits, and how many runs each has")
     plotter = actions.add_parser("plot", help="a figure over commits, with the steps it made, as SVG")

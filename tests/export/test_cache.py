@@ -6,8 +6,9 @@ import dataclasses
 import os
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -189,27 +190,39 @@ def _network(folder: Path, sha256: str) -> Network:
     return Network("can24", "image", graph, None, (), 20)
 
 
-def _rename_late(monkeypatch: pytest.MonkeyPatch, before: Callable[[Path], object]) -> None:
-    """Has `before` happen between what is looked at and the renaming, once."""
-    rename = os.rename
-
-    def late(source: Path, target: Path) -> None:
-        monkeypatch.setattr(os, "rename", rename)
-        before(target)
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", late)
-
-
-def test_what_a_quicker_process_made_stays_with_its_files(tmp_path, monkeypatch):
+def test_what_a_quicker_process_made_stays_with_its_files(tmp_path):
     made = []
-    _rename_late(
-        monkeypatch,
-        lambda target: made.append(made_once(tmp_path, target.name, lambda folder: _network(folder, "quicker"))),
-    )
-    network = made_once(tmp_path, "key", lambda folder: _network(folder, "slower"))
+
+    def write(folder: Path) -> Network:
+        made.append(made_once(tmp_path, "key", lambda other: _network(other, "quicker")))
+        return _network(folder, "slower")
+
+    network = made_once(tmp_path, "key", write)
     assert network == made[0]
     assert Path(network.main.onnx_path).read_text() == network.main.sha256 == "quicker"
+    assert [p.name for p in (tmp_path / "networks").iterdir()] == ["key"]
+
+
+def test_of_many_that_make_the_same_at_once_one_stays(tmp_path):
+    """Each puts its own in place at the same moment, over something broken; none may lose the files it was given."""
+    left = tmp_path / "networks" / "key"
+    left.mkdir(parents=True)
+    (left / "main.onnx").write_text("left")
+    barrier = threading.Barrier(8)
+
+    def one(number: int) -> tuple[Network, str]:
+        def write(folder: Path) -> Network:
+            network = _network(folder, str(number))
+            barrier.wait()
+            return network
+
+        network = made_once(tmp_path, "key", write)
+        return network, Path(network.main.onnx_path).read_text()
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(one, range(8)))
+    assert len({network.main.sha256 for network, _ in found}) == 1
+    assert {text for _, text in found} == {found[0][0].main.sha256}
     assert [p.name for p in (tmp_path / "networks").iterdir()] == ["key"]
 
 
@@ -218,27 +231,6 @@ def test_what_somebody_left_without_its_description_is_replaced(tmp_path):
     (tmp_path / "networks" / "key" / "main.onnx").write_text("left")
     network = made_once(tmp_path, "key", lambda folder: _network(folder, "whole"))
     assert Path(network.main.onnx_path).read_text() == "whole"
-    assert [p.name for p in (tmp_path / "networks").iterdir()] == ["key"]
-
-
-def test_a_network_put_in_place_of_what_was_left_is_not_thrown_away(tmp_path, monkeypatch):
-    left = tmp_path / "networks" / "key"
-    left.mkdir(parents=True)
-    (left / "main.onnx").write_text("left")
-    rename, calls = os.rename, []
-
-    def late(source: Path, target: Path) -> None:
-        calls.append(source)
-        if source == left and len(calls) == 2:  # about to move aside what was left: another replaces it first
-            monkeypatch.setattr(os, "rename", rename)
-            shutil.rmtree(left)
-            made_once(tmp_path, "key", lambda folder: _network(folder, "quicker"))
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", late)
-    network = made_once(tmp_path, "key", lambda folder: _network(folder, "slower"))
-    assert len(calls) == 2
-    assert Path(network.main.onnx_path).read_text() == network.main.sha256 == "quicker"
     assert [p.name for p in (tmp_path / "networks").iterdir()] == ["key"]
 
 

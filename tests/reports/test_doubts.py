@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,8 +70,10 @@ def test_a_case_that_was_measured_again_is_told_with_both_figures(make_run: Make
     found = doubts([row_from_run(run) for run in runs])
     (repeated,) = [doubt for doubt in found if doubt.kind == "repeated"]
     assert repeated.text == "1 of 3 rows measured again later: answers and figures show the newest run."
-    assert list(repeated.cases) == ["can24 720p onnxruntime fp32 image: 10.0 ms, later 14.0 ms"]
+    assert list(repeated.cases) == ["can24 720p onnxruntime fp32 image: 10.0 ms, then 14.0 ms"]
     assert not repeated.severe
+    apart = [row_from_run(runs[1]), replace(row_from_run(runs[0]), place=1)]  # a baseline and what is compared with it
+    assert "repeated" not in [doubt.kind for doubt in doubts(apart)]
 
 
 def test_a_later_failure_is_no_later_figure(make_run: Make) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import bench.spawn
 from bench.commands.evaluate import table_from_rows
+from bench.spawn import JobFailed
 
 SMALL = ["--model", "can:depth=3:width=8", "--res", "64x48", "--precision", "fp16,int8", "--recovery", "none"]
 
@@ -55,7 +56,8 @@ def test_rows_found_before_the_worker_is_killed_are_kept(command, tmp_path, monk
             on_event(event)
             if event["event"] == "row":
                 for child in psutil.Process().children():
-                    child.kill()
+                    if "bench.worker" in child.cmdline():
+                        child.kill()
 
         return run_job(job, environment, on_event_and_kill)
 
@@ -69,6 +71,43 @@ def test_rows_found_before_the_worker_is_killed_are_kept(command, tmp_path, monk
     assert f"{first['quality']['psnr_db']:.1f}" in outcome.out
     assert "killed" in second["reason"]
     assert second["reason"] in " ".join(outcome.out.split())
+    assert second["reason"] in " ".join(outcome.err.split())
+
+
+@pytest.fixture
+def second_worker_dies(monkeypatch):
+    run_job, calls = bench.spawn.run_job, []
+
+    def dying(job, environment, on_event):
+        calls.append(job)
+        if len(calls) > 1:
+            raise JobFailed("killed by signal 9", "the last words of its log")
+        return run_job(job, environment, on_event)
+
+    monkeypatch.setattr(bench.spawn, "run_job", dying)
+    return calls
+
+
+@pytest.mark.parametrize("more", [[], ["--original", "rof"]], ids=["precision", "original"])
+def test_rows_of_a_network_are_kept_where_the_next_one_s_worker_dies(command, tmp_path, second_worker_dies, more):
+    path = tmp_path / "rows.json"
+    words = ["--model", "can:depth=3:width=8,can:depth=3:width=4", "--res", "64x48", "--json", path, *more]
+    outcome = command("evaluate", *words, *([] if more else ["--precision", "fp16"]))
+    assert outcome.code == 5, outcome
+    assert len(second_worker_dies) == 2
+    rows = json.loads(path.read_text())["rows"]
+    assert "quality" in rows[0]
+    assert "killed by signal 9" in outcome.err
+    assert "the last words of its log" in outcome.err
+    assert f"{rows[0]['quality']['psnr_db']:.{2 if more else 1}f}" in outcome.out
+
+
+def test_nothing_is_shown_or_written_where_nothing_was_found(command, tmp_path, second_worker_dies):
+    second_worker_dies.append("one before")
+    path = tmp_path / "rows.json"
+    outcome = command("evaluate", *SMALL, "--json", path)
+    assert (outcome.code, outcome.out) == (5, "")
+    assert not path.exists()
 
 
 def row(precision, size, psnr_db, *, finite=True, reason=None, picture="a"):
