@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,6 +11,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+QUIET_S = 10
+"""A log is told what is being done when it has heard nothing for so long."""
 REFRESHES_PER_S = 2
 """The display runs while cases are measured, and may not take a share of a core that shows."""
 
@@ -47,8 +50,14 @@ class TerminalReporter:
         self._progress.columns = _columns(room)
         task = self._progress.add_task(set_cell_size(title, cell_len(title) + min(room, 0)), total=total, doing="")
 
+        said, last = time.monotonic(), ""
+
         def show(done: float, doing: str) -> None:
+            nonlocal said, last
             self._progress.update(task, completed=min(done, total) if total else 0, doing=doing)
+            if not self._live and doing not in {"", last} and time.monotonic() - said > QUIET_S:
+                self._console.print(f"  {doing}", markup=False, emoji=False)
+                said, last = time.monotonic(), doing
 
         try:
             yield show

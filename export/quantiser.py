@@ -117,11 +117,9 @@ class Quantiser:
         ways = MEASURED_CLIPPING if self.recipe.clipping == "best" else (self.recipe.clipping,)
         if self.scheme.number == "fp8":
             ways = ("minmax",)  # its steps grow with the values: there is nothing to gain by clipping
-        recovering = self.recipe.recovery != "none" and self.scheme.number == "int8"
         tried: list[Attempt] = []
-        base = self._base("rounded to nearest", start, None)
-        self._try(tried, base, found, ways[:1] if recovering else ways)
-        if not recovering:
+        self._try(tried, self._base("rounded to nearest", start, None), found, ways)
+        if self.recipe.recovery == "none" or self.scheme.number != "int8":
             return tried
         moments = rounding.moments(start, self.layers, self._seen, report)
         self._try(tried, self._base("errors cancelled", start, moments), found, ways)

@@ -85,17 +85,24 @@ def _outdated(found: Sequence[Answer]) -> Iterable[Doubt]:
 
 
 def _repeated(rows: Sequence[Row]) -> Iterable[Doubt]:
-    """Within one file: of two files the last is shown, and that is what they are given for."""
+    """Where a file has a case more than once; one run in each of two files is what files are compared for."""
     cases: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.ok:
-            cases.setdefault((row.place, *case_key(row)), []).append(row)
-    again = [sorted(found, key=lambda row: row.time) for found in cases.values() if len(found) > 1]
+            cases.setdefault(case_key(row), []).append(row)
+    again = [found for found in cases.values() if len({row.place for row in found}) < len(found)]
     if again:
         count = sum(len(found) - 1 for found in again)
-        text = f"{count} of {rows_of(len(rows))} measured again later: answers and figures show the newest run."
-        lines = [f"{found[0].title}: {', then '.join(milliseconds(row) for row in found)}" for found in again]
+        text = (
+            f"{count} of {rows_of(len(rows))} measured again later: answers and figures show the last run of each case."
+        )
+        lines = [f"{found[0].title}: {_in_order(found)}" for found in again]
         yield Doubt("repeated", False, text, lines)
+
+
+def _in_order(rows: Sequence[Row]) -> str:
+    ordered = sorted(rows, key=lambda row: (row.place, row.time))
+    return ", then ".join(f"{milliseconds(row)} ({row.time})" for row in ordered)
 
 
 def _single(rows: Sequence[Row]) -> Iterable[Doubt]:

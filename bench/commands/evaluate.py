@@ -64,7 +64,7 @@ def add(commands: Any) -> None:
         help="sizes of the output: 320p to 4k or WIDTHxHEIGHT (default 720p; with --original the pictures' own)",
     )
     parser.add_argument("--images", metavar="[NAME=]FILE|DIR[,...]", help="input pictures (default: a photograph)")
-    add_network(parser, many=False)
+    add_network(parser, many=True)
     add_lowering(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all usable cores)")
     parser.add_argument("--json", metavar="FILE", help="where the rows are written too")
@@ -113,7 +113,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 except JobFailed as failure:
                     error = told(failure)
                     found += _unreached(job, len(found), failure.reason)
-            facts = {"model": case.model, "trained": case.trained, "statistics": case.statistics}
+            facts = {
+                "model": case.model, "trained": case.trained, "weights": case.weights_name,
+                "statistics": case.statistics, "engine": arguments.engine,
+            }  # fmt: skip
             rows += [{**facts, **row} for row in found]
             if error:
                 break
@@ -175,7 +178,7 @@ def _unreached(job: Mapping[str, Any], found: int, reason: str) -> list[dict[str
 
 
 def _cases(arguments: argparse.Namespace) -> list[list[Case]]:
-    """Per model its cases, one for each precision and resolution.
+    """Per model and kind of statistics its cases, one for each precision and resolution.
 
     Raises:
         UserError: wrong use.
@@ -197,9 +200,9 @@ def _cases(arguments: argparse.Namespace) -> list[list[Case]]:
     if not words:
         raise UserError("`--precision`: none named", "fp16, bf16, int8, int8+fp16, fp8", "Name one")
     plain = expand(request)[0]
-    groups: dict[str, list[Case]] = {}
+    groups: dict[tuple[str, str | None], list[Case]] = {}
     for case in plain:
-        groups.setdefault(case.model, []).extend(as_graphs(case, arguments, words))
+        groups.setdefault((case.model, case.statistics), []).extend(as_graphs(case, arguments, words))
     return list(groups.values())
 
 
@@ -212,21 +215,35 @@ def table_from_rows(rows: Sequence[dict[str, Any]]) -> Any:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
     for name in ("model", "precision", *(f"{size} dB" for size in sizes), "SSIM"):
         table.add_column(name, justify="left" if name in {"model", "precision"} else "right", no_wrap=True)
-    keys = dict.fromkeys((row["model"], row["recipe"]["precision"]) for row in rows)
+    keys = dict.fromkeys((row["model"], row["statistics"], row["recipe"]["precision"]) for row in rows)
     notes = []
-    for model, precision in keys:
-        own = [r for r in rows if (r["model"], r["recipe"]["precision"]) == (model, precision)]
+    for model, statistics, precision in keys:
+        own = [
+            r for r in rows if (r["model"], r["statistics"], r["recipe"]["precision"]) == (model, statistics, precision)
+        ]
         cells = [_worst([r for r in own if r["resolution"] == size], "psnr_db") for size in sizes]
         untrained = "" if own[0]["trained"] else " untrained"
         words = " ".join(filter(None, (model + untrained, own[0]["statistics"])))
         table.add_row(words, precision, *(_figure(c, ".1f") for c in cells), _figure(_worst(own, "ssim"), ".4f"))
         notes += [f"{model} {precision}: {r['reason']}" for r in own if r["reason"]][:1]
+        notes += [f"{words} {precision}: {told}" for told in dict.fromkeys(map(_how, own)) if told]
+    weights = dict.fromkeys(f"{row['model']} {row['weights']}" for row in rows if row["trained"])
+    notes += [f"weights: {', '.join(weights)}"] if weights else []
     count = len({row["picture"] for row in rows})
     notes.append(
         f"against FP32 of the same statistics; worst of {count} picture{'s' * (count > 1)}; graphs computed strictly "
         "as they stand, sums in FP32; planes in [0, 1], not clipped"
     )
     return Group(table, *notes)
+
+
+def _how(row: Mapping[str, Any]) -> str:
+    """How a quantised graph came to be, and whose it is."""
+    lowering = row.get("lowering") or {}
+    if "chosen" not in lowering:
+        return ""
+    ranges = f", ranges by {lowering['clipping']}" if lowering["clipping"] else ""
+    return f"{lowering['chosen']}{ranges}; Q/DQ as for {row['engine']}"
 
 
 def _worst(rows: Sequence[dict[str, Any]], name: str) -> float | None:

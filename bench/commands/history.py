@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     adder.add_argument(
         "--commit",
         metavar="COMMIT",
-        help="that they measured (default: the one that each is kept with, or brings: fullres's own, if known)",
+        help="that they measured; known runs are moved there (default: known ones stay, new ones bring fullres's own)",
     )
     lister = actions.add_parser("list", help="commits, and how many runs each has")
     plotter = actions.add_parser("plot", help="a figure over commits, with the steps it made, as SVG")
@@ -66,7 +66,8 @@ def _add(arguments: argparse.Namespace) -> int:
     runs = [run for path in arguments.runs for run in check_runs(store.load(runs_file(path)), path)]
     with _open(arguments) as history:
         new = history.add(runs, arguments.commit)
-    print(f"{new} new runs, {len(runs) - new} known")
+    known = len(runs) - new
+    print(f"{new} new runs, {known} known" + (f", now under {arguments.commit}" if known and arguments.commit else ""))
     return OK
 
 

@@ -169,6 +169,16 @@ def test_whose_placement_it_is_is_said(command: Command, folders: tuple[Path, Pa
     assert len(made["weights_sha256"]) == 64
 
 
+@pytest.mark.parametrize(("original", "weights"), [("rof", ["rof", "rof"]), ("tvl1", ["l0_smoothing", "l0_smoothing"])])
+def test_weights_trained_for_the_original_are_judged_where_they_ship(
+    command: Command, tmp_path: Path, original: str, weights: list[str]
+) -> None:
+    path = tmp_path / "rows.json"
+    words = ("--model", "can24,can32", "--original", original, "--res", "64x48", "--json", path)
+    assert command("evaluate", *words).code == 0
+    assert [row["weights"] for row in json.loads(path.read_text())["rows"] if row["weights"]] == weights
+
+
 def test_every_kind_of_statistics_has_rows(command: Command, folders: tuple[Path, Path]) -> None:
     words = ("--model", "can:depth=3:width=8", "--original", "rof", "--images", folders[1])
     outcome = command("evaluate", *words, "--statistics", "image,frozen")

@@ -30,6 +30,17 @@ def test_a_log_gets_one_line_a_stage_whatever_happens_in_it() -> None:
     assert file.getvalue() == "prepare can24\ncan24 1440p null fp32\n"
 
 
+def test_a_log_that_has_heard_nothing_for_long_is_told_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, file = log()
+    told = ((3.0, "export"), (11.0, "ranges"), (12.0, "patches"), (30.0, "ranges"), (41.0, ""), (42.0, "patches"))
+    now = [0.0]
+    monkeypatch.setattr("bench.progress.time.monotonic", lambda: now[0])
+    with TerminalReporter(console) as reporter, reporter.stage("prepare vdsr") as show:
+        for now[0], doing in told:
+            show(0, doing)
+    assert file.getvalue() == "prepare vdsr\n  ranges\n  patches\n"
+
+
 def test_a_log_has_no_terminal_codes() -> None:
     console, file = log()
     with TerminalReporter(console) as reporter, reporter.stage("machine's peaks") as show:

@@ -48,6 +48,21 @@ def test_the_table_and_the_rows_agree(command, tmp_path):
     assert "against FP32 of the same statistics" in outcome.out
 
 
+def test_every_kind_of_statistics_has_rows_and_it_is_told_what_was_judged(command, tmp_path):
+    path = tmp_path / "rows.json"
+    words = ["--model", "can24", "--res", "64x48", "--precision", "int8", "--engine", "openvino", "--recovery", "none"]
+    outcome = command("evaluate", *words, "--weights", "rof", "--statistics", "image,frozen", "--json", path)
+    assert outcome.code == 0, outcome
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["statistics"] for row in rows] == ["image", "frozen"]
+    for row in rows:
+        line = next(text for text in outcome.out.splitlines() if text.startswith(f"can24 {row['statistics']} "))
+        assert f" {row['quality']['psnr_db']:.1f} " in line
+        told = f"can24 {row['statistics']} int8: rounded to nearest, ranges by minmax; Q/DQ as for openvino"
+        assert told in outcome.out
+    assert "weights: can24 rof" in outcome.out
+
+
 def test_rows_found_before_the_worker_is_killed_are_kept(command, tmp_path, monkeypatch):
     run_job = bench.spawn.run_job
 
@@ -112,7 +127,8 @@ def test_nothing_is_shown_or_written_where_nothing_was_found(command, tmp_path, 
 
 def row(precision, size, psnr_db, *, finite=True, reason=None, picture="a"):
     found = {
-        "model": "m", "trained": True, "statistics": None, "recipe": {"precision": precision}, "resolution": size,
+        "model": "m", "trained": True, "weights": "w", "engine": "tensorrt", "statistics": None,
+        "recipe": {"precision": precision}, "resolution": size,
         "picture": picture, "reason": reason,
     }  # fmt: skip
     if reason is None:
