@@ -227,7 +227,7 @@ def table_from_rows(rows: Sequence[dict[str, Any]]) -> Any:
         table.add_row(words, precision, *(_figure(c, ".1f") for c in cells), _figure(_worst(own, "ssim"), ".4f"))
         notes += [f"{model} {precision}: {r['reason']}" for r in own if r["reason"]][:1]
         notes += [f"{words} {precision}: {told}" for told in dict.fromkeys(map(_how, own)) if told]
-    weights = dict.fromkeys(f"{row['model']} {row['weights']}" for row in rows if row["trained"])
+    weights = dict.fromkeys(f"{row['model']} {Path(row['weights']).name}" for row in rows if row["trained"])
     notes += [f"weights: {', '.join(weights)}"] if weights else []
     count = len({row["picture"] for row in rows})
     notes.append(
