@@ -28,9 +28,8 @@ def evaluate(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any
             file (None: the default picture), and `sizes`: {resolution: (width, height) of the picture that goes in}.
 
     Returns:
-        {"rows": [...]}: per precision, resolution and picture the figures of bench/metrics.py against the FP32 graph of
-        the same statistics, and the layers of quantised precisions. Each row is emitted as a `row` too, in this order,
-        when it is found.
+        {}. Emits a `row` per resolution, picture and precision, in this order and as soon as it is found: the figures
+        of bench/metrics.py against the FP32 graph of the same statistics, and the layers of quantised precisions.
     """
     import onnx
 
@@ -40,7 +39,6 @@ def evaluate(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any
     original = onnx.load(networks[str(job["statistics"][0])].main.onnx_path)
     recipes = {lowering["key"]: lowering["recipe"] for lowering in job["lowerings"]}
     refused = {key: told["reason"] for key, told in made["refused"].items()}
-    rows = []
     for resolution, (width, height) in job["sizes"].items():
         for name, path in job["pictures"]:
             x = tensor_from_picture(fit_picture(_picture(path), width, height), spec)
@@ -55,10 +53,9 @@ def evaluate(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any
                     got = strict_session(model, job["threads"]).run(None, {INPUT: x})[0]
                     row |= {"quality": compare(unit_range(got, spec), expected), "lowering": networks[key].lowering}
                     del got
-                rows.append(row)
                 emit("row", row=row)  # what is known stays known if a larger picture takes more memory than there is
             del expected
-    return {"rows": rows}
+    return {}
 
 
 def _picture(path: str | None) -> np.ndarray:

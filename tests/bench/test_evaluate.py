@@ -31,8 +31,15 @@ def job(cache):
     return make
 
 
-def silent(event, **fields):
-    pass
+def rows_of(job):
+    rows = []
+
+    def emit(event, **fields):
+        if event == "row":
+            rows.append(fields["row"])
+
+    assert evaluate(job, emit) == {}
+    return rows
 
 
 def test_a_row_for_every_precision_size_and_picture(job, tmp_path):
@@ -41,7 +48,7 @@ def test_a_row_for_every_precision_size_and_picture(job, tmp_path):
     pictures = [("the default", None), ("noise.png", str(path))]
     sizes = {"64x48": (64, 48), "32x40": (32, 40)}
     asked = job(Recipe("fp16"), Recipe("int8", recovery="none"), sizes=sizes, pictures=pictures)
-    rows = evaluate(asked, silent)["rows"]
+    rows = rows_of(asked)
     found = {(row["recipe"]["precision"], row["resolution"], row["picture"]) for row in rows}
     assert len(rows) == len(found) == 8
     assert all(row["quality"]["finite"] and row["reason"] is None for row in rows)
@@ -50,7 +57,7 @@ def test_a_row_for_every_precision_size_and_picture(job, tmp_path):
 
 def test_fewer_bits_are_further_from_fp32(job):
     recipes = [Recipe("fp16"), Recipe("bf16"), Recipe("int8", recovery="none"), Recipe("fp8")]
-    rows = evaluate(job(*recipes), silent)["rows"]
+    rows = rows_of(job(*recipes))
     decibels = {row["recipe"]["precision"]: row["quality"]["psnr_db"] for row in rows}
     assert decibels["fp16"] > decibels["bf16"] + 6
     assert decibels["fp16"] > decibels["int8"] + 10
@@ -58,6 +65,6 @@ def test_fewer_bits_are_further_from_fp32(job):
 
 
 def test_what_does_not_fit_is_a_row_with_its_reason(job):
-    rows = evaluate(job(Recipe("int8", kept=("absent",))), silent)["rows"]
+    rows = rows_of(job(Recipe("int8", kept=("absent",))))
     assert "quality" not in rows[0]
     assert "no layer `absent`" in rows[0]["reason"]

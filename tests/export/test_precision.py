@@ -130,6 +130,14 @@ def test_the_best_of_what_was_tried_is_taken(request_of, tmp_path, monkeypatch):
     assert list(values) == []
 
 
+def test_pictures_with_the_same_centre_are_not_taken_for_each_other(request_of, tmp_path):
+    """What is enlarged depends on the whole picture."""
+    whole, recipe = smooth(200, 220), Recipe("int8", recovery="none")
+    for picture in (whole, whole[15:185, 25:195], whole):
+        lowered_network(request_of("espcn_x3", recipe, (picture,)), tmp_path)
+    assert len(list((tmp_path / "networks").iterdir())) == 2
+
+
 @pytest.mark.parametrize("choices", [{}, {"clipping": "entropy"}])
 def test_a_way_of_clipping_that_was_asked_for_is_the_only_one(request_of, tmp_path, choices):
     network = request_of("srcnn_915", Recipe("int8", **choices), (smooth(12, 14),))
