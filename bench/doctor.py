@@ -17,7 +17,7 @@ from typing import Any
 from bench import machine, stats
 from bench.judge import Ratio
 from bench.measure import Rule, measure
-from bench.sampling import sampling_ratio
+from bench.sampling import OFTENER, sampling_ratio
 
 EFFECT = 0.005
 """Share of the median that sampling beside a measurement may cost."""
@@ -41,7 +41,7 @@ def examine(step: Callable[[], object] | None = None, block_s: float = 0.15, pro
     """All checks; takes some 10 s.
 
     Args:
-        step: what is timed for the checks of sampling and stability; default: about a ms of one thread.
+        step: what is timed for the checks of sampling and stability; default: a fraction of a ms of one thread.
         block_s: seconds of one series.
         proof_s: seconds of the check of sampling, at most.
     """
@@ -88,9 +88,9 @@ def sampling_effect(ratio: Ratio) -> Check:
     certain = ratio.interval[0] > 1 + EFFECT or ratio.interval[1] < 1 - EFFECT
     answer = f"below {EFFECT:.1%}" if known else f"above {EFFECT:.1%}" if certain else "not known well enough here now"
     finding = (
-        f"{answer}: {ratio.value - 1:+.2%} ({low} to {high}) of the processor time of an inference of some ms, when "
-        "all that a worker reads is read after every inference; it is read twice a second, and nothing is inside of "
-        "what is timed"
+        f"{answer}: {ratio.value - 1:+.2%} ({low} to {high}) of the processor time of an inference of a fraction of "
+        f"a ms, when counters are read around each, as in a worker, and all the rest {OFTENER} times as often as there "
+        "(twice a second); nothing is inside of what is timed"
     )
     return Check("sampling's effect on the median", finding, True if known else False if certain else None)
 

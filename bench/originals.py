@@ -51,12 +51,12 @@ def originals_of(cases: Sequence[Case], word: str | None) -> dict[str, str]:
 def _checked(spec: ModelSpec, word: str) -> str:
     from reference_models.errors import unknown
 
-    known = [task.name for task in tasks.tasks_of(spec)]
+    known = [task.name for task in tasks.tasks_of(spec) if not task.labelled]
     try:
         task = tasks.get(word)
     except UserError:
         raise unknown("--original", word, "operator or task", known or tasks.names(), "Give one of these") from None
-    if reason := task.why_not(spec):
+    if reason := "maps of classes are not pictures" if task.labelled else task.why_not(spec):
         raise UserError(
             f"`--original {task.name}`: not for `{spec.title}`: {reason}",
             ", ".join(known) or "no --original: this network has none",
@@ -70,7 +70,9 @@ def _from_card(case: Case) -> str | None:
     if card is None or card.task not in tasks.names():
         return None
     task = tasks.get(card.task)
-    return None if task.kind == "colorization" or task.why_not(case.spec) else _single(task.name, case.spec)
+    if task.kind in {"colorization", "segmentation"} or task.why_not(case.spec):
+        return None
+    return _single(task.name, case.spec)
 
 
 def _single(name: str, spec: ModelSpec) -> str:

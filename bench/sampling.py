@@ -1,8 +1,8 @@
 """What reading counters between inferences does to their median → a ratio and its interval: proof for `bench doctor`.
 
-The very readings of a worker (bench/telemetry.py, bench/waiting.py), but after every inference instead of twice a
-second, on and off in turn every few inferences. Timed in the thread's own processor time, so that neighbours on the
-machine, who come and go in whole time slices, are in neither side; what readings cost the caches is in it.
+The very readings of a worker, on and off in turn every few inferences: bench/waiting.py around every inference, as
+there, and bench/telemetry.py, OFTENER times as often. Timed in the thread's own processor time, so that neighbours on
+the machine, who come and go in whole time slices, are in neither side; what readings cost the caches is in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import median
 from bench.judge import Ratio
 from bench.measure import Clock, Rule, Series, measure
 from bench.stats import order_interval
-from bench.telemetry import Telemetry
+from bench.telemetry import PERIOD_S, Telemetry
 from bench.waiting import Waiting
 
 NARROW = 0.002
@@ -25,6 +25,8 @@ NARROW = 0.002
 LEAST_TURNS = 40
 BLOCK = 6
 """Samples of one side of a turn, after the inferences that warm up."""
+OFTENER = 25
+"""Than a worker, telemetry is read: every 20 ms, so that it is met in the seconds that the proof takes."""
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Turns:
     step: Callable[[], object]
     clock: Clock = time.thread_time
     lot: random.Random = field(default_factory=random.Random)
+    telemetry: Telemetry = field(default_factory=lambda: Telemetry("cpu", PERIOD_S / OFTENER))
     ratios: list[float] = field(default_factory=list)
     """Logarithm of the median with readings over that without, of every turn."""
 
@@ -42,9 +45,20 @@ class Turns:
         found = {}
         for on in self.lot.sample((True, False), 2):
             rule = Rule(budget_s=math.inf, max_samples=BLOCK, margin=0.0, min_time_s=0.0)
-            series = measure(lambda: (self.step(), None)[1], rule, self.clock, _readings() if on else _nothing)
+            series = measure(lambda: (self.step(), None)[1], rule, self.clock, self._readings() if on else _nothing)
             found[on] = median(series.samples)
         self.ratios.append(math.log(found[True] / found[False]))
+
+    def _readings(self) -> Callable[[Series], None]:
+        """All that a worker reads between inferences."""
+        waiting = Waiting()
+
+        def between(series: Series) -> None:
+            waiting.after(series)
+            self.telemetry(series)
+            waiting.before(series)
+
+        return between
 
     @property
     def ratio(self) -> Ratio:
@@ -55,10 +69,10 @@ class Turns:
 
 
 def sampling_ratio(step: Callable[[], object], seconds: float, wall: Clock = time.perf_counter) -> Ratio:
-    """The median of an inference with readings after each, over that without.
+    """The median of an inference with a worker's readings, over that without.
 
     Args:
-        step: what is timed; of some ms, one thread.
+        step: what is timed; short, one thread.
         seconds: at most; less where the interval is narrow before.
     """
     turns, start = Turns(step), wall()
@@ -72,18 +86,6 @@ def sampling_ratio(step: Callable[[], object], seconds: float, wall: Clock = tim
 
 def _is_narrow(ratio: Ratio) -> bool:
     return ratio.interval is not None and (ratio.interval[1] - ratio.interval[0]) / 2 < NARROW
-
-
-def _readings() -> Callable[[Series], None]:
-    """All that a worker reads between inferences, every time."""
-    waiting, telemetry = Waiting(), Telemetry("cpu", period_s=0.0)
-
-    def between(series: Series) -> None:
-        waiting.after(series)
-        telemetry(series)
-        waiting.before(series)
-
-    return between
 
 
 def _nothing(series: Series) -> None:

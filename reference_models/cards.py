@@ -29,10 +29,24 @@ class Figure:
     count: int
     convention: str
     """Channels, border and rounding that the decibels are of."""
-    psnr_db: float
-    """Mean over the pictures of each picture's PSNR."""
+    psnr_db: float | None
+    """Mean over the pictures of each picture's PSNR; None for networks of classes."""
     baselines: Mapping[str, float] = field(default_factory=dict)
-    """What else was given the same pictures → its PSNR in dB: `bicubic`, `the picture as it is`."""
+    """What else was given the same pictures → the same quantity: `bicubic`, `the picture as it is`."""
+    mean_iou_percent: float | None = None
+    """For networks of classes: intersection over union, the mean over the classes, of all pictures' pixels together."""
+
+    @property
+    def reached(self) -> str:
+        """Quantity and unit, in words: `32.43 dB`."""
+        return f"{self.psnr_db:.2f} dB" if self.psnr_db is not None else f"mean IoU {self.mean_iou_percent:.1f} %"
+
+    @property
+    def beside(self) -> str:
+        """The baselines, in words; empty without them."""
+        return ", ".join(
+            f"{name} {value:.{1 if self.psnr_db is None else 2}f}" for name, value in self.baselines.items()
+        )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from reference_models.pictures import Picture
 
-Kind = Literal["image operator", "super-resolution", "denoising", "restoration", "colorization"]
+Kind = Literal["image operator", "super-resolution", "denoising", "restoration", "colorization", "segmentation"]
 
 SCALES = (2, 3, 4)
 SIGMAS = (10.0, 30.0, 50.0, 70.0)
@@ -41,12 +41,19 @@ class Task:
     sigmas: tuple[float, ...] = ()
     """Gaussian noise of one of these deviations, of 255, is added."""
 
+    @property
+    def labelled(self) -> bool:
+        """Whether what should come out is a map of classes, which nothing can make of the picture alone."""
+        return self.kind == "segmentation"
+
     def why_not(self, spec: ModelSpec) -> str:
         """Why a network cannot learn this, in a few words; empty where it can."""
         if spec.onnx:
             return "it is an ONNX file, and holds no torch module"
         if self.kind == "colorization":
             return "" if spec.input == "lightness" else f"its input is {spec.input}, not lightness"
+        if self.labelled:
+            return "" if spec.output == "classes" else f"it makes {spec.output}, not classes"
         if spec.input not in {"rgb", "bgr", "luma"} or spec.output != spec.input:
             return f"it makes {spec.output} of {spec.input}"
         if spec.constant_planes:
@@ -74,6 +81,7 @@ class Task:
         Raises:
             UserError: the operator is not there.
         """
+        assert not self.labelled
         if self.operator is not None:
             from reference_models.operators import get as get_operator
 
@@ -149,6 +157,7 @@ def _tasks() -> dict[str, Task]:
         Task("denoising mixed", "denoising", "one network for deviations 10, 30, 50 and 70", sigmas=SIGMAS),
         Task("restoration", "restoration", "noise or reduction, as RED-Net's joint", scales=SCALES, sigmas=SIGMAS),
         Task("colorization", "colorization", "a grey photograph's colours"),
+        Task("segmentation", "segmentation", "classes: 20 kinds of generated leaf and the ground, or yours (--labels)"),
     ]
     return {task.name: task for task in found}
 

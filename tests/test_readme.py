@@ -112,9 +112,11 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, checkpoint: str) -> dict
 
     folder = tmp_path_factory.mktemp("documents")
     (folder / "photos").mkdir()
+    (folder / "maps").mkdir()
     for number, name in enumerate(("a.png", "b.jpg")):
         noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
         Image.fromarray(noise).save(folder / "photos" / name)
+        Image.fromarray(noise[..., 0] % 21).save(folder / "maps" / f"{Path(name).stem}.png")
     with contextlib.suppress(ImportError):
         _write_clip(folder / "clip.mp4")
     torch.manual_seed(0)
@@ -130,6 +132,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, checkpoint: str) -> dict
         "before.json": str(folder / "before.json"),
         "after.json": str(folder / "after.json"),
         "photos": str(folder / "photos"),
+        "maps": str(folder / "maps"),
         "clip": str(folder / "clip.mp4"),
         "picture": str(folder / "photos" / "a.png"),
         "weights": str(folder / "weights.safetensors"),
@@ -167,9 +170,9 @@ KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--opt
 KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight", "--original"}
 KEPT |= {"--tile", "--memory"}
 KEPT |= {"--max", "--min", "--floor", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
-SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
+SMALL = {"--steps": "2", "--batch": "1", "--crop": "32", "--validate-every": "2", "--threads": "1"}
 MADE = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
-MADE |= {"--style": "picture", "--validation": "picture", "--judge": "picture"}
+MADE |= {"--labels": "maps", "--style": "picture", "--validation": "picture", "--judge": "picture"}
 
 
 def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]:
@@ -184,7 +187,7 @@ def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]
         elif word != "--resume":  # there is nothing to go on from in an empty folder
             out += [word, stood_in(word, next(rest), stand_in, folder)]
     if out[0] == "train":
-        out += ["--crop", "24", "--steps", "2", "--batch", "1", "--threads", "1"]
+        out += ["--crop", "32", "--steps", "2", "--batch", "1", "--threads", "1"]
     if out[0] == "ab":
         out += ["--budget", "4"]
     if out[0] in {"run", "sweep"}:
@@ -213,7 +216,7 @@ def stood_in(option: str, value: str, stand_in: dict[str, str], folder: Path) ->
 
 def _made(option: str, value: str, stand_in: dict[str, str]) -> str:
     name, equals, _ = value.rpartition("=")
-    photos = value.endswith("/") and option != "--judge"
+    photos = value.endswith("/") and option not in {"--judge", "--labels"}
     kind = "clip" if value.endswith(".mp4") else "photos" if photos else MADE[option]
     return name + equals + stand_in[kind]
 

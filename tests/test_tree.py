@@ -35,7 +35,7 @@ TORCH_BY_NATURE = ("reference_models/networks/", "reference_models/training/")
 """Folders of files that define torch modules or train them, and are imported by name only where one is built. What in
 them does not need torch is the tables of names of other projects' tensors, whose file names end in the framework's, and
 what makes training pairs of pictures."""
-PAIRS = {f"reference_models.training.{name}" for name in ("crops", "pairs", "scenes", "sources", "targets")}
+PAIRS = {f"reference_models.training.{name}" for name in ("crops", "labelled", "pairs", "scenes", "sources", "targets")}
 EMPTY_WORDS = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "wrapper", "wrappers"}
 MAX_LINES = 400
 LONG_FILES: dict[str, str] = {}

@@ -33,6 +33,7 @@ DEFAULTS = {
     "VDSR": (8, 64, 3e-4),
     "RED-Net": (8, 64, 3e-4),
     "SRGAN": (16, 24, 1e-4),
+    "PixelDCN": (2, 256, 1e-3),
 }
 OTHERS = (4, 128, 1e-4)
 
@@ -59,6 +60,12 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help="colorization: pictures to train on, in a folder for every scene; it learns to tell the scenes, too",
     )
+    parser.add_argument(
+        "--labels",
+        metavar="DIR[,...]",
+        help="segmentation: maps of classes for --images, --validation and --judge, PNG files of the pictures' names: "
+        "numbers of classes, 255 where nobody knows, as PASCAL VOC's",
+    )
     parser.add_argument("--output", required=True, metavar="FILE.safetensors")
     _add_settings(parser)
     _add_pictures(parser)
@@ -75,10 +82,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, metavar="R", help="Adam's highest (default: the network's)")
     parser.add_argument(
         "--loss",
-        default="mse",
         metavar="L",
         help="mse (default), as in most papers, l1, psnr, perceptual (distance of VGG19's features) or adversarial "
-        "(the same against a discriminator, SRGAN's)",
+        "(the same against a discriminator, SRGAN's); for classes cross-entropy alone",
     )
     parser.add_argument(
         "--vgg", metavar="FILE", help="VGG19's weights for the last two: torchvision's, .pth or .safetensors"
@@ -115,7 +121,8 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="pictures judged at the end, under this name in the card; may be repeated (default: a photograph)",
+        help="pictures judged at the end, under this name in the card; may be repeated (default: a photograph; for "
+        "classes 12 generated scenes)",
     )
 
 
@@ -124,24 +131,25 @@ def _train(arguments: argparse.Namespace) -> int:
     from bench.terminal import console_for, progress_on
     from reference_models.training.train import train
 
+    unit = "% mean IoU" if request.task.labelled else "dB"
     title = f"train {request.spec.title}: {request.task.name}"
     with progress_on(console_for(stderr=True)) as reporter, reporter.stage(title, request.settings.steps) as show:
         try:
-            outcome = train(request, _shown(show))
+            outcome = train(request, _shown(show, unit))
         except FloatingPointError as error:
             raise UserError(f"training failed: {error}", "a loss that falls", "Lower --rate") from None
     _print(request, outcome)
     return OK
 
 
-def _shown(show: Callable[[float, str], None]) -> Callable[[Progress], None]:
-    """Progress as a live line, and as one line in a log every twentieth of the way."""
+def _shown(show: Callable[[float, str], None], unit: str) -> Callable[[Progress], None]:
+    """Progress as a live line, and as one line in a log every twentieth of the way; `unit` of what is reached."""
     last = -1
 
     def report(progress: Progress) -> None:
         nonlocal last
         critic = f", discriminator {progress.critic_loss:.2f}" if progress.critic_loss is not None else ""
-        figure = critic + (f", {progress.psnr_db:.2f} dB" if progress.psnr_db is not None else "")
+        figure = critic + (f", {progress.reached:.2f} {unit}" if progress.reached is not None else "")
         show(progress.step, f"{progress.step}/{progress.steps} loss {progress.loss:.2e}{figure}")
         part = progress.step * 20 // progress.steps
         if part != last and not sys.stderr.isatty():
@@ -162,8 +170,8 @@ def _print(request: Request, outcome: Outcome) -> None:
     card = outcome.card
     print(f"{request.output}: {card.steps} steps of {request.spec.title}, {card.task}, in {card.seconds:.0f} s")
     for figure in card.figures:
-        beside = "".join(f", {name} {value:.2f} dB" for name, value in figure.baselines.items())
-        print(f"  {figure.pictures} ({figure.count}): {figure.psnr_db:.2f} dB{beside}; {figure.convention}")
+        beside = f" ({figure.beside})" if figure.beside else ""
+        print(f"  {figure.pictures} ({figure.count}): {figure.reached}{beside}; {figure.convention}")
     if outcome.left_out:
         name, reason = next(iter(outcome.left_out.items()))
         print(f"  left out: {len(outcome.left_out)} pictures, such as {name}: {reason}")
@@ -183,6 +191,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     from reference_models import tasks
     from reference_models.choices import parse_options
     from reference_models.pictures import DEFAULT_PICTURE_NAME, default_picture
+    from reference_models.training.labelled import labels_of
     from reference_models.weights import resolve_weights
 
     spec = spec_from_word(arguments.model, parse_options(option_words(arguments)))
@@ -194,6 +203,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         resolve_weights(spec, arguments.weights)
     validation = _pictures(arguments.validation) if arguments.validation else []
     judged = [_named(word) for word in arguments.judge]
+    if not (judged or task.labelled):
+        judged = [(DEFAULT_PICTURE_NAME, [(DEFAULT_PICTURE_NAME, default_picture())])]
     request = _complete(arguments, spec, task, output)
     return _checked(
         replace(
@@ -201,7 +212,8 @@ def _request(arguments: argparse.Namespace) -> Request:
             images=scenes or images,
             scenes=[Path(folder).name for folder in scenes],
             validation=validation,
-            judged=judged or [(DEFAULT_PICTURE_NAME, [(DEFAULT_PICTURE_NAME, default_picture())])],
+            judged=judged,
+            labels=labels_of(split_words(arguments.labels), spec.output_planes),
         )
     )
 
@@ -219,14 +231,16 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
 
     batch, side, rate = DEFAULTS.get(spec.family, OTHERS)
     torch.set_num_threads(arguments.threads or usable_cores())
-    given = {"batch": arguments.batch, "crop": arguments.crop, "rate": arguments.rate, "loss": arguments.loss}
+    loss = arguments.loss or ("cross-entropy" if task.labelled else "mse")
+    given = {"batch": arguments.batch, "crop": arguments.crop, "rate": arguments.rate, "loss": loss}
     given |= {"clip": arguments.clip or None, "generated": arguments.generated, "steps": arguments.steps}
     chosen = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
     learned = f" --vgg {shlex.quote(Path(arguments.vgg).name)}" if arguments.vgg else ""
     learned += f" --device {arguments.device}" if arguments.device != "cpu" else ""
-    folder = "--scenes" if arguments.scenes else "--images"
+    folder = " --scenes DIR" if arguments.scenes else " --images DIR" if arguments.images else ""
+    folder += " --labels DIR" if arguments.labels else ""
     again = (
-        f"bench train --model {spec.word} --task '{task.name}' --weights {shlex.quote(output.name)} {folder} DIR "
+        f"bench train --model {spec.word} --task '{task.name}' --weights {shlex.quote(output.name)}{folder} "
         + chosen
         + learned
         + " --autocast" * arguments.autocast
@@ -248,7 +262,7 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
         data=arguments.data,
         licence=arguments.licence,
         generated=arguments.generated,
-        loss=arguments.loss,
+        loss=loss,
         vgg=Path(arguments.vgg) if arguments.vgg else None,
         device=arguments.device,
         precision=arguments.precision,
@@ -268,13 +282,11 @@ def _checked(request: Request) -> Request:
         UserError: what does not fit the network, a folder without pictures, or nothing to go on from.
     """
     from reference_models.training.checkpoints import check_resumable
-    from reference_models.training.crops import least_side
     from reference_models.training.request import check
-    from reference_models.training.sources import pictures_of
-    from reference_models.training.train import checkpoint_path, made_with
+    from reference_models.training.train import checkpoint_path, made_with, pictures_of_request
 
     check(request)
-    pictures = pictures_of(request.images, least_side(request.task, request.crop_px), bool(request.scenes))
+    pictures = pictures_of_request(request)
     if pictures.paths:
         pictures.picture(0)  # at least one can be used
     if request.resume:

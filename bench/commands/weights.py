@@ -46,15 +46,13 @@ def _weights_list(arguments: argparse.Namespace) -> int:
 
 def table_of_shipped() -> str:
     """What ships, from the cards, as a Markdown table: a line for every figure of every file."""
-    lines = ["| `--model` | `--weights` | task | dB | beside it | on | trained |", "| --- |" + " --- |" * 6]
+    lines = ["| `--model` | `--weights` | task | reached | beside it | on | trained |", "| --- |" + " --- |" * 6]
     for spec, name, card in _shipped():
         cost = f"{card.all_steps:,} steps, {card.all_seconds / 60:.0f} min"
         for figure in card.figures:
-            beside = ", ".join(f"{what} {value:.2f}" for what, value in figure.baselines.items())
             on = f"{figure.pictures} ({figure.count})"
-            lines.append(
-                f"| `{spec.word}` | `{name}` | {card.task} | {figure.psnr_db:.2f} | {beside} | {on} | {cost} |"
-            )
+            reached = f"{figure.reached} | {figure.beside}"
+            lines.append(f"| `{spec.word}` | `{name}` | {card.task} | {reached} | {on} | {cost} |")
     return "\n".join(lines)
 
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_models.pictures import Picture
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
-from reference_models.training.pairs import UNKNOWN, Pair, Planes, float_planes, pair_from_picture
-from reference_models.training.sources import GENERATED, Pictures, generated, resized
+from reference_models.training.labelled import HELD_OUT
+from reference_models.training.pairs import UNKNOWN, Pair, Planes, float_planes, pair_from_map, pair_from_picture
+from reference_models.training.sources import GENERATED, Pictures, generated, generated_with_map, resized
 from reference_models.training.targets import Targets
 
 OPEN_SCENES = 48
@@ -33,6 +35,12 @@ def least_side(task: Task, crop_px: int) -> int:
 
 STEPS_PER_SCENE = {"image operator": 16}
 """Steps after which one open picture is exchanged; operators cost more than reading a picture."""
+STEPS_PER_OTHER = 2
+
+
+def scenes_met(steps: int) -> int:
+    """How many pictures were opened in so many steps, of a task that exchanges them at the usual pace."""
+    return (steps - 1) // STEPS_PER_OTHER + OPEN_SCENES
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Batches:
 
     def first(self, step: int) -> int:
         """The lowest number of the pictures that are open at this step."""
-        return step // STEPS_PER_SCENE.get(self.plan.task.kind, 2)
+        return step // STEPS_PER_SCENE.get(self.plan.task.kind, STEPS_PER_OTHER)
 
     def pair(self, number: int) -> Pair:
         """The pair of an open picture, made where this is its first use."""
@@ -87,15 +95,31 @@ class Batches:
         """The pair of picture `number` of the endless row of pictures that this plan and its seed stand for."""
         plan, rng = self.plan, np.random.default_rng([self.plan.seed, 1, number])
         count, least, scene = len(plan.pictures), plan.crop_px, UNKNOWN
+        if plan.task.labelled:
+            return self._made_of_map(number, rng)
         if not count or rng.random() < plan.generated:
             picture = generated(int(rng.integers(GENERATED)), least)
         else:
-            order = np.random.default_rng([plan.seed, 2, number // count]).permutation(count)
-            place, picture = plan.pictures.picture(int(order[number % count]))
+            place, picture = self._drawn(number)
             scene = plan.pictures.scenes[place] if plan.pictures.scenes else UNKNOWN
             factors = RESIZED if plan.task.operator else SMALLER
             picture = resized(picture, float(rng.choice(factors)), least)
         return replace(pair_from_picture(plan.task, plan.spec, picture, rng, plan.targets), scene=scene)
+
+    def _drawn(self, number: int) -> tuple[int, Picture]:
+        """Place and picture: all of them once, in random order, then all in another."""
+        plan, count = self.plan, len(self.plan.pictures)
+        order = np.random.default_rng([plan.seed, 2, number // count]).permutation(count)
+        return plan.pictures.picture(int(order[number % count]))
+
+    def _made_of_map(self, number: int, rng: np.random.Generator) -> Pair:
+        """Of a picture with a map, at its own size: between two classes there is none in the middle."""
+        plan = self.plan
+        if not len(plan.pictures) or rng.random() < plan.generated:
+            # Any number of scenes: nothing about them has to be kept, and those that are judged are none of them.
+            return pair_from_map(plan.spec, *generated_with_map(int(rng.integers(HELD_OUT)), plan.crop_px))
+        place, picture = self._drawn(number)
+        return pair_from_map(plan.spec, picture, plan.pictures.class_map(place, picture))
 
     def _crop(self, pair: Pair, rng: np.random.Generator) -> tuple[Planes, Planes]:
         """A crop at a random place, turned and mirrored at random, with noise where the pair has some."""

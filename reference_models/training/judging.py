@@ -1,13 +1,15 @@
 """Trained networks on pictures that they were not trained on → PSNR, beside what needs no network.
 
 The convention is that of the papers: float planes as the network takes and gives them, clipped to [0, 1], nothing
-rounded; super-resolution without `scale` pixels on each side. The mean is that of the pictures' PSNR.
+rounded; super-resolution without `scale` pixels on each side. The mean is that of the pictures' PSNR. Networks of
+classes are judged by mean IoU.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,9 @@ from reference_models.pictures import Picture
 from reference_models.resample import imresize
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
-from reference_models.training.pairs import Pair, Planes, float_planes, pair_from_picture
+from reference_models.training.labelled import HELD_OUT, VOID, ClassMap, Labels
+from reference_models.training.pairs import Pair, Planes, float_planes, pair_from_map, pair_from_picture
+from reference_models.training.sources import generated_with_map
 from reference_models.training.targets import Targets
 
 BASELINES = {
@@ -28,7 +32,9 @@ BASELINES = {
     "denoising": "the noisy picture",
     "restoration": "the picture as given",
     "colorization": "grey",
+    "segmentation": "all of it ground",
 }
+HELD_OUT_SCENES = 12
 
 
 @dataclass(frozen=True)
@@ -56,19 +62,80 @@ def trial_of(task: Task, spec: ModelSpec, number: int, given: tuple[str, Picture
     return Trial(name, Pair(x, float_planes(pair.target)), max(task.scales, default=0))
 
 
+def labelled_trials(spec: ModelSpec, pictures: Sequence[tuple[str, Picture]], labels: Labels) -> list[Trial]:
+    """Pictures with their maps of classes; each has one (`check_maps`)."""
+    found = []
+    for name, picture in pictures:
+        classes = labels.of(name, picture)
+        assert not isinstance(classes, str), classes
+        found.append(_labelled_trial(spec, name, picture, classes))
+    return found
+
+
+def held_out_scenes(spec: ModelSpec) -> list[Trial]:
+    """Generated scenes that no run trains on."""
+    made = ((n, *generated_with_map(n, spec.size_multiple)) for n in range(HELD_OUT, HELD_OUT + HELD_OUT_SCENES))
+    return [_labelled_trial(spec, f"scene {number}", picture, classes) for number, picture, classes in made]
+
+
+def _labelled_trial(spec: ModelSpec, name: str, picture: Picture, classes: ClassMap) -> Trial:
+    cut = _cut(picture, spec)
+    pair = pair_from_map(spec, cut, classes[: cut.shape[0], : cut.shape[1]])
+    return Trial(name, Pair(float_planes(pair.input), float_planes(pair.target)), 0)
+
+
 def _cut(picture: Picture, spec: ModelSpec) -> Picture:
     """The picture cut to sides that the network takes without padding."""
     k = spec.size_multiple * spec.upscale
     return picture[: max(picture.shape[0] // k, 1) * k, : max(picture.shape[1] // k, 1) * k]
 
 
+def reached(task: Task, model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> float:
+    """What the network reaches on all of them: mean PSNR in dB, or mean IoU in percent."""
+    if task.labelled:
+        return mean_iou_percent(_in_fp32(model, spec, trials), trials)
+    return statistics.fmean(psnr_of(model, spec, trials))
+
+
+def reached_without(task: Task, trials: Sequence[Trial]) -> float:
+    """The same quantity for what needs no network: the input itself, or class 0 everywhere."""
+    if task.labelled:
+        return mean_iou_percent((np.zeros_like(trial.pair.target) for trial in trials), trials)
+    return statistics.fmean(baseline_psnr(trials))
+
+
+def mean_iou_percent(outputs: Iterable[Planes], trials: Sequence[Trial]) -> float:
+    """Intersection over union of the pixels of all pictures, the mean over the classes that are in the maps or were
+    found; pixels whose class is not known count nowhere.
+
+    Args:
+        outputs: (classes, H, W) scores, or (1, H, W) numbers of classes.
+
+    Source: PASCAL VOC devkit 2012, section 10.5.2, but for classes that are nowhere.
+    """
+    both = np.zeros((VOID, VOID), np.int64)
+    for output, trial in zip(outputs, trials, strict=True):
+        known = ~np.isnan(trial.pair.target[0])
+        true = trial.pair.target[0][known].astype(np.int64)
+        found = (output.argmax(0) if len(output) > 1 else output[0])[known].astype(np.int64)
+        both += np.bincount(true * VOID + found, minlength=VOID * VOID).reshape(VOID, VOID)
+    union = both.sum(0) + both.sum(1) - both.diagonal()
+    return float(100 * np.mean(both.diagonal()[union > 0] / union[union > 0]))
+
+
 def psnr_of(model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> list[float]:
-    """PSNR of the network on every test, in dB; convolutions in FP32, on a GPU too."""
+    """PSNR of the network on every test, in dB."""
+    return [_psnr_db(output, trial) for output, trial in zip(_in_fp32(model, spec, trials), trials, strict=True)]
+
+
+def _in_fp32(model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> Iterator[Planes]:
+    """What the network makes of every test; convolutions in FP32, on a GPU too."""
     model.eval()
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        return [_psnr_db(_output(model, spec, trial), trial) for trial in trials]
+        for trial in trials:
+            yield _output(model, spec, trial)
     finally:
         torch.backends.cudnn.allow_tf32 = before
 
@@ -105,7 +172,9 @@ def _psnr_db(output: Planes, trial: Trial) -> float:
 
 
 def convention(task: Task, spec: ModelSpec) -> str:
-    """What the decibels are of, in words."""
+    """What the figures are of, in words."""
+    if task.labelled:
+        return "mean over the classes; pixels of all pictures together"
     planes = {"luma": "luma (16 to 235 of 255)", "lightness": "colour planes"}.get(spec.input, "R, G, B")
     border = f", {max(task.scales)} pixels cut from each side" if task.scales else ""
     return f"{planes}, float, clipped, not rounded{border}; mean of the pictures' PSNR"

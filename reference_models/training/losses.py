@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reference_models.training.labelled import VOID
 from reference_models.training.pairs import UNKNOWN
 
 LEAST_MSE = 1e-5
@@ -64,4 +65,16 @@ def with_scenes(colours: Tensor, scores: Tensor, target: Tensor, scenes: Tensor)
     return mse(colours, target) + SCENE_SHARE * wrong
 
 
-LOSSES = {"mse": mse, "l1": l1, "psnr": psnr}
+def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the classes, the mean over the pixels whose class is known: PixelDCN's.
+
+    Args:
+        scores: (N, classes, H, W), before softmax.
+        target: (N, 1, H, W) float32, numbers of classes.
+    """
+    numbers = target[:, 0].nan_to_num(VOID).long()
+    known = (numbers != VOID).sum().clamp(min=1)
+    return F.cross_entropy(scores, numbers, ignore_index=VOID, reduction="sum") / known
+
+
+LOSSES = {"mse": mse, "l1": l1, "psnr": psnr, "cross-entropy": cross_entropy}

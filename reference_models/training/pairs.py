@@ -16,6 +16,7 @@ from reference_models.pictures import Picture
 from reference_models.resample import imresize
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
+from reference_models.training.labelled import VOID, ClassMap
 from reference_models.training.targets import Targets
 
 Planes = NDArray[np.float32]
@@ -30,7 +31,7 @@ class Pair:
     input: NDArray[Any]
     """(C, h, w)"""
     target: NDArray[Any]
-    """(C', h * upscale, w * upscale)"""
+    """(C', h * upscale, w * upscale); of a map of classes (1, h, w) float32 numbers, NaN where nobody knows."""
     sigma: float = 0.0
     """Deviation of the noise that is added to every crop of the input, of 1."""
     scene: int = UNKNOWN
@@ -57,6 +58,11 @@ def pair_from_picture(
     if noun == "sigma":
         return Pair(planes, planes, value / 255)
     return _reduced(planes, int(value), enlarged=spec.upscale == 1)
+
+
+def pair_from_map(spec: ModelSpec, picture: Picture, classes: ClassMap) -> Pair:
+    """The pair of a whole picture and its map of classes."""
+    return Pair(_three_planes(picture, spec), np.where(classes == VOID, np.float32(np.nan), classes)[None])
 
 
 def planes_of(picture: Picture, spec: ModelSpec) -> Planes:

@@ -14,6 +14,7 @@ from reference_models.pictures import Picture
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
 from reference_models.training import adversarial, loop
+from reference_models.training.labelled import CLASSES, Labels, check_maps
 from reference_models.training.losses import LOSSES
 from reference_models.training.targets import Targets
 
@@ -37,6 +38,8 @@ class Request:
     licence: str = ""
     """Of the weights, in words; empty: nobody said, and what the pictures allow may decide it."""
     generated: float = 0.1
+    labels: Labels | None = None
+    """Maps of classes of `images`, `validation` and `judged`, for networks of classes."""
     loss: str = "mse"
     vgg: Path | None = None
     """VGG19's weights, for the losses that need them."""
@@ -49,7 +52,7 @@ class Request:
     """What training begins with; None: the network's own initialisation."""
     validation: Sequence[tuple[str, Picture]] = ()
     judged: Sequence[tuple[str, Sequence[tuple[str, Picture]]]] = ()
-    """Named sets of pictures for the figures of the card."""
+    """Named sets of pictures for the figures of the card; without any, generated scenes judge networks of classes."""
     validate_every: int = 500
     resume: bool = False
     targets: Targets = field(default_factory=Targets)
@@ -81,6 +84,7 @@ def check(request: Request) -> None:
             "Leave --autocast out",
         )
     _check_loss(request)
+    _check_labels(request)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", request.device):
         raise UserError(
             f"`--device {request.device}`: nothing trains there", "cpu, cuda or cuda:N", "Give one of these"
@@ -93,10 +97,31 @@ def check(request: Request) -> None:
         )
 
 
+def _check_labels(request: Request) -> None:
+    task, classes = request.task, request.spec.output_planes
+    if not task.labelled:
+        if request.labels:
+            raise UserError(f"`--labels` for `--task {task.name}`", "segmentation", "Leave it out")
+        return
+    if request.images and request.labels is None:
+        raise UserError("`--task segmentation`: --images without --labels", "a map for every picture", "Give --labels")
+    if classes < CLASSES and (request.generated or not request.images):
+        raise UserError(
+            f"`{request.spec.title}` scores {classes} classes, and generated scenes have {CLASSES}",
+            "--generated 0 with --images and --labels",
+            f"Or choose at least {CLASSES} classes",
+        )
+    check_maps(request.labels, request.validation, "--validation")
+    for name, pictures in request.judged:
+        check_maps(request.labels, pictures, f"--judge {name}")
+
+
 def _check_loss(request: Request) -> None:
-    spec, known = request.spec, (*LOSSES, *adversarial.LOSSES)
+    spec, labelled = request.spec, request.task.labelled
+    known = [loss for loss in (*LOSSES, *adversarial.LOSSES) if (loss == "cross-entropy") == labelled]
     if request.loss not in known:
-        raise UserError(f"`--loss {request.loss}`: not a loss", ", ".join(known), "Give one of these")
+        what = f"`--loss {request.loss}`: not a loss of `--task {request.task.name}`"
+        raise UserError(what, ", ".join(known), "Give one of these")
     if request.loss in adversarial.LOSSES:
         if reason := adversarial.why_not(spec, request.crop_px):
             raise UserError(f"`--loss {request.loss}`: {reason}", "such as srgan_x4, crops of 96", "Or leave it out")

@@ -26,14 +26,13 @@ def scene(width: int, height: int, seed: int) -> Picture:
     The same seed and size give the same picture.
     """
     rng = np.random.default_rng([seed, width, height])
-    planes = _gradient(width, height, rng)
+    planes = gradient(width, height, rng)
     for _ in range(int(rng.integers(LEAVES // 10, LEAVES))):
         _put_leaf(planes, rng)
-    planes = _photographed(planes, rng)
-    return np.ascontiguousarray((np.clip(planes, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
+    return photographed(planes, rng)
 
 
-def _gradient(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def gradient(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """(3, height, width): a colour in each corner, what lies between by bilinear interpolation."""
     corners = rng.random((3, 2, 2), np.float32)
     y, x = (np.linspace(0, 1, side, dtype=np.float32) for side in (height, width))
@@ -50,20 +49,29 @@ def _radius(side: int, rng: np.random.Generator) -> float:
 
 def _put_leaf(planes: NDArray[np.float32], rng: np.random.Generator) -> None:
     """Draws one shape in place, within the box that holds it."""
-    height, width = planes.shape[1:]
-    radius = _radius(min(height, width), rng)
-    cy, cx = rng.random() * height, rng.random() * width
-    top, left = max(0, int(cy - 1.5 * radius)), max(0, int(cx - 1.5 * radius))
-    box = planes[:, top : int(cy + 1.5 * radius) + 1, left : int(cx + 1.5 * radius) + 1]
-    y = np.arange(top, top + box.shape[1], dtype=np.float32)[:, None] - np.float32(cy)
-    x = np.arange(left, left + box.shape[2], dtype=np.float32) - np.float32(cx)
-    turn = rng.random() * np.pi
-    cos, sin = (np.float32(f(turn) / radius) for f in (np.cos, np.sin))
-    u, v = np.asarray(x * cos + y * sin, np.float32), np.asarray(y * cos - x * sin, np.float32)
+    radius = _radius(min(planes.shape[1:]), rng)
+    box, u, v = turned_box(planes, radius, rng)
     inside = _inside(u, v, rng)
     colour = rng.random((3, 1, 1), np.float32)
     slope = rng.normal(0, 0.15, (3, 1, 1)).astype(np.float32) if rng.random() < 0.5 else np.float32(0)
-    np.copyto(box, colour + slope * u, where=inside)
+    np.copyto(planes[box], colour + slope * u, where=inside)
+
+
+def turned_box(
+    planes: NDArray[np.float32], radius: float, rng: np.random.Generator
+) -> tuple[tuple[slice, ...], NDArray[np.float32], NDArray[np.float32]]:
+    """A random place for a leaf: the part of (C, height, width) that holds it, and turned coordinates (h, w) there,
+    which are 0 in its middle and 1 at the radius."""
+    height, width = planes.shape[1:]
+    cy, cx = rng.random() * height, rng.random() * width
+    top, left = max(0, int(cy - 1.5 * radius)), max(0, int(cx - 1.5 * radius))
+    bottom, right = min(height, int(cy + 1.5 * radius) + 1), min(width, int(cx + 1.5 * radius) + 1)
+    y = np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(cy)
+    x = np.arange(left, right, dtype=np.float32) - np.float32(cx)
+    turn = rng.random() * np.pi
+    cos, sin = (np.float32(f(turn) / radius) for f in (np.cos, np.sin))
+    u, v = np.asarray(x * cos + y * sin, np.float32), np.asarray(y * cos - x * sin, np.float32)
+    return np.s_[:, top:bottom, left:right], u, v
 
 
 def _inside(u: NDArray[np.float32], v: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -77,14 +85,14 @@ def _inside(u: NDArray[np.float32], v: NDArray[np.float32], rng: np.random.Gener
     return disc
 
 
-def _photographed(planes: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """As a camera sees it: as it is, a little out of focus, or with noise."""
+def photographed(planes: NDArray[np.float32], rng: np.random.Generator) -> Picture:
+    """As a camera sees it, uint8 (height, width, 3): as it is, a little out of focus, or with noise."""
     kind = rng.integers(3)
     if kind == 1:
         from scipy.ndimage import gaussian_filter
 
         sigma = float(rng.uniform(0.4, 1.2))
-        return np.stack([gaussian_filter(plane, sigma) for plane in planes])
+        planes = np.stack([gaussian_filter(plane, sigma) for plane in planes])
     if kind == 2:
-        return planes + np.float32(rng.uniform(0.004, 0.03)) * rng.standard_normal(planes.shape, np.float32)
-    return planes
+        planes = planes + np.float32(rng.uniform(0.004, 0.03)) * rng.standard_normal(planes.shape, np.float32)
+    return np.ascontiguousarray((np.clip(planes, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))

@@ -11,6 +11,7 @@ import numpy as np
 
 from reference_models.errors import UserError
 from reference_models.pictures import Picture, list_pictures, read_picture
+from reference_models.training.labelled import ClassMap, Labels, labelled_scene
 from reference_models.training.scenes import scene
 
 GENERATED = 64
@@ -31,6 +32,8 @@ class Pictures:
     """File name → why it was left out; grows as pictures are asked for."""
     scenes: Sequence[int] = ()
     """Of every path, where folders are scenes."""
+    labels: Labels | None = None
+    """Where every picture needs a map of its classes: one that has none is left out."""
     _kept: OrderedDict[int, Picture] = field(default_factory=OrderedDict)
     _bytes: int = 0
 
@@ -70,8 +73,18 @@ class Pictures:
         if min(picture.shape[:2]) < self.least_side:
             self.broken[str(path)] = f"{picture.shape[1]}x{picture.shape[0]} pixels"
             return None
+        if self.labels and isinstance(reason := self.labels.of(path.name, picture), str):
+            self.broken[str(path)] = reason
+            return None
         self._keep(number, picture)
         return picture
+
+    def class_map(self, number: int, picture: Picture) -> ClassMap:
+        """The map of a picture that `picture` gave."""
+        assert self.labels is not None
+        found = self.labels.of(self.paths[number].name, picture)
+        assert not isinstance(found, str), found
+        return found
 
     def _keep(self, number: int, picture: Picture) -> None:
         self._kept[number] = picture
@@ -80,15 +93,18 @@ class Pictures:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
-def pictures_of(folders: Sequence[str], least_side: int = 1, scenes: bool = False) -> Pictures:
-    """The pictures of these folders or files, in the order of their names; `scenes`: every folder is one.
+def pictures_of(
+    folders: Sequence[str], least_side: int = 1, scenes: bool = False, labels: Labels | None = None
+) -> Pictures:
+    """The pictures of these folders or files, in the order of their names; `scenes`: every folder is one; `labels`:
+    each of them needs a map.
 
     Raises:
         UserError: a folder that is not there or holds no picture.
     """
     found = [(number, path) for number, folder in enumerate(folders) for path in list_pictures(folder)]
     numbers = [number for number, _ in found] if scenes else []
-    return Pictures([path for _, path in found], least_side, scenes=numbers)
+    return Pictures([path for _, path in found], least_side, scenes=numbers, labels=labels)
 
 
 def scene_folders(path: Path) -> list[Path]:
@@ -116,9 +132,18 @@ def scene_folders(path: Path) -> list[Path]:
 
 def generated(number: int, least_side: int) -> Picture:
     """One of the GENERATED pictures of the generator, uint8 RGB, no side below `least_side`."""
-    width, height = GENERATED_SIZES[number % len(GENERATED_SIZES)]
-    width, height = max(width, least_side), max(height, least_side)
-    return scene(*((width, height) if number % 2 else (height, width)), seed=number)
+    return scene(*_sides(number, least_side), seed=number)
+
+
+def generated_with_map(number: int, least_side: int) -> tuple[Picture, ClassMap]:
+    """One of the endless pictures of the generator whose leaves have classes, and its map."""
+    return labelled_scene(*_sides(number, least_side), seed=number)
+
+
+def _sides(number: int, least_side: int) -> tuple[int, int]:
+    """Width and height of a generated picture, lying and standing in turn."""
+    width, height = (max(side, least_side) for side in GENERATED_SIZES[number % len(GENERATED_SIZES)])
+    return (width, height) if number % 2 else (height, width)
 
 
 def resized(picture: Picture, factor: float, least_side: int) -> Picture:

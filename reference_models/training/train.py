@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,7 +20,7 @@ from reference_models.networks.colorization import Colorization
 from reference_models.pictures import Picture
 from reference_models.training import adversarial, checkpoints, judging, loop
 from reference_models.training.beginnings import pass_through_, passes_through
-from reference_models.training.crops import Batches, Plan, least_side
+from reference_models.training.crops import Batches, Plan, least_side, scenes_met
 from reference_models.training.fake_quantisation import plain_state, pretend_int8_
 from reference_models.training.forms import training_form
 from reference_models.training.losses import LOSSES, with_scenes
@@ -44,8 +44,8 @@ class Progress:
     critic_loss: float | None
     """Of the discriminator, where there is one: 0.69 where it cannot tell."""
     seconds: float
-    psnr_db: float | None
-    """On the validation pictures, the last time that it was measured."""
+    reached: float | None
+    """PSNR in dB, or mean IoU in percent, on the validation pictures, the last time that it was measured."""
     left_out: int
     """Pictures that could not be used so far."""
 
@@ -90,7 +90,7 @@ def train(request: Request, report: Report = lambda progress: None) -> Outcome:
 
 def _begun(request: Request) -> _Run:
     """The run at its first step, or where its checkpoint left it."""
-    pictures = pictures_of(request.images, least_side(request.task, request.crop_px), bool(request.scenes))
+    pictures = pictures_of_request(request)
     plan = Plan(
         task=request.task,
         spec=request.spec,
@@ -119,11 +119,28 @@ def _begun(request: Request) -> _Run:
         lesson=lesson,
         state=state,
         ahead=ahead,
-        tests=judging.trials_of(request.task, request.spec, request.validation, request.targets),
+        tests=_trials(request, request.validation),
     )
     if request.resume:
         checkpoints.read_checkpoint(checkpoint_path(request.output), run.state, made_with(request))
     return run
+
+
+def pictures_of_request(request: Request) -> Pictures:
+    """What there is to train on, beside what is generated.
+
+    Raises:
+        UserError: a folder that is not there or holds no picture.
+    """
+    least = least_side(request.task, request.crop_px)
+    return pictures_of(request.images, least, bool(request.scenes), request.labels)
+
+
+def _trials(request: Request, pictures: Sequence[tuple[str, Picture]]) -> list[judging.Trial]:
+    """The pictures with what should come out."""
+    if request.task.labelled:
+        return judging.labelled_trials(request.spec, pictures, request.labels) if request.labels else []
+    return judging.trials_of(request.task, request.spec, pictures, request.targets)
 
 
 def _lesson(
@@ -243,8 +260,8 @@ class _Run:
         step, every = self.state.step, self.request.validate_every
         if not self.tests or (step % every and step != self.request.settings.steps):
             return False
-        figures = judging.psnr_of(self.state.average, self.request.spec, self.tests)
-        self.state.figures.append((step, statistics.fmean(figures)))
+        reached = judging.reached(self.request.task, self.state.average, self.request.spec, self.tests)
+        self.state.figures.append((step, reached))
         return True
 
     def write_checkpoint(self) -> None:
@@ -275,7 +292,7 @@ class _Run:
             commit=request.commit,
             versions={"torch": torch.__version__, "python": platform.python_version()},
             machine=request.machine,
-            figures=tuple(self._figure(name, pictures) for name, pictures in request.judged if pictures),
+            figures=tuple(self._figure(name, trials) for name, trials in self._judged() if trials),
             licence=request.licence,
             resume=request.command,
             earlier=_earlier(request),
@@ -285,17 +302,24 @@ class _Run:
         usable = len(self.pictures) - len(self.pictures.broken)
         folders = {self.request.data or "pictures of the user's own": usable} if usable else {}
         made = self.request.generated if usable else 1.0
-        return {**folders, **({f"generated scenes, {made:.0%} of what was drawn": GENERATED} if made else {})}
+        different = scenes_met(self.state.step) if self.request.task.labelled else GENERATED
+        return {**folders, **({f"generated scenes, {made:.0%} of what was drawn": different} if made else {})}
 
-    def _figure(self, name: str, pictures: Sequence[tuple[str, Picture]]) -> Figure:
+    def _judged(self) -> Iterator[tuple[str, list[judging.Trial]]]:
+        """Named sets of pictures with what should come out."""
+        for name, pictures in self.request.judged:
+            yield name, _trials(self.request, pictures)
+        if self.request.task.labelled and not self.request.judged and self.request.labels is None:
+            yield "generated scenes, held out", judging.held_out_scenes(self.request.spec)
+
+    def _figure(self, name: str, trials: Sequence[judging.Trial]) -> Figure:
         """What the trained network reaches on one named set of pictures."""
         task, spec = self.request.task, self.request.spec
-        tests = judging.trials_of(task, spec, pictures, self.request.targets)
-        psnr = statistics.fmean(judging.psnr_of(self.state.average, spec, tests))
-        baseline = statistics.fmean(judging.baseline_psnr(tests))
-        baselines = {judging.BASELINES[task.kind]: round(baseline, 2)}
+        reached = round(judging.reached(task, self.state.average, spec, trials), 2)
+        baselines = {judging.BASELINES[task.kind]: round(judging.reached_without(task, trials), 2)}
         words = judging.convention(task, spec) + "; layers pretend to be int8" * (self.request.precision == "int8")
-        return Figure(name, len(tests), words, round(psnr, 2), baselines)
+        psnr, iou = (None, reached) if task.labelled else (reached, None)
+        return Figure(name, len(trials), words, psnr, baselines, iou)
 
 
 def _settings(request: Request) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pytest
 
 import bench.sampling
 from bench.measure import Series
-from bench.sampling import LEAST_TURNS, Turns, sampling_ratio
+from bench.sampling import LEAST_TURNS, OFTENER, Turns, sampling_ratio
+from bench.telemetry import PERIOD_S
 
 
 class Work:
@@ -29,7 +30,7 @@ class Work:
         self.now += 5.0  # is in no sample
 
     def turns(self, monkeypatch: pytest.MonkeyPatch, count: int) -> Turns:
-        monkeypatch.setattr(bench.sampling, "_readings", lambda: self.reading)
+        monkeypatch.setattr(Turns, "_readings", lambda turns: self.reading)
         turns = Turns(self.step, lambda: self.now, random.Random(1))
         for _ in range(count):
             turns.take()
@@ -66,7 +67,11 @@ def test_it_ends_in_time_and_never_before_its_least_turns() -> None:
 def test_the_readings_are_those_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     monkeypatch.setattr(bench.sampling.Telemetry, "read", lambda self: read.append("telemetry") or {})
-    between = bench.sampling._readings()
-    for _ in range(3):
+    monkeypatch.setattr(bench.sampling.Waiting, "before", lambda self, series: read.append("waiting"))
+    now = 0.0
+    turns = Turns(lambda: None, telemetry=bench.sampling.Telemetry("cpu", PERIOD_S / OFTENER, lambda: now))
+    between = turns._readings()
+    for _ in range(10):
         between(Series(1.0))
-    assert read == ["telemetry"] * 3
+        now += PERIOD_S / OFTENER / 2
+    assert read == ["telemetry", "waiting", "waiting"] * 5

@@ -115,7 +115,8 @@ def test_shipped_weights_load_and_have_a_true_card(name: str) -> None:
     assert f"--weights {weights} " in card.resume
     for figure in card.figures:
         # Other methods may be better, and stand beside it; doing nothing may not.
-        assert figure.psnr_db > figure.baselines[BASELINES[tasks.get(card.task).kind]]
+        reached = figure.psnr_db if figure.psnr_db is not None else figure.mean_iou_percent
+        assert reached > figure.baselines[BASELINES[tasks.get(card.task).kind]]
     text = card_path(path).read_text()
     assert not re.search(r"/(tmp|home|work|root|Users)\b", text)
 

@@ -48,6 +48,8 @@ WORDS: list[tuple[list[str], list[str]]] = [
     (["--loss", "vgg"], ["--loss vgg", "mse, l1, psnr, perceptual, adversarial"]),
     (["--loss", "adversarial"], ["model `espcn_x2` makes luma"]),
     (["--vgg", "a.pth"], ["--vgg", "does not use it"]),
+    (["--labels", "absent"], ["absent"]),
+    (["--labels", "pictures"], ["pictures"]),
     (["--scenes", "absent"], ["--scenes absent", "cannot be listed"]),
     (["--scenes", "empty"], ["holds 0 folders"]),
     (["--scenes", "empty", "--images", "empty"], ["one of the two"]),

@@ -14,7 +14,18 @@ from torch import Tensor, nn
 
 from reference_models import get, operators, tasks
 from reference_models.pictures import list_pictures, read_picture
-from reference_models.training.judging import baseline_psnr, convention, psnr_of, trials_of
+from reference_models.training.judging import (
+    Trial,
+    baseline_psnr,
+    convention,
+    held_out_scenes,
+    mean_iou_percent,
+    psnr_of,
+    reached,
+    reached_without,
+    trials_of,
+)
+from reference_models.training.pairs import Pair
 from reference_models.training.targets import Targets
 
 PICTURE = np.random.default_rng(0).integers(40, 200, (30, 36, 3), np.uint8)
@@ -80,3 +91,33 @@ def test_networks_are_judged_in_eval_mode() -> None:
     found = trials_of(tasks.get("denoising sigma 30"), get("red10"), [("a", PICTURE)], Targets())
     assert psnr_of(model, get("red10"), found) == baseline_psnr(found)
     assert isinstance(model(torch.ones(1)), Tensor)
+
+
+def test_mean_iou_counts_pixels_of_all_pictures_and_no_unknown_ones() -> None:
+    """Class 0: 3 of 5 in the union, class 1: 2 of 4, by hand; class 2 is nowhere."""
+    target = np.array([[[0, 0, 0, 1], [1, 1, np.nan, np.nan]]], np.float32), np.array([[[0]]], np.float32)
+    found = np.array([[[0, 0, 1, 1], [1, 0, 1, 2]]], np.float32), np.array([[[0]]], np.float32)
+    trials = [Trial("a", Pair(one, one), 0) for one in target]
+    assert mean_iou_percent(found, trials) == pytest.approx(100 * (3 / 5 + 2 / 4) / 2)
+    scores = [np.eye(3, dtype=np.float32)[f[0].astype(int)].transpose(2, 0, 1) for f in found]
+    assert mean_iou_percent(scores, trials) == pytest.approx(100 * (3 / 5 + 2 / 4) / 2)
+
+
+class Told(nn.Module):
+    """Scores that are right, for one scene after the other."""
+
+    def __init__(self, trials: list[Trial]) -> None:
+        super().__init__()
+        self.todo = [torch.from_numpy(trial.pair.target[0]).long() for trial in trials]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.one_hot(self.todo.pop(0), 21).permute(2, 0, 1)[None].float()
+
+
+def test_scenes_that_are_held_out_judge_a_network_of_classes() -> None:
+    spec, task = get("pixel_dcn"), tasks.get("segmentation")
+    trials = held_out_scenes(spec)
+    assert all(side % spec.size_multiple == 0 for trial in trials for side in trial.pair.input.shape[1:])
+    assert reached(task, Told(trials), spec, trials) == 100
+    ground = np.mean([np.mean(trial.pair.target == 0) for trial in trials])
+    assert reached_without(task, trials) == pytest.approx(100 * ground / 21, rel=0.1)

@@ -6,13 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from reference_models import get, tasks
 from reference_models.errors import UserError
+from reference_models.training.labelled import Labels
 from reference_models.training.loop import Settings
 from reference_models.training.request import Request, check
+
+SEGMENTATION: dict[str, Any] = {
+    "spec": get("pixel_dcn"),
+    "task": tasks.get("segmentation"),
+    "loss": "cross-entropy",
+}
 
 
 @pytest.fixture
@@ -36,6 +44,15 @@ def request_to(tmp_path: Path) -> Callable[..., Request]:
     [
         ({"task": tasks.get("super-resolution x3")}, "it enlarges 2 times, not 3.*Expected super-resolution x2"),
         ({"crop_px": 33}, "--crop 33.*a multiple of 2"),
+        ({"loss": "cross-entropy"}, "--loss cross-entropy.*not a loss of.*mse"),
+        ({"labels": Labels({}, 21)}, "--labels.*segmentation"),
+        (SEGMENTATION | {"loss": "mse"}, "--loss mse.*Expected cross-entropy"),
+        (SEGMENTATION | {"images": ["photos"]}, "--images without --labels"),
+        (SEGMENTATION | {"spec": get("pixel_dcn", {"classes": 4})}, "scores 4 classes, and generated scenes have 21"),
+        (
+            SEGMENTATION | {"validation": [("a.png", np.zeros((32, 32, 3), np.uint8))]},
+            "--validation.*a.png: no --labels",
+        ),
         ({"crop_px": 0}, "--crop 0"),
         ({"loss": "vgg"}, "--loss vgg.*mse, l1, psnr"),
         ({"spec": get("can32_multi"), "task": tasks.get("rof")}, "none: no task fits it"),

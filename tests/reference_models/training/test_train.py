@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from reference_models import create_model, get, model_from_spec, tasks
 from reference_models.cards import read_card
@@ -20,8 +21,9 @@ from reference_models.networks import colorization
 from reference_models.networks.srgan import VggContentLoss
 from reference_models.networks.srgan import _vgg as torch_vgg
 from reference_models.pictures import write_picture
-from reference_models.training import crops
+from reference_models.training import crops, judging
 from reference_models.training import train as train_module
+from reference_models.training.labelled import labels_of
 from reference_models.training.loop import Settings
 from reference_models.training.losses import LOSSES, mse
 from reference_models.training.request import Request, check
@@ -35,6 +37,7 @@ HELD_OUT = [("held out", scene(60, 45, seed=99))]
 @pytest.fixture(autouse=True)
 def one_thread_and_few_open(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(crops, "OPEN_SCENES", 4)
+    monkeypatch.setattr(judging, "HELD_OUT_SCENES", 2)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -407,3 +410,62 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(request_to: Callable[..., Re
     assert len(train(replace(request, resume=True, settings=Settings(steps=2))).losses) == 2
     with pytest.raises(UserError, match="precision was fp32 and is int8"):
         train(replace(request, resume=True, precision="int8"))
+
+
+SMALL_UNET = {"classes": 21, "depth": 2, "width": 4}
+
+
+def test_classes_are_learned_from_scenes_and_a_kill_changes_nothing(request_to: Callable[..., Request]) -> None:
+    changes: dict[str, Any] = {
+        "spec": get("pixel_dcn", SMALL_UNET),
+        "task": tasks.get("segmentation"),
+        "loss": "cross-entropy",
+        "settings": Settings(steps=90, rate=1e-2),
+        "batch": 4,
+        "images": [],
+        "validation": [],
+        "judged": [],
+        "crop_px": 64,
+    }
+    whole = train(request_to("whole", **changes))
+    assert np.mean(whole.losses[-30:]) < 0.97 * np.mean(whole.losses[:30])
+    figure = whole.card.figures[0]
+    assert (figure.pictures, figure.psnr_db) == ("generated scenes, held out", None)
+    assert figure.mean_iou_percent is not None
+    assert "mean IoU" in figure.reached
+    assert whole.card.data == {"generated scenes, 100% of what was drawn": crops.scenes_met(90)}
+
+    def kill(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(request_to("parts", **changes), kill)
+    parts = train(request_to("parts", **changes, resume=True))
+    assert parts.losses == whole.losses
+    assert parts.card.sha256 == whole.card.sha256
+
+
+def test_a_picture_without_a_map_is_left_out_and_the_others_are_learned(
+    request_to: Callable[..., Request], folder: str, tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for number in range(2):
+        Image.fromarray(np.full((60, 80), number, np.uint8)).save(maps / f"{number}.png")
+    labels = labels_of([str(maps)], 2)
+    outcome = train(
+        request_to(
+            "a",
+            spec=get("pixel_dcn", SMALL_UNET | {"classes": 2}),
+            task=tasks.get("segmentation"),
+            loss="cross-entropy",
+            labels=labels,
+            settings=Settings(steps=25, rate=1e-2),
+            validation=[],
+            judged=[("own", [(f"{number}.png", scene(80, 60, seed=number)) for number in range(2)])],
+        )
+    )
+    assert [Path(path).name for path in outcome.left_out] == ["2.png"]
+    assert "no map of its name" in next(iter(outcome.left_out.values()))
+    assert outcome.card.figures[0].count == 2
+    assert outcome.card.data == {"three scenes": 2}
