@@ -1,12 +1,15 @@
 """Networks in the form in which they train fastest on a CPU: the same function of the same tensors.
 
-CAN: activations in channels-last order, normalisation by torch's own batch norm of one picture at a time, which is the
-picture's own statistics, and with autocast channels padded (BLOCK). What that gave is in docs/training.md.
+CAN: normalisation by torch's own batch norm of one picture at a time, which is the picture's own statistics. On a CPU
+in float32 dilated convolutions are plain ones of pictures split into phases (`_split`); with autocast, and on a GPU,
+activations are in channels-last order, with autocast channels padded (BLOCK). What that gave is in docs/training.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +28,68 @@ Forward = Callable[[Tensor], Tensor]
 def training_form(model: nn.Module) -> Forward:
     """A function that computes what `model` does, forth and back, on (N, C, H, W) float32; it may change the order of
     its weights in memory."""
-    if isinstance(model, Can):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return lambda x: torch.cat([_can(model, picture[None]) for picture in x])
-    return model
+    if not isinstance(model, Can):
+        return model
+
+    def forward(x: Tensor) -> Tensor:
+        in_phases = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        order = torch.contiguous_format if in_phases else torch.channels_last
+        model.to(memory_format=order)  # type: ignore[call-overload]
+        one = _can_in_phases if in_phases else _can
+        return torch.cat([one(model, picture[None]) for picture in x])
+
+    return forward
+
+
+def _can_in_phases(can: Can, x: Tensor) -> Tensor:
+    """One picture (1, C, H, W) through CAN: a convolution of dilation d is one without dilation of the d * d pictures
+    that every d-th row and column make. Statistics do not ask where a pixel lies, so that phases stay apart until a
+    smaller dilation comes; where the sides are no multiple the convolution is dilated as ever."""
+    factors: list[int] = []
+    for conv, norm in zip(can.convs, can.norms, strict=True):
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, AdaptiveNorm)
+        dilation = int(conv.dilation[0])
+        while dilation % math.prod(factors):
+            x = _merged(x, factors.pop())
+        factor = dilation // math.prod(factors)
+        if factor > 1 and not (x.shape[2] % factor or x.shape[3] % factor):
+            x = _split(x, factor)
+            factors.append(factor)
+        with _dilated(conv, dilation // math.prod(factors)):
+            x = conv(x)
+        normalised = F.batch_norm(x, None, None, None, norm.beta, training=True, eps=EPSILON)
+        x = F.leaky_relu(norm.scale_identity * x + norm.scale_norm * normalised, NEGATIVE_SLOPE)
+    while factors:
+        x = _merged(x, factors.pop())
+    return can.last(x)
+
+
+@contextlib.contextmanager
+def _dilated(conv: nn.Conv2d, dilation: int) -> Iterator[None]:
+    """The layer with another dilation for a moment: it is the layer that is called, and what hooks of it do."""
+    kept = conv.padding, conv.dilation
+    conv.padding = conv.dilation = (dilation, dilation)
+    try:
+        yield
+    finally:
+        conv.padding, conv.dilation = kept
+
+
+def _split(x: Tensor, factor: int) -> Tensor:
+    """(N, C, H, W) → (factor^2 * N, C, H / factor, W / factor): every factor-th row and column in a picture of its
+    own."""
+    n, c, h, w = x.shape
+    phases = x.reshape(n, c, h // factor, factor, w // factor, factor).permute(3, 5, 0, 1, 2, 4)
+    return phases.reshape(factor * factor * n, c, h // factor, w // factor)
+
+
+def _merged(x: Tensor, factor: int) -> Tensor:
+    """What `_split` was given."""
+    n, c, h, w = x.shape
+    n //= factor * factor
+    rows = x.reshape(factor, factor, n, c, h, w).permute(2, 3, 4, 0, 5, 1)
+    return rows.reshape(n, c, h * factor, w * factor)
 
 
 def _can(can: Can, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from reference_models import get, module_from_factory
 from reference_models.networks.can import Can
+from reference_models.training.fake_quantisation import pretend_int8_
 from reference_models.training.forms import training_form
 
 
@@ -19,8 +20,10 @@ def randomised(model: torch.nn.Module) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("normalisation", ["adaptive", "batch"])
-def test_can_trains_on_each_pictures_own_statistics(normalisation: str) -> None:
-    model = randomised(Can(6, (1, 2, 4, 1), normalisation=normalisation))  # type: ignore[arg-type]
+@pytest.mark.parametrize("dilations", [(1, 2, 4, 1), (1, 4, 8, 2, 3, 1)], ids=str)
+def test_can_trains_on_each_pictures_own_statistics(normalisation: str, dilations: tuple[int, ...]) -> None:
+    """In the second row 8 divides no height of 20, and 3 no 2."""
+    model = randomised(Can(6, dilations, normalisation=normalisation))  # type: ignore[arg-type]
     x = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(1))
     x[1] *= 0.2
     wanted = model(x)
@@ -55,6 +58,17 @@ def test_with_autocast_can_computes_and_learns_nearly_the_same(
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         assert parameter.grad is not None
         assert (parameter.grad - gradient).norm() <= 0.1 * gradient.norm()
+
+
+def test_layers_that_pretend_to_be_int8_do_so_in_phases_too() -> None:
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    plain, pretending = (randomised(Can(6, (1, 2, 4, 1))) for _ in range(2))
+    pretend_int8_(pretending)
+    wanted = pretending(x)  # sees the ranges
+    pretending.eval()
+    torch.testing.assert_close(training_form(pretending)(x), wanted, rtol=1e-4, atol=1e-5)
+    assert (training_form(plain)(x) - wanted).abs().max() > 1e-3
+    assert [conv.dilation for conv in pretending.convs] == [(1, 1), (2, 2), (4, 4), (1, 1)]
 
 
 def test_other_networks_train_as_they_are() -> None:
