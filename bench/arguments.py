@@ -260,6 +260,7 @@ def request_from_arguments(arguments: argparse.Namespace, resolutions: Sequence[
         statistics=split_words(arguments.statistics),
         device=arguments.device,
         weights=arguments.weights,
+        original=getattr(arguments, "original", None),
         threads=arguments.threads,
         settings=arguments.settings,
         options=option_words(arguments),

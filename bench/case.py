@@ -130,6 +130,8 @@ class Request:
     """Empty: as published."""
     device: str = "auto"
     weights: str | None = None
+    original: str | None = None
+    """What the networks are compared with: weights of its name are meant where they ship and none are given."""
     threads: int | None = None
     settings: Sequence[str] = ()
     """ENGINE.NAME=VALUE."""
@@ -224,7 +226,7 @@ def expand(request: Request) -> tuple[list[Case], list[tuple[Case, str]]]:
     tiles = tile_words(request.tiles, request.memory_mib)
     _check_titles(specs)
     _check_statistics(specs, request.statistics)
-    weights = {spec.title: _weights(spec, request.weights) for spec in specs}
+    weights = {spec.title: _weights(spec, request.weights, request.original) for spec in specs}
     cases, left_out = [], []
     for spec in specs:
         choices = itertools.product(
@@ -352,8 +354,9 @@ def _statistics(spec: ModelSpec, asked: Sequence[str]) -> Sequence[str | None]:
     return _unique(asked) or (spec.statistics[0],)
 
 
-def _weights(spec: ModelSpec, word: str | None) -> tuple[str | None, str]:
-    """File and name of what `--weights` means; without it, the first of those that ship with the network, if any."""
+def _weights(spec: ModelSpec, word: str | None, original: str | None) -> tuple[str | None, str]:
+    """File and name of what `--weights` means; without it, of those that ship with the network, if any, those of the
+    name of the original that it is compared with, or else the first."""
     from reference_models.weights import resolve_weights
 
     if spec.onnx:
@@ -362,7 +365,8 @@ def _weights(spec: ModelSpec, word: str | None) -> tuple[str | None, str]:
                 f"`--weights {word}`: {spec.name} is an ONNX file and holds its own", "none", "Leave it out"
             )
         return spec.onnx, Path(spec.onnx).name
-    word = word or next(iter(spec.weights), "none")
+    named = (original or "").lower().replace("-", "_").replace(" ", "_")
+    word = word or (named if named in spec.weights else next(iter(spec.weights), "none"))
     if word == "none":
         return None, "its own" if spec.is_own else "untrained"
     return str(resolve_weights(spec, word)), word

@@ -58,17 +58,14 @@ def _choices(arguments: argparse.Namespace) -> list[list[Case]]:
     def cases_of(model: str, weights: str | None) -> list[Case]:
         request = Request(
             [model], ["720p"], ["onnxruntime"], statistics=split_words(arguments.statistics), device="cpu",
-            weights=weights, threads=arguments.threads, options=option_words(arguments),
+            weights=weights, original=arguments.original, threads=arguments.threads, options=option_words(arguments),
         )  # fmt: skip
         return list(expand(request)[0])
 
     found: dict[tuple[str, str | None], list[Case]] = {}
     for model in dict.fromkeys(split_words(arguments.model)):
         for word in split_words(arguments.weights) or (None,):
-            cases = cases_of(model, word)
-            if word is None and all(arguments.original in case.spec.weights for case in cases):
-                cases = cases_of(model, arguments.original)  # not the default, which was trained for something else
-            for case in cases:
+            for case in cases_of(model, word):
                 found.setdefault((case.model, case.statistics), []).append(case)
     originals_of([cases[0] for cases in found.values()], arguments.original)
     return list(found.values())

@@ -61,7 +61,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         metavar="OPERATOR|TASK",
         help="what the network replaces: its pictures are compared with those of this operator, which is timed beside "
         "it, or with the ground truth of `super-resolution x3`, `denoising sigma 30` and the like (default: what the "
-        "card of the weights says)",
+        "card of the weights says); weights trained for it are taken where they ship and --weights is not given",
     )
     parser.add_argument(
         "--budget",

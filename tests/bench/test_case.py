@@ -479,6 +479,22 @@ def test_none_is_untrained_where_none_ship() -> None:
     assert only(ask(models=["can32_bn"], weights="none")).weights_name == "untrained"
 
 
+@pytest.mark.parametrize(
+    ("original", "weights", "found"),
+    [
+        ("rof", None, "rof"),
+        ("ROF", None, "rof"),
+        ("tvl1", None, "l0_smoothing"),
+        ("rof", "l0_smoothing", "l0_smoothing"),
+    ],
+)
+def test_weights_of_the_originals_name_are_meant_unless_others_are_given(
+    original: str, weights: str | None, found: str
+) -> None:
+    cases, _ = expand(Request(["can32"], ["64x48"], ["onnxruntime"], device="cpu", original=original, weights=weights))
+    assert [case.weights_name for case in cases] == [found]
+
+
 def test_options_that_weights_are_not_for_leave_them_out() -> None:
     assert only(ask(models=["espcn_x3"], options=["activation=relu"])).weights_name == "untrained"
 
