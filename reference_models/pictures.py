@@ -116,7 +116,7 @@ def list_pictures(path: str | os.PathLike[str]) -> list[Path]:
         UserError: nothing is there, it cannot be listed, or the folder holds no picture.
     """
     path = Path(path)
-    if not stat.S_ISDIR(_stat(path).st_mode):
+    if not stat.S_ISDIR(_stat(path, "folder or picture").st_mode):
         return [path]
     endings = tuple(ending for endings in _ENDINGS.values() for ending in endings)
     try:
@@ -256,12 +256,12 @@ def _reason(error: BaseException) -> str:
     return (strerror or str(error) or type(error).__name__).rstrip(".")
 
 
-def _stat(path: Path) -> os.stat_result:
+def _stat(path: Path, noun: str = "picture") -> os.stat_result:
     try:
         return path.stat()
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise UserError(
-            f"picture `{path}`: cannot be found ({_reason(error)})", "a picture file that exists", "Check the path"
+            f"{noun} `{path}`: cannot be found ({_reason(error)})", f"a {noun} that exists", "Check the path"
         ) from None
 
 
