@@ -20,6 +20,7 @@ from export.recipe import HALF, QUANTISED, Recipe
 from reference_models.choices import parse_options
 from reference_models.errors import UserError, unknown
 from reference_models.spec import ModelSpec
+from reference_models.tasks import plain
 
 RESOLUTIONS = {
     "320p": (568, 320),
@@ -365,8 +366,8 @@ def _weights(spec: ModelSpec, word: str | None, original: str | None) -> tuple[s
                 f"`--weights {word}`: {spec.name} is an ONNX file and holds its own", "none", "Leave it out"
             )
         return spec.onnx, Path(spec.onnx).name
-    named = (original or "").lower().replace("-", "_").replace(" ", "_")
-    word = word or (named if named in spec.weights else next(iter(spec.weights), "none"))
+    meant = next((name for name in spec.weights if original and plain(name) == plain(original)), None)
+    word = word or meant or next(iter(spec.weights), "none")
     if word == "none":
         return None, "its own" if spec.is_own else "untrained"
     return str(resolve_weights(spec, word)), word

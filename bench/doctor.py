@@ -15,9 +15,8 @@ from statistics import median
 from typing import Any
 
 from bench import machine, stats
-from bench.judge import Ratio
 from bench.measure import Rule, measure
-from bench.sampling import OFTENER, sampling_ratio
+from bench.sampling import Cost, sampling_cost
 
 EFFECT = 0.005
 """Share of the median that sampling beside a measurement may cost."""
@@ -54,7 +53,7 @@ def examine(step: Callable[[], object] | None = None, block_s: float = 0.15, pro
     load = machine.load_between(before, machine.sample_load(), time.process_time() - own)
     return [
         harness_cost(),
-        sampling_effect(sampling_ratio(step, proof_s)),
+        sampling_effect(sampling_cost(step, proof_s)),
         *conditions(machine.describe(), load, os.getloadavg()[0]),
         *gpu_processes(_gpu_processes()),
         stability([[value] for value in blocks], load, rates),
@@ -80,17 +79,18 @@ def harness_cost() -> Check:
     return Check("the harness's own cost", f"{median(samples) * 1e3:.2f} µs in every sample; subtracted nowhere", None)
 
 
-def sampling_effect(ratio: Ratio) -> Check:
-    """What reading counters between inferences does to their median; with readings over without."""
-    assert ratio.interval is not None
-    low, high = (f"{bound - 1:+.2%}" for bound in ratio.interval)
-    known = max(abs(bound - 1) for bound in ratio.interval) < EFFECT
-    certain = ratio.interval[0] > 1 + EFFECT or ratio.interval[1] < 1 - EFFECT
+def sampling_effect(cost: Cost) -> Check:
+    """What a worker's readings between inferences do to their median."""
+    assert cost.around.interval is not None
+    bounds = cost.around.interval
+    known = cost.most < EFFECT
+    certain = bounds[0] > 1 + EFFECT or bounds[1] < 1 - EFFECT
     answer = f"below {EFFECT:.1%}" if known else f"above {EFFECT:.1%}" if certain else "not known well enough here now"
+    low, high = (f"{bound - 1:+.2%}" for bound in bounds)
     finding = (
-        f"{answer}: {ratio.value - 1:+.2%} ({low} to {high}) of the processor time of an inference of a fraction of "
-        f"a ms, when counters are read around each, as in a worker, and all the rest {OFTENER} times as often as there "
-        "(twice a second); nothing is inside of what is timed"
+        f"{answer}: {cost.around.value - 1:+.2%} ({low} to {high}) of an inference of {cost.step_ms:.2f} ms by the "
+        f"counters read around each; what is read twice a second makes the next one {cost.reading_us:.1f} µs longer at "
+        "most (processor time; nothing is read inside of what is timed)"
     )
     return Check("sampling's effect on the median", finding, True if known else False if certain else None)
 

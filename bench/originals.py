@@ -70,7 +70,7 @@ def _from_card(case: Case) -> str | None:
     if card is None or card.task not in tasks.names():
         return None
     task = tasks.get(card.task)
-    if task.kind in {"colorization", "segmentation"} or task.why_not(case.spec):
+    if task.kind == "colorization" or task.labelled or task.why_not(case.spec):
         return None
     return _single(task.name, case.spec)
 

@@ -35,7 +35,7 @@ class Waiting:
         thread_time: Clock = time.thread_time,
         process_time: Clock = time.process_time,
     ) -> None:
-        self._read = read_ns or _reader()
+        self._read = read_ns or reader()
         self._times = thread_time, process_time
         self._start: tuple[float, ...] = ()
         self._mark = 0
@@ -72,8 +72,9 @@ def _nothing(why: str) -> dict[str, Any]:
     return {"own_ms": None, "waited_share": None, "why": why}
 
 
-def _reader() -> Callable[[], int] | None:
-    """Nanoseconds that this thread has waited for a core so far; None where the system does not count them."""
+def reader() -> Callable[[], int] | None:
+    """Reads the nanoseconds that this thread has waited for a core so far, from a file that stays open; None where the
+    system does not count them."""
     try:
         file = os.open(SCHEDSTAT, os.O_RDONLY)
     except OSError:

@@ -28,7 +28,7 @@ class Figure:
     """Which ones, in words: `Set5`, `scikit-image coffee.png`."""
     count: int
     convention: str
-    """Channels, border and rounding that the decibels are of."""
+    """What the figure is of: channels, border and rounding, or which classes."""
     psnr_db: float | None
     """Mean over the pictures of each picture's PSNR; None for networks of classes."""
     baselines: Mapping[str, float] = field(default_factory=dict)
@@ -39,14 +39,17 @@ class Figure:
     @property
     def reached(self) -> str:
         """Quantity and unit, in words: `32.43 dB`."""
-        return f"{self.psnr_db:.2f} dB" if self.psnr_db is not None else f"mean IoU {self.mean_iou_percent:.1f} %"
+        return self._in_words(self.psnr_db if self.psnr_db is not None else self.mean_iou_percent)
 
     @property
     def beside(self) -> str:
         """The baselines, in words; empty without them."""
-        return ", ".join(
-            f"{name} {value:.{1 if self.psnr_db is None else 2}f}" for name, value in self.baselines.items()
-        )
+        return ", ".join(f"{name} {self._in_words(value)}" for name, value in self.baselines.items())
+
+    def _in_words(self, value: float | None) -> str:
+        if value is None:
+            return "not told"
+        return f"mean IoU {value:.1f} %" if self.psnr_db is None else f"{value:.2f} dB"
 
 
 @dataclass(frozen=True)
@@ -167,5 +170,9 @@ def _no_card(path: Path, reason: str) -> UserError:
 
 def write_card(weights: Path, card: Card) -> None:
     """Writes the card beside its weights; it appears whole or not at all."""
-    text = json.dumps({"schema": SCHEMA, **asdict(card)}, indent=2, ensure_ascii=False) + "\n"
+    data = asdict(card)
+    for figure in data["figures"]:
+        if figure["mean_iou_percent"] is None:
+            del figure["mean_iou_percent"]  # which earlier releases do not know
+    text = json.dumps({"schema": SCHEMA, **data}, indent=2, ensure_ascii=False) + "\n"
     replace_file(card_path(weights), memoryview(text.encode()))

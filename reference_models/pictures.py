@@ -5,6 +5,7 @@ Colour profiles and gamma tags are ignored: networks see the stored numbers. No 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import os
@@ -14,6 +15,7 @@ import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -86,15 +88,30 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
         UserError: no file, an empty, damaged or truncated one, not a picture, of 32-bit grey, or of more than
             MAX_MEGAPIXELS; the size is judged from the header, before anything is decoded.
     """
+    with opened(path) as image:
+        return _decoded(Path(path), image)
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A picture file, opened; its decoder's errors while it is open are the user's.
+
+    Raises:
+        UserError: as `read_picture`, but for 32-bit grey.
+    """
     from PIL import Image
 
     path = Path(path)
     _check_file(path)
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 megapixels on and about odd metadata; what matters of both is judged below.
+            # Pillow warns from 89 megapixels on and about odd metadata; what matters of both is judged here.
             warnings.simplefilter("ignore")
-            return _decode(path)
+            with Image.open(path, formats=tuple(_ENDINGS)) as image:
+                width, height = image.size
+                if width * height > MAX_MEGAPIXELS * 10**6:
+                    raise _too_large(path, f"{width}x{height} pixels, {width * height / 1e6:.1f} megapixels")
+                yield image
     except Image.DecompressionBombError as error:  # from Image.open itself, above 179 megapixels
         pixels = re.search(r"\((\d+) pixels\)", str(error))
         raise _too_large(path, f"{int(pixels[1]) / 1e6:.1f} megapixels" if pixels else str(error)) from None
@@ -295,27 +312,21 @@ def _unreadable(path: Path, error: BaseException) -> UserError:
     )
 
 
-def _decode(path: Path) -> Picture:
+def _decoded(path: Path, image: Image.Image) -> Picture:
     """uint8 (H, W, 3) RGB; raises whatever Pillow raises, and UserError for what Pillow would accept."""
-    from PIL import Image
-
-    with Image.open(path, formats=tuple(_ENDINGS)) as image:
-        width, height = image.size
-        if width * height > MAX_MEGAPIXELS * 10**6:
-            raise _too_large(path, f"{width}x{height} pixels, {width * height / 1e6:.1f} megapixels")
-        image.load()
-        # Pillow gives 16-bit PGM, and before 10.3 16-bit PNG, as mode I, which elsewhere means 32 bits.
-        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-        if image.mode in ("I", "F") and not is_16_bit:
-            raise UserError(
-                f"picture `{path}`: holds 32-bit grey values", "8 or 16 bits per value", "Convert it to 16-bit PNG"
-            )
-        upright = _upright(image)
-        if not is_16_bit:
-            return np.array(upright.convert("RGB"))
-        # 257 is odd, so that v / 257 never lies half way and adding 128 rounds to the nearest.
-        eight_bits = ((np.arange(65536) + 128) // 257).astype(np.uint8)
-        return np.repeat(eight_bits[np.asarray(upright)][..., None], 3, axis=2)
+    image.load()
+    # Pillow gives 16-bit PGM, and before 10.3 16-bit PNG, as mode I, which elsewhere means 32 bits.
+    is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if image.mode in ("I", "F") and not is_16_bit:
+        raise UserError(
+            f"picture `{path}`: holds 32-bit grey values", "8 or 16 bits per value", "Convert it to 16-bit PNG"
+        )
+    upright = _upright(image)
+    if not is_16_bit:
+        return np.array(upright.convert("RGB"))
+    # 257 is odd, so that v / 257 never lies half way and adding 128 rounds to the nearest.
+    eight_bits = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+    return np.repeat(eight_bits[np.asarray(upright)][..., None], 3, axis=2)
 
 
 def _upright(image: Image.Image) -> Image.Image:

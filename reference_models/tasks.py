@@ -173,13 +173,14 @@ def get(name: str) -> Task:
     Raises:
         UserError: no task has this name; the nearest one is suggested.
     """
-    plain = {_plain(known): known for known in _tasks()}
-    if _plain(name) not in plain:
+    known = {plain(task): task for task in _tasks()}
+    if plain(name) not in known:
         raise unknown("--task", name, "task", names(), "`bench train --help` lists them")
-    return _tasks()[plain[_plain(name)]]
+    return _tasks()[known[plain(name)]]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name as it is compared: `L0-smoothing` and `l0_smoothing` are one."""
     return name.lower().replace("-", " ").replace("_", " ").strip()
 
 

@@ -112,7 +112,10 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         "--licence", default="", metavar="WORDS", help="of the weights, for the card (default: not said)"
     )
     parser.add_argument(
-        "--generated", type=float, default=0.1, metavar="SHARE", help="of generated pictures (default 0.1; 0 to 1)"
+        "--generated",
+        type=float,
+        metavar="SHARE",
+        help="of generated pictures (0 to 1; default 0.1, with --labels 0)",
     )
     parser.add_argument("--validation", metavar="DIR", help="pictures judged while it trains, never trained on")
     parser.add_argument("--validate-every", type=int, default=500, metavar="STEPS", help="default 500")
@@ -122,7 +125,7 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=DIR",
         help="pictures judged at the end, under this name in the card; may be repeated (default: a photograph; for "
-        "classes 12 generated scenes)",
+        "classes without --labels 12 generated scenes)",
     )
 
 
@@ -131,25 +134,25 @@ def _train(arguments: argparse.Namespace) -> int:
     from bench.terminal import console_for, progress_on
     from reference_models.training.train import train
 
-    unit = "% mean IoU" if request.task.labelled else "dB"
+    form = "mean IoU {:.1f} %" if request.task.labelled else "{:.2f} dB"
     title = f"train {request.spec.title}: {request.task.name}"
     with progress_on(console_for(stderr=True)) as reporter, reporter.stage(title, request.settings.steps) as show:
         try:
-            outcome = train(request, _shown(show, unit))
+            outcome = train(request, _shown(show, form))
         except FloatingPointError as error:
             raise UserError(f"training failed: {error}", "a loss that falls", "Lower --rate") from None
     _print(request, outcome)
     return OK
 
 
-def _shown(show: Callable[[float, str], None], unit: str) -> Callable[[Progress], None]:
-    """Progress as a live line, and as one line in a log every twentieth of the way; `unit` of what is reached."""
+def _shown(show: Callable[[float, str], None], form: str) -> Callable[[Progress], None]:
+    """Progress as a live line, and as one line in a log every twentieth of the way; `form` of what is reached."""
     last = -1
 
     def report(progress: Progress) -> None:
         nonlocal last
         critic = f", discriminator {progress.critic_loss:.2f}" if progress.critic_loss is not None else ""
-        figure = critic + (f", {progress.reached:.2f} {unit}" if progress.reached is not None else "")
+        figure = critic + (", " + form.format(progress.reached) if progress.reached is not None else "")
         show(progress.step, f"{progress.step}/{progress.steps} loss {progress.loss:.2e}{figure}")
         part = progress.step * 20 // progress.steps
         if part != last and not sys.stderr.isatty():
@@ -233,7 +236,8 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
     torch.set_num_threads(arguments.threads or usable_cores())
     loss = arguments.loss or ("cross-entropy" if task.labelled else "mse")
     given = {"batch": arguments.batch, "crop": arguments.crop, "rate": arguments.rate, "loss": loss}
-    given |= {"clip": arguments.clip or None, "generated": arguments.generated, "steps": arguments.steps}
+    generated = arguments.generated if arguments.generated is not None else 0.0 if arguments.labels else 0.1
+    given |= {"clip": arguments.clip or None, "generated": generated, "steps": arguments.steps}
     chosen = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
     learned = f" --vgg {shlex.quote(Path(arguments.vgg).name)}" if arguments.vgg else ""
     learned += f" --device {arguments.device}" if arguments.device != "cpu" else ""
@@ -261,7 +265,7 @@ def _complete(arguments: argparse.Namespace, spec: ModelSpec, task: Task, output
         crop_px=arguments.crop or side * spec.upscale,
         data=arguments.data,
         licence=arguments.licence,
-        generated=arguments.generated,
+        generated=generated,
         loss=loss,
         vgg=Path(arguments.vgg) if arguments.vgg else None,
         device=arguments.device,

@@ -35,12 +35,6 @@ def least_side(task: Task, crop_px: int) -> int:
 
 STEPS_PER_SCENE = {"image operator": 16}
 """Steps after which one open picture is exchanged; operators cost more than reading a picture."""
-STEPS_PER_OTHER = 2
-
-
-def scenes_met(steps: int) -> int:
-    """How many pictures were opened in so many steps, of a task that exchanges them at the usual pace."""
-    return (steps - 1) // STEPS_PER_OTHER + OPEN_SCENES
 
 
 @dataclass(frozen=True)
@@ -72,18 +66,31 @@ class Batches:
 
         The target is NaN where the network would see what lies beyond the crop and does not (`margin_px`).
         """
-        rng = np.random.default_rng([self.plan.seed, 3, step])
-        first = self.first(step)
-        numbers = rng.integers(first, first + OPEN_SCENES, self.plan.batch)
+        numbers, rng = self._numbers(step)
         pairs = [self.pair(int(number)) for number in numbers]
         x, y = zip(*(self._crop(pair, rng) for pair in pairs), strict=True)
-        self._close_before(first)
+        self._close_before(self.first(step))
         scenes = [np.array([pair.scene for pair in pairs])] if self.plan.pictures.scenes else []
         return np.stack(x), np.stack(y), *scenes
 
+    def _numbers(self, step: int) -> tuple[NDArray[np.int64], np.random.Generator]:
+        """The pictures that this step's crops come from, and what draws the crops."""
+        rng = np.random.default_rng([self.plan.seed, 3, step])
+        first = self.first(step)
+        return rng.integers(first, first + OPEN_SCENES, self.plan.batch), rng
+
+    def scenes_met(self, steps: int) -> int:
+        """How many different generated scenes so many steps were made of, where these alone are drawn."""
+        numbers = {int(number) for step in range(steps) for number in self._numbers(step)[0]}
+        return len({self._scene(number) for number in numbers})
+
+    def _scene(self, number: int) -> int:
+        """Of the endless scenes with maps: any but those that are judged, since nothing about them has to be kept."""
+        return int(np.random.default_rng([self.plan.seed, 1, number]).integers(HELD_OUT))
+
     def first(self, step: int) -> int:
         """The lowest number of the pictures that are open at this step."""
-        return step // STEPS_PER_SCENE.get(self.plan.task.kind, STEPS_PER_OTHER)
+        return step // STEPS_PER_SCENE.get(self.plan.task.kind, 2)
 
     def pair(self, number: int) -> Pair:
         """The pair of an open picture, made where this is its first use."""
@@ -93,10 +100,10 @@ class Batches:
 
     def made_pair(self, number: int) -> Pair:
         """The pair of picture `number` of the endless row of pictures that this plan and its seed stand for."""
+        if self.plan.task.labelled:
+            return self._made_of_map(number)
         plan, rng = self.plan, np.random.default_rng([self.plan.seed, 1, number])
         count, least, scene = len(plan.pictures), plan.crop_px, UNKNOWN
-        if plan.task.labelled:
-            return self._made_of_map(number, rng)
         if not count or rng.random() < plan.generated:
             picture = generated(int(rng.integers(GENERATED)), least)
         else:
@@ -112,12 +119,11 @@ class Batches:
         order = np.random.default_rng([plan.seed, 2, number // count]).permutation(count)
         return plan.pictures.picture(int(order[number % count]))
 
-    def _made_of_map(self, number: int, rng: np.random.Generator) -> Pair:
+    def _made_of_map(self, number: int) -> Pair:
         """Of a picture with a map, at its own size: between two classes there is none in the middle."""
         plan = self.plan
-        if not len(plan.pictures) or rng.random() < plan.generated:
-            # Any number of scenes: nothing about them has to be kept, and those that are judged are none of them.
-            return pair_from_map(plan.spec, *generated_with_map(int(rng.integers(HELD_OUT)), plan.crop_px))
+        if not len(plan.pictures):
+            return pair_from_map(plan.spec, *generated_with_map(self._scene(number), plan.crop_px))
         place, picture = self._drawn(number)
         return pair_from_map(plan.spec, picture, plan.pictures.class_map(place, picture))
 

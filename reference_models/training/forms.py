@@ -22,6 +22,9 @@ BLOCK = 16
 dilated bfloat16 convolution in channels-last order ends in a segmentation fault (tried with 20, 24, 28, 40 and 56
 channels) or is NaN (20 that go in); with 8, 12, 16, 32 and 48 it is right."""
 
+PHASES = 8
+"""Sides that are a multiple of it are worth splitting: dilations up to 8 become plain, larger ones smaller."""
+
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -30,12 +33,13 @@ def training_form(model: nn.Module) -> Forward:
     its weights in memory."""
     if not isinstance(model, Can):
         return model
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(x: Tensor) -> Tensor:
-        in_phases = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        order = torch.contiguous_format if in_phases else torch.channels_last
+        plain = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        one = _can_in_phases if plain and not (x.shape[2] % PHASES or x.shape[3] % PHASES) else _can
+        order = torch.contiguous_format if one is _can_in_phases else torch.channels_last
         model.to(memory_format=order)  # type: ignore[call-overload]
-        one = _can_in_phases if in_phases else _can
         return torch.cat([one(model, picture[None]) for picture in x])
 
     return forward
@@ -57,12 +61,17 @@ def _can_in_phases(can: Can, x: Tensor) -> Tensor:
             x = _split(x, factor)
             factors.append(factor)
         with _dilated(conv, dilation // math.prod(factors)):
-            x = conv(x)
-        normalised = F.batch_norm(x, None, None, None, norm.beta, training=True, eps=EPSILON)
-        x = F.leaky_relu(norm.scale_identity * x + norm.scale_norm * normalised, NEGATIVE_SLOPE)
+            x = _activated(norm, conv(x), norm.beta)
     while factors:
         x = _merged(x, factors.pop())
     return can.last(x)
+
+
+def _activated(norm: AdaptiveNorm, x: Tensor, beta: Tensor) -> Tensor:
+    """The normalisation by x's own statistics, all of x being one picture, and the leaky ReLU behind it."""
+    gain = torch.ones_like(beta) if x.is_cuda else None  # CUDA's kernels want both or none
+    normalised = F.batch_norm(x, None, None, gain, beta, training=True, eps=EPSILON)
+    return F.leaky_relu(norm.scale_identity * x + norm.scale_norm * normalised, NEGATIVE_SLOPE)
 
 
 @contextlib.contextmanager
@@ -105,9 +114,7 @@ def _can(can: Can, x: Tensor) -> Tensor:
             x, beta = _padded(conv, x), F.pad(beta, (0, _beyond(len(beta))))
         else:
             x = conv(x)
-        gain = torch.ones_like(beta) if x.is_cuda else None  # CUDA's kernels want both or none
-        normalised = F.batch_norm(x, None, None, gain, beta, training=True, eps=EPSILON)
-        x = F.leaky_relu(norm.scale_identity * x + norm.scale_norm * normalised, NEGATIVE_SLOPE)
+        x = _activated(norm, x, beta)
     with torch.autocast(x.device.type, enabled=False):
         return can.last(x[:, : can.last.in_channels].float())
 

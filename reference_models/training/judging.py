@@ -7,6 +7,7 @@ classes are judged by mean IoU.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ BASELINES = {
     "denoising": "the noisy picture",
     "restoration": "the picture as given",
     "colorization": "grey",
-    "segmentation": "all of it ground",
+    "segmentation": "class 0 everywhere",
 }
 HELD_OUT_SCENES = 12
 
@@ -81,7 +82,7 @@ def held_out_scenes(spec: ModelSpec) -> list[Trial]:
 def _labelled_trial(spec: ModelSpec, name: str, picture: Picture, classes: ClassMap) -> Trial:
     cut = _cut(picture, spec)
     pair = pair_from_map(spec, cut, classes[: cut.shape[0], : cut.shape[1]])
-    return Trial(name, Pair(float_planes(pair.input), float_planes(pair.target)), 0)
+    return Trial(name, pair, 0)  # bytes: there may be thousands
 
 
 def _cut(picture: Picture, spec: ModelSpec) -> Picture:
@@ -93,7 +94,8 @@ def _cut(picture: Picture, spec: ModelSpec) -> Picture:
 def reached(task: Task, model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> float:
     """What the network reaches on all of them: mean PSNR in dB, or mean IoU in percent."""
     if task.labelled:
-        return mean_iou_percent(_in_fp32(model, spec, trials), trials)
+        with _judging(model):
+            return mean_iou_percent((_output(model, spec, trial) for trial in trials), trials)
     return statistics.fmean(psnr_of(model, spec, trials))
 
 
@@ -125,17 +127,18 @@ def mean_iou_percent(outputs: Iterable[Planes], trials: Sequence[Trial]) -> floa
 
 def psnr_of(model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> list[float]:
     """PSNR of the network on every test, in dB."""
-    return [_psnr_db(output, trial) for output, trial in zip(_in_fp32(model, spec, trials), trials, strict=True)]
+    with _judging(model):
+        return [_psnr_db(_output(model, spec, trial), trial) for trial in trials]
 
 
-def _in_fp32(model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> Iterator[Planes]:
-    """What the network makes of every test; convolutions in FP32, on a GPU too."""
+@contextlib.contextmanager
+def _judging(model: nn.Module) -> Iterator[None]:
+    """Convolutions in FP32, on a GPU too."""
     model.eval()
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        for trial in trials:
-            yield _output(model, spec, trial)
+        yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
 
@@ -143,7 +146,8 @@ def _in_fp32(model: nn.Module, spec: ModelSpec, trials: Sequence[Trial]) -> Iter
 @torch.inference_mode()
 def _output(model: nn.Module, spec: ModelSpec, trial: Trial) -> Planes:
     device = next((parameter.device for parameter in model.parameters()), None)
-    return unit_range(model(torch.from_numpy(trial.pair.input[None]).to(device)).float().cpu().numpy()[0], spec)
+    x = torch.from_numpy(float_planes(trial.pair.input)[None])
+    return unit_range(model(x.to(device)).float().cpu().numpy()[0], spec)
 
 
 def baseline_psnr(trials: Sequence[Trial]) -> list[float]:
@@ -174,7 +178,7 @@ def _psnr_db(output: Planes, trial: Trial) -> float:
 def convention(task: Task, spec: ModelSpec) -> str:
     """What the figures are of, in words."""
     if task.labelled:
-        return "mean over the classes; pixels of all pictures together"
+        return "pixels of all pictures together; mean over the classes that are there or were found"
     planes = {"luma": "luma (16 to 235 of 255)", "lightness": "colour planes"}.get(spec.input, "R, G, B")
     border = f", {max(task.scales)} pixels cut from each side" if task.scales else ""
     return f"{planes}, float, clipped, not rounded{border}; mean of the pictures' PSNR"

@@ -5,6 +5,7 @@ A map is uint8 (height, width): the number of the class, VOID where nobody knows
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_models.errors import UserError
-from reference_models.pictures import Picture, list_pictures
+from reference_models.pictures import Picture, list_pictures, opened
 from reference_models.training.scenes import gradient, photographed, turned_box
 
 ClassMap = NDArray[np.uint8]
 VOID = 255
 """Class of a pixel that is not judged, as in PASCAL VOC."""
 SHAPES = ("disc", "rectangle", "triangle", "ring")
-SURFACES = ("plain", "stripes", "checks", "dots", "grain")
+SURFACES = ("plain", "striped", "checked", "dotted", "grainy")
 CLASSES = 1 + len(SHAPES) * len(SURFACES)
 """Of the generated scenes: the ground, then every shape with every surface; 21, as PASCAL VOC has."""
 LEAST_RADIUS, LARGEST_RADIUS = 14.0, 70.0
@@ -31,9 +32,10 @@ HELD_OUT = 1 << 20
 """Number of the first scene that is judged; those before are trained on."""
 
 
-def class_names() -> list[str]:
-    """Of the classes of generated scenes, in the order of their numbers."""
-    return ["ground", *(f"{shape}, {surface}" for shape in SHAPES for surface in SURFACES)]
+def classes_in_words() -> str:
+    """The classes of generated scenes and their numbers, for cards."""
+    names = ["ground", *(f"{surface} {shape}" for shape in SHAPES for surface in SURFACES)]
+    return "classes: " + ", ".join(f"{number} {name}" for number, name in enumerate(names))
 
 
 def labelled_scene(width: int, height: int, seed: int) -> tuple[Picture, ClassMap]:
@@ -85,12 +87,12 @@ def _second_colour(
     wave = np.float32(2 * math.pi / rng.uniform(6, 10))
     if surface == "plain":
         return np.zeros_like(x)
-    if surface == "grain":
+    if surface == "grainy":
         return rng.random(x.shape, np.float32)
-    if surface == "stripes":
+    if surface == "striped":
         return (np.sin(x * wave) > 0).astype(np.float32)
     product = np.sin(x * wave) * np.sin(y * wave)
-    return (product > (0 if surface == "checks" else 0.5)).astype(np.float32)
+    return (product > (0 if surface == "checked" else 0.5)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -101,44 +103,78 @@ class Labels:
     classes: int
     """How many the network scores."""
 
+    @property
+    def digest(self) -> str:
+        """Of the names, by which a run that goes on tells that it is given the same maps."""
+        return hashlib.sha256("\n".join(sorted(self.files)).encode()).hexdigest()[:16]
+
     def of(self, name: str, picture: Picture) -> ClassMap | str:
         """The map of a picture, uint8 (H, W), or in a few words why there is none that can be used."""
-        from PIL import Image
-
         path = self.files.get(Path(name).stem)
         if path is None:
             return "no map of its name in --labels"
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
+                width, height = image.size
+                if (height, width) != picture.shape[:2]:
+                    return f"its map has {width}x{height} pixels, it has {picture.shape[1]}x{picture.shape[0]}"
+                if image.mode not in {"L", "P"}:
+                    return "its map is no palette or grey picture of one byte a pixel"
                 found = np.array(image)
-        except (OSError, ValueError, SyntaxError) as error:
-            return f"its map cannot be read ({error})"
-        if found.ndim != 2 or found.dtype != np.uint8:
-            return "its map is no picture of one byte a pixel, palette or grey"
-        if found.shape != picture.shape[:2]:
-            return f"its map has {found.shape[1]}x{found.shape[0]} pixels, it has {picture.shape[1]}x{picture.shape[0]}"
+        except UserError as error:
+            return f"its map: {error.what}"
         known = found[found != VOID]
-        if known.size and int(known.max()) >= self.classes:
+        if not known.size:
+            return f"its map knows no class: {VOID} everywhere"
+        if int(known.max()) >= self.classes:
             return f"its map has class {int(known.max())}, and the network scores {self.classes}, from 0"
         return found
 
 
 def labels_of(folders: Sequence[str], classes: int) -> Labels | None:
-    """The maps of these folders; None without folders.
+    """The maps of these folders or files, PNG all of them: others may lose numbers. None without folders.
 
     Raises:
-        UserError: a folder that is not there or holds no map.
+        UserError: a folder that is not there or holds no map, or two maps of one name.
     """
-    files = {path.stem: path for folder in folders for path in list_pictures(folder)}
-    return Labels(files, classes) if folders else None
+    found: dict[str, Path] = {}
+    for folder in folders:
+        try:
+            paths = [path for path in list_pictures(folder) if path.suffix.lower() == ".png"]
+        except UserError as error:
+            raise UserError(f"`--labels`: {error.what}", _MAPS, "Check the path") from None
+        if not paths:
+            raise UserError(f"`--labels {folder}`: holds no PNG file", _MAPS, "Convert maps to PNG")
+        for path in paths:
+            if path.stem in found:
+                raise UserError(
+                    f"`--labels`: `{found[path.stem]}` and `{path}` are maps of one name",
+                    "one map for a picture, told by their names",
+                    "Rename one of them and its picture",
+                )
+            found[path.stem] = path
+    return Labels(found, classes) if folders else None
 
 
-def check_maps(labels: Labels | None, pictures: Sequence[tuple[str, Picture]], option: str) -> None:
+_MAPS = "folders with PNG maps of classes, named as their pictures"
+
+
+def check_maps(
+    labels: Labels | None, pictures: Sequence[tuple[str, Picture]], option: str, least_side: int = 1
+) -> None:
     """
     Raises:
-        UserError: one of these pictures, which shall be judged, has no map that can be used.
+        UserError: one of these pictures, which shall be judged, is smaller than `least_side` pixels, or has no map that
+            can be used.
     """
     for name, picture in pictures:
-        reason = labels.of(name, picture) if labels else "no --labels"
+        height, width = picture.shape[:2]
+        reason = labels.of(name, picture) if labels else "maps of classes are missing"
+        if min(height, width) < least_side:
+            reason = f"{width}x{height} pixels, and {least_side} a side are needed"
         if isinstance(reason, str):
-            raise UserError(f"`{option}`: {name}: {reason}", "a map for every picture", "Give it, or leave it out")
+            raise UserError(
+                f"`{option}`: {name}: {reason}",
+                "a map in --labels for every picture",
+                "Give it, or leave the picture out",
+            )

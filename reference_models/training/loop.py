@@ -67,7 +67,7 @@ class State:
     losses: list[float] = field(default_factory=list)
     """Of every step."""
     figures: list[tuple[int, float]] = field(default_factory=list)
-    """Steps done, and PSNR on the validation pictures then."""
+    """Steps done, and what was reached on the validation pictures then: PSNR in dB, or mean IoU in percent."""
     critic: Critic | None = None
     whole: bool = True
     """No step has been left in the middle, such as by an error: what it holds can be gone on with."""

@@ -66,7 +66,9 @@ def with_scenes(colours: Tensor, scores: Tensor, target: Tensor, scenes: Tensor)
 
 
 def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of the classes, the mean over the pixels whose class is known: PixelDCN's.
+    """Cross-entropy of the classes, the mean over the pixels whose class is known.
+
+    Source: PixelDCN's published code, network.py (softmax cross-entropy over all pixels).
 
     Args:
         scores: (N, classes, H, W), before softmax.

@@ -14,7 +14,7 @@ from reference_models.pictures import Picture
 from reference_models.spec import ModelSpec
 from reference_models.tasks import Task
 from reference_models.training import adversarial, loop
-from reference_models.training.labelled import CLASSES, Labels, check_maps
+from reference_models.training.labelled import CLASSES, VOID, Labels, check_maps
 from reference_models.training.losses import LOSSES
 from reference_models.training.targets import Targets
 
@@ -52,7 +52,7 @@ class Request:
     """What training begins with; None: the network's own initialisation."""
     validation: Sequence[tuple[str, Picture]] = ()
     judged: Sequence[tuple[str, Sequence[tuple[str, Picture]]]] = ()
-    """Named sets of pictures for the figures of the card; without any, generated scenes judge networks of classes."""
+    """Named sets of pictures for the figures of the card; without any, scenes held out where scenes are learned."""
     validate_every: int = 500
     resume: bool = False
     targets: Targets = field(default_factory=Targets)
@@ -103,17 +103,29 @@ def _check_labels(request: Request) -> None:
         if request.labels:
             raise UserError(f"`--labels` for `--task {task.name}`", "segmentation", "Leave it out")
         return
-    if request.images and request.labels is None:
-        raise UserError("`--task segmentation`: --images without --labels", "a map for every picture", "Give --labels")
-    if classes < CLASSES and (request.generated or not request.images):
+    if bool(request.images) != bool(request.labels):
+        given, other = ("--images", "--labels") if request.images else ("--labels", "--images")
         raise UserError(
-            f"`{request.spec.title}` scores {classes} classes, and generated scenes have {CLASSES}",
-            "--generated 0 with --images and --labels",
-            f"Or choose at least {CLASSES} classes",
+            f"`--task {task.name}`: {given} without {other}", "both, or generated scenes alone", f"Give {other}"
         )
-    check_maps(request.labels, request.validation, "--validation")
+    if request.images and request.generated:
+        raise UserError(
+            f"`--generated {request.generated:g}`: generated scenes have classes of their own, your maps have others",
+            "--generated 0 with --labels",
+            "Leave it out",
+        )
+    low, high = (2 if request.images else CLASSES), VOID
+    if not low <= classes <= high:
+        why = f"{VOID} stands for what nobody knows" if classes > high else f"generated scenes have {low}"
+        raise UserError(
+            f"`--task {task.name}` for `{request.spec.title}`: scores {classes} classes, and {why}",
+            f"{low} to {high}",
+            "Choose --option classes",
+        )
+    least = max(request.spec.size_multiple, request.spec.min_size)
+    check_maps(request.labels, request.validation, "--validation", least)
     for name, pictures in request.judged:
-        check_maps(request.labels, pictures, f"--judge {name}")
+        check_maps(request.labels, pictures, f"--judge {name}", least)
 
 
 def _check_loss(request: Request) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +54,7 @@ class Pictures:
         option = "--scenes" if self.scenes else "--images"
         raise UserError(
             f"`{option}`: none of {len(self.paths)} pictures can be used; {name}: {reason}",
-            f"pictures with sides of at least {self.least_side}",
+            f"pictures with sides of at least {self.least_side}" + " and maps of their names" * bool(self.labels),
             "Give another folder, or a smaller --crop",
         )
 
@@ -97,13 +97,21 @@ def pictures_of(
     folders: Sequence[str], least_side: int = 1, scenes: bool = False, labels: Labels | None = None
 ) -> Pictures:
     """The pictures of these folders or files, in the order of their names; `scenes`: every folder is one; `labels`:
-    each of them needs a map.
+    those without a map are left out as they are met.
 
     Raises:
-        UserError: a folder that is not there or holds no picture.
+        UserError: a folder that is not there or holds no picture, or two pictures that would share a map.
     """
     found = [(number, path) for number, folder in enumerate(folders) for path in list_pictures(folder)]
     numbers = [number for number, _ in found] if scenes else []
+    stems = Counter(path.stem for _, path in found)
+    if labels and stems and max(stems.values()) > 1:
+        twice = " and ".join(f"`{path}`" for _, path in found if path.stem == stems.most_common(1)[0][0])
+        raise UserError(
+            f"`--images`: {twice} have one name",
+            "names that tell which map is whose",
+            "Rename all but one, and its map",
+        )
     return Pictures([path for _, path in found], least_side, scenes=numbers, labels=labels)
 
 

@@ -20,9 +20,10 @@ from reference_models.networks.colorization import Colorization
 from reference_models.pictures import Picture
 from reference_models.training import adversarial, checkpoints, judging, loop
 from reference_models.training.beginnings import pass_through_, passes_through
-from reference_models.training.crops import Batches, Plan, least_side, scenes_met
+from reference_models.training.crops import Batches, Plan, least_side
 from reference_models.training.fake_quantisation import plain_state, pretend_int8_
 from reference_models.training.forms import training_form
+from reference_models.training.labelled import classes_in_words
 from reference_models.training.losses import LOSSES, with_scenes
 from reference_models.training.request import Request, check
 from reference_models.training.sources import GENERATED, Pictures, pictures_of
@@ -116,6 +117,7 @@ def _begun(request: Request) -> _Run:
     run = _Run(
         request=request,
         pictures=pictures,
+        batches=batches,
         lesson=lesson,
         state=state,
         ahead=ahead,
@@ -199,6 +201,7 @@ def made_with(request: Request) -> dict[str, Any]:
         "device": request.device.partition(":")[0],
         "vgg": _digest(request.vgg) if request.vgg else None,
         "scenes": list(request.scenes) or None,
+        "maps": request.labels.digest if request.labels else None,
         "begun_with": _begun_with(request),
     }
 
@@ -233,6 +236,7 @@ class _Run:
 
     request: Request
     pictures: Pictures
+    batches: Batches
     lesson: loop.Lesson
     state: loop.State
     tests: Sequence[judging.Trial]
@@ -296,20 +300,23 @@ class _Run:
             licence=request.licence,
             resume=request.command,
             earlier=_earlier(request),
+            notes=(classes_in_words(),) if request.task.labelled and not request.images else (),
         )
 
     def _data(self) -> dict[str, int]:
         usable = len(self.pictures) - len(self.pictures.broken)
         folders = {self.request.data or "pictures of the user's own": usable} if usable else {}
         made = self.request.generated if usable else 1.0
-        different = scenes_met(self.state.step) if self.request.task.labelled else GENERATED
+        labelled = self.request.task.labelled
+        made = 0.0 if labelled and usable else made
+        different = self.batches.scenes_met(self.state.step) if labelled and made else GENERATED
         return {**folders, **({f"generated scenes, {made:.0%} of what was drawn": different} if made else {})}
 
     def _judged(self) -> Iterator[tuple[str, list[judging.Trial]]]:
         """Named sets of pictures with what should come out."""
         for name, pictures in self.request.judged:
             yield name, _trials(self.request, pictures)
-        if self.request.task.labelled and not self.request.judged and self.request.labels is None:
+        if self.request.task.labelled and not self.request.judged and not self.request.images:
             yield "generated scenes, held out", judging.held_out_scenes(self.request.spec)
 
     def _figure(self, name: str, trials: Sequence[judging.Trial]) -> Figure:

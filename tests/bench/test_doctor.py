@@ -8,6 +8,7 @@ import pytest
 
 from bench.doctor import Check, conditions, examine, gpu_processes, harness_cost, sampling_effect, stability
 from bench.judge import Ratio
+from bench.sampling import Cost
 
 CALM: dict[str, float | None] = {"steal_share": 0.0, "foreign_share": 0.01, "wall_s": 1.0}
 
@@ -51,12 +52,20 @@ def test_gpu_processes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "good"), [((0.998, 1.003), True), ((1.006, 1.02), False), ((0.99, 1.02), None), ((0.9, 0.99), False)]
+    ("interval", "behind_all", "good"),
+    [
+        ((0.998, 1.003), 1.01, True),
+        ((1.006, 1.02), 1.02, False),
+        ((0.99, 1.02), 1.02, None),
+        ((0.9, 0.99), 1.0, False),
+        ((0.999, 1.0005), 2.9, True),  # 0.1 %, and 1.9 ms in half a second
+        ((0.999, 1.0005), 3.1, None),
+    ],
 )
 def test_samplings_effect_is_good_only_where_it_is_known_to_be_small(
-    interval: tuple[float, float], good: bool | None
+    interval: tuple[float, float], behind_all: float, good: bool | None
 ) -> None:
-    found = sampling_effect(Ratio(1.0, interval))
+    found = sampling_effect(Cost(1.0, Ratio(1.0, interval), Ratio(behind_all, (1.0, behind_all))))
     assert found.good is good
     words = {True: "below 0.5%", False: "above 0.5%", None: "not known well enough"}
     assert found.finding.startswith(words[good])
@@ -77,5 +86,5 @@ def test_the_harness_costs_less_than_fifty_microseconds() -> None:
 
 def test_all_of_it_for_real_within_seconds() -> None:
     found = by_name(examine(lambda: sum(range(2000)), block_s=0.01, proof_s=0.1))
-    assert "25 times as often" in found["sampling's effect on the median"].finding
+    assert "twice a second" in found["sampling's effect on the median"].finding
     assert found["numbers taken now"].finding.startswith(("stable", "unstable: "))

@@ -44,6 +44,7 @@ def test_without_option_and_weights_there_is_none():
         ("can24", "l0_smooth", "`--original l0_smooth`: not a known operator or task.*Did you mean l0_smoothing"),
         ("espcn_x3", "super-resolution x2", "not for `espcn_x3`: it enlarges 3 times"),
         ("espcn_x3", "l0_smoothing", "not for `espcn_x3`"),
+        ("pixel_dcn", "segmentation", "maps of classes are not pictures.*none: no --original|has none"),
     ],
 )
 def test_what_does_not_exist_or_fit_is_refused(model, word, message):

@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from bench.measure import Series
-from bench.waiting import Waiting, _reader
+from bench.waiting import Waiting, reader
 
 
 def run(samples: list[float], waited_ms: list[float], thread_share: float = 1.0) -> dict[str, object]:
@@ -59,14 +59,14 @@ def test_there_is_none_where_samples_came_from_other_threads() -> None:
 
 
 def test_a_real_thread_that_is_kept_from_its_core_waits() -> None:
-    reader = _reader()
-    if reader is None:
+    read = reader()
+    if read is None:
         pytest.skip("this system does not tell what a thread waits for a core")
-    before = reader()
+    before = read()
     end = time.process_time() + 0.05
     while time.process_time() < end:
         pass
-    assert reader() >= before
+    assert read() >= before
 
 
 @pytest.fixture
@@ -85,10 +85,10 @@ def test_a_system_without_counters_says_so() -> None:
 
 
 def test_every_thread_reads_its_own_counter() -> None:
-    if _reader() is None:
+    if reader() is None:
         pytest.skip("this system does not tell what a thread waits for a core")
     found: list[int] = []
-    thread = threading.Thread(target=lambda: found.append((_reader() or int)()))
+    thread = threading.Thread(target=lambda: found.append((reader() or int)()))
     thread.start()
     thread.join()
     assert found[0] >= 0

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from reference_models.cards import read_card
 from reference_models.pictures import write_picture
+from reference_models.training.labelled import labelled_scene
 from reference_models.training.scenes import scene
 
 Command = Callable[..., Any]
@@ -48,8 +50,8 @@ WORDS: list[tuple[list[str], list[str]]] = [
     (["--loss", "vgg"], ["--loss vgg", "mse, l1, psnr, perceptual, adversarial"]),
     (["--loss", "adversarial"], ["model `espcn_x2` makes luma"]),
     (["--vgg", "a.pth"], ["--vgg", "does not use it"]),
-    (["--labels", "absent"], ["absent"]),
-    (["--labels", "pictures"], ["pictures"]),
+    (["--labels", "absent"], ["--labels", "absent", "cannot be found"]),
+    (["--labels", "empty"], ["--labels", "holds no picture"]),
     (["--scenes", "absent"], ["--scenes absent", "cannot be listed"]),
     (["--scenes", "empty"], ["holds 0 folders"]),
     (["--scenes", "empty", "--images", "empty"], ["one of the two"]),
@@ -93,6 +95,31 @@ def test_a_run_from_pictures_to_weights_and_on(command: Command, folder: Path, t
     longer = read_card(output)
     assert longer is not None
     assert longer.steps == 12
+
+
+def test_maps_of_classes_from_pictures_to_weights(command: Command, tmp_path: Path) -> None:
+    for name in ("pictures", "maps"):
+        (tmp_path / name).mkdir()
+    picture, classes = labelled_scene(64, 48, seed=3)
+    write_picture(tmp_path / "pictures" / "a.jpg", picture)
+    Image.fromarray(classes).save(tmp_path / "maps" / "a.png")
+    words = ["train", "--model", "pixel_dcn:depth=2:width=2", "--task", "segmentation", "--steps", "2", "--batch", "1"]
+    words += ["--crop", "32", "--threads", "1", "--images", tmp_path / "pictures", "--labels", tmp_path / "maps"]
+    words += ["--validation", tmp_path / "pictures", "--judge", f"own={tmp_path / 'pictures'}"]
+    outcome = command(*words, "--output", tmp_path / "a.safetensors")
+    assert outcome.code == 0, outcome.err
+    assert "mean IoU" in outcome.out
+    assert "dB" not in outcome.out
+    assert "mean IoU" in outcome.err
+    card = read_card(tmp_path / "a.safetensors")
+    assert card is not None
+    assert card.data == {"pictures of the user's own": 1}
+    assert "--images DIR --labels DIR" in card.resume
+    assert "--generated 0.0" in card.resume
+    words[words.index("--task") + 1] = "l0_smoothing"
+    command(*words, "--output", tmp_path / "b.safetensors").assert_refused("l0_smoothing", "it makes classes of rgb")
+    rgb = ["train", "--model", "can24", "--task", "l0_smoothing", "--labels", tmp_path / "maps"]
+    command(*rgb, "--output", tmp_path / "b.safetensors").assert_refused("--labels", "segmentation")
 
 
 def test_a_rate_that_is_too_high_is_said(command: Command, folder: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from reference_models import get, module_from_factory
 from reference_models.networks.can import Can
+from reference_models.training import forms
 from reference_models.training.fake_quantisation import pretend_int8_
 from reference_models.training.forms import training_form
 
@@ -20,17 +21,31 @@ def randomised(model: torch.nn.Module) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("normalisation", ["adaptive", "batch"])
-@pytest.mark.parametrize("dilations", [(1, 2, 4, 1), (1, 4, 8, 2, 3, 1)], ids=str)
-def test_can_trains_on_each_pictures_own_statistics(normalisation: str, dilations: tuple[int, ...]) -> None:
-    """In the second row 8 divides no height of 20, and 3 no 2."""
+@pytest.mark.parametrize(
+    ("sides", "dilations", "split"),
+    [((20, 24), (1, 2, 4, 1), []), ((24, 32), (1, 2, 4, 1), [2, 2]), ((40, 48), (1, 4, 16, 32, 2, 3, 1), [4, 2])],
+    ids=str,
+)
+def test_can_trains_on_each_pictures_own_statistics(
+    normalisation: str,
+    sides: tuple[int, int],
+    dilations: tuple[int, ...],
+    split: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`split`: into how many phases rows and columns are, one layer after the other. Of 40 rows 16 phases cannot be."""
+    factors: list[int] = []
+    real = forms._split
+    monkeypatch.setattr(forms, "_split", lambda x, factor: (factors.append(factor), real(x, factor))[1])
     model = randomised(Can(6, dilations, normalisation=normalisation))  # type: ignore[arg-type]
-    x = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(1))
-    x[1] *= 0.2
+    x = torch.rand(1, 3, *sides, generator=torch.Generator().manual_seed(1))
+    x = torch.cat((x, 0.2 * x.flip(3)))
     wanted = model(x)
     wanted.square().mean().backward()
     gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     found = training_form(model)(x)
+    assert factors == split * 2  # two pictures
     found.square().mean().backward()
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from reference_models.training.labelled import (
     SURFACES,
     VOID,
     check_maps,
-    class_names,
+    classes_in_words,
     labelled_scene,
     labels_of,
 )
+from reference_models.training.sources import pictures_of
 
 PICTURE = np.zeros((6, 8, 3), np.uint8)
 
@@ -31,7 +33,8 @@ def _map(folder: Path, name: str, values: np.ndarray, palette: bool = False) -> 
 
 
 def test_every_class_has_a_name_and_turns_up_in_some_scene() -> None:
-    assert len(class_names()) == len(set(class_names())) == CLASSES == 21
+    names = re.findall(r"\d+ ([a-z ]+)", classes_in_words())
+    assert len(names) == len(set(names)) == CLASSES == 21
     found = np.unique(np.concatenate([labelled_scene(320, 240, seed)[1].ravel() for seed in range(12)]))
     assert found.tolist() == list(range(CLASSES))
 
@@ -76,6 +79,8 @@ def test_maps_are_found_by_name_grey_or_with_a_palette(tmp_path: Path) -> None:
         (np.zeros((6, 7), np.uint8), "its map has 7x6 pixels, it has 8x6"),
         (np.full((6, 8), 21, np.uint8), "class 21, and the network scores 21, from 0"),
         (np.zeros((6, 8, 3), np.uint8), "one byte a pixel"),
+        (np.full((6, 8), VOID, np.uint8), "knows no class"),
+        (np.zeros((9000, 8000), np.uint8), "too large, 8000x9000"),
         (None, "no map of its name"),
     ],
 )
@@ -92,14 +97,31 @@ def test_a_map_that_does_not_fit_is_said(values: np.ndarray | None, reason: str,
         check_maps(labels, [("a.jpg", PICTURE)], "--judge own")
 
 
-def test_a_map_that_is_no_picture_is_said(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
+@pytest.mark.parametrize("content", [b"no picture", b"", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_a_map_that_is_no_picture_is_said(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(content)
     labels = labels_of([str(tmp_path)], 21)
     assert labels is not None
-    assert "cannot be read" in str(labels.of("a.jpg", PICTURE))
+    assert str(labels.of("a.jpg", PICTURE)).startswith("its map: picture")
+
+
+def test_maps_must_be_told_apart_and_lose_nothing(tmp_path: Path) -> None:
+    for name in ("one", "two", "lossy"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(PICTURE[..., 0]).save(tmp_path / name / ("a.jpg" if name == "lossy" else "a.png"))
+    with pytest.raises(UserError, match="maps of one name"):
+        labels_of([str(tmp_path / "one"), str(tmp_path / "two")], 21)
+    with pytest.raises(UserError, match=r"--labels.*lossy`: holds no PNG file"):
+        labels_of([str(tmp_path / "lossy")], 21)
+    with pytest.raises(UserError, match=r"`--labels`: .*absent.*cannot be found"):
+        labels_of([str(tmp_path / "absent")], 21)
+    with pytest.raises(UserError, match=r"--images.* have one name"):
+        pictures_of([str(tmp_path / "one"), str(tmp_path / "lossy")], labels=labels_of([str(tmp_path / "one")], 21))
 
 
 def test_without_folders_there_are_no_labels_and_pictures_need_some() -> None:
     assert labels_of([], 21) is None
-    with pytest.raises(UserError, match="no --labels"):
+    with pytest.raises(UserError, match="maps of classes are missing"):
         check_maps(None, [("a.jpg", PICTURE)], "--validation")
+    with pytest.raises(UserError, match="8x6 pixels, and 16 a side are needed"):
+        check_maps(None, [("a.jpg", PICTURE)], "--validation", 16)

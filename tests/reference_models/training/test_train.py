@@ -20,14 +20,14 @@ from reference_models.errors import UserError
 from reference_models.networks import colorization
 from reference_models.networks.srgan import VggContentLoss
 from reference_models.networks.srgan import _vgg as torch_vgg
-from reference_models.pictures import write_picture
-from reference_models.training import crops, judging
+from reference_models.pictures import read_picture, write_picture
+from reference_models.training import crops, judging, labelled
 from reference_models.training import train as train_module
-from reference_models.training.labelled import labels_of
 from reference_models.training.loop import Settings
 from reference_models.training.losses import LOSSES, mse
 from reference_models.training.request import Request, check
 from reference_models.training.scenes import scene
+from reference_models.training.sources import pictures_of
 from reference_models.training.train import Progress, _Ahead, checkpoint_path, made_with, train
 from reference_models.weights import read_tensors
 
@@ -413,27 +413,27 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(request_to: Callable[..., Re
 
 
 SMALL_UNET = {"classes": 21, "depth": 2, "width": 4}
+CLASSES_OF_SCENES: dict[str, Any] = {
+    "spec": get("pixel_dcn", SMALL_UNET),
+    "task": tasks.get("segmentation"),
+    "loss": "cross-entropy",
+    "images": [],
+    "validation": [],
+    "judged": [],
+    "crop_px": 64,
+}
 
 
 def test_classes_are_learned_from_scenes_and_a_kill_changes_nothing(request_to: Callable[..., Request]) -> None:
-    changes: dict[str, Any] = {
-        "spec": get("pixel_dcn", SMALL_UNET),
-        "task": tasks.get("segmentation"),
-        "loss": "cross-entropy",
-        "settings": Settings(steps=90, rate=1e-2),
-        "batch": 4,
-        "images": [],
-        "validation": [],
-        "judged": [],
-        "crop_px": 64,
-    }
+    changes = {**CLASSES_OF_SCENES, "settings": Settings(steps=90, rate=1e-2), "batch": 4}
     whole = train(request_to("whole", **changes))
     assert np.mean(whole.losses[-30:]) < 0.97 * np.mean(whole.losses[:30])
     figure = whole.card.figures[0]
     assert (figure.pictures, figure.psnr_db) == ("generated scenes, held out", None)
-    assert figure.mean_iou_percent is not None
-    assert "mean IoU" in figure.reached
-    assert whole.card.data == {"generated scenes, 100% of what was drawn": crops.scenes_met(90)}
+    assert figure.reached == f"mean IoU {figure.mean_iou_percent:.1f} %"
+    assert figure.beside.startswith("class 0 everywhere mean IoU ")
+    assert "0 ground, 1 plain disc, 2 striped disc" in whole.card.notes[0]
+    assert read_card(request_to("whole").output) == whole.card
 
     def kill(progress: Progress) -> None:
         raise KeyboardInterrupt
@@ -445,27 +445,83 @@ def test_classes_are_learned_from_scenes_and_a_kill_changes_nothing(request_to: 
     assert parts.card.sha256 == whole.card.sha256
 
 
-def test_a_picture_without_a_map_is_left_out_and_the_others_are_learned(
-    request_to: Callable[..., Request], folder: str, tmp_path: Path
+def test_scenes_that_judge_are_none_that_were_learned_and_the_card_counts_those(
+    request_to: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    maps = tmp_path / "maps"
-    maps.mkdir()
-    for number in range(2):
-        Image.fromarray(np.full((60, 80), number, np.uint8)).save(maps / f"{number}.png")
-    labels = labels_of([str(maps)], 2)
-    outcome = train(
-        request_to(
-            "a",
-            spec=get("pixel_dcn", SMALL_UNET | {"classes": 2}),
-            task=tasks.get("segmentation"),
-            loss="cross-entropy",
-            labels=labels,
-            settings=Settings(steps=25, rate=1e-2),
-            validation=[],
-            judged=[("own", [(f"{number}.png", scene(80, 60, seed=number)) for number in range(2)])],
-        )
-    )
+    met: list[int] = []
+    for module in (crops, judging):
+        real = module.generated_with_map
+        monkeypatch.setattr(module, "generated_with_map", lambda n, side, real=real: (met.append(n), real(n, side))[1])
+    outcome = train(request_to("a", **{**CLASSES_OF_SCENES, "settings": Settings(steps=7, rate=1e-2)}))
+    learned, judged = ({n for n in met if (n >= labelled.HELD_OUT) is held} for held in (False, True))
+    assert (len(learned) > 3, len(judged)) == (True, 2)
+    assert outcome.card.data == {"generated scenes, 100% of what was drawn": len(learned)}
+
+
+@pytest.fixture
+def own_maps(tmp_path: Path) -> tuple[str, str]:
+    """Pictures whose red plane is ten times their map, left half and right half; the third has no map."""
+    for name in ("pictures", "maps"):
+        (tmp_path / name).mkdir()
+    for number in range(3):
+        classes = np.zeros((60, 80), np.uint8)
+        classes[: 20 + number, 40:] = 1
+        classes[:5, :5] = labelled.VOID
+        picture = np.stack([10 * (classes == 1), 40 + 0 * classes, 90 + 0 * classes], 2).astype(np.uint8)
+        write_picture(tmp_path / "pictures" / f"{number}.png", picture)
+        if number < 2:
+            Image.fromarray(classes).save(tmp_path / "maps" / f"{number}.png")
+    return str(tmp_path / "pictures"), str(tmp_path / "maps")
+
+
+def test_what_is_learned_of_a_picture_lies_where_its_map_says(own_maps: tuple[str, str]) -> None:
+    spec, task = get("pixel_dcn", SMALL_UNET | {"classes": 2}), tasks.get("segmentation")
+    pictures = pictures_of([own_maps[0]], 32, labels=labelled.labels_of([own_maps[1]], 2))
+    batches = crops.Batches(crops.Plan(task, spec, pictures, 0, batch=4, crop_px=32, generated=0.0))
+    seen: set[float] = set()
+    for step in range(8):
+        x, y = batches.batch(step)
+        known = ~np.isnan(y[:, 0])
+        np.testing.assert_array_equal(np.round(x[:, 0] * 255 / 10)[known], y[:, 0][known])
+        seen |= set(np.unique(np.nan_to_num(y, nan=-1)).tolist())
+    assert seen == {-1, 0, 1}
+
+
+def test_generated_scenes_lie_where_their_maps_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def marked(number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+        picture, classes = labelled.labelled_scene(96, 80, number)
+        picture[..., 0] = 10 * classes
+        return picture, classes
+
+    monkeypatch.setattr(crops, "generated_with_map", marked)
+    spec, task = get("pixel_dcn", SMALL_UNET), tasks.get("segmentation")
+    x, y = crops.Batches(crops.Plan(task, spec, pictures_of([]), 0, batch=4, crop_px=32, generated=0.1)).batch(0)
+    np.testing.assert_array_equal(np.round(x[:, 0] * 255 / 10), y[:, 0])
+
+
+def test_a_picture_without_a_map_is_left_out_and_the_others_are_learned(
+    request_to: Callable[..., Request], own_maps: tuple[str, str]
+) -> None:
+    own = [(f"{number}.png", read_picture(Path(own_maps[0]) / f"{number}.png")) for number in range(2)]
+    changes: dict[str, Any] = {
+        "spec": get("pixel_dcn", SMALL_UNET | {"classes": 2}),
+        "task": tasks.get("segmentation"),
+        "loss": "cross-entropy",
+        "images": [own_maps[0]],
+        "labels": labelled.labels_of([own_maps[1]], 2),
+        "settings": Settings(steps=60, rate=2e-2),
+        "validation": own,
+        "judged": [("own", own)],
+    }
+    outcome = train(request_to("a", **changes))
     assert [Path(path).name for path in outcome.left_out] == ["2.png"]
     assert "no map of its name" in next(iter(outcome.left_out.values()))
-    assert outcome.card.figures[0].count == 2
     assert outcome.card.data == {"three scenes": 2}
+    assert outcome.card.notes == ()
+    figure = outcome.card.figures[0]
+    assert (figure.count, round(outcome.figures[-1][1], 2)) == (2, figure.mean_iou_percent)
+    assert figure.mean_iou_percent is not None
+    assert figure.mean_iou_percent > 20 + figure.baselines["class 0 everywhere"]
+    Image.fromarray(np.zeros((60, 80), np.uint8)).save(Path(own_maps[1]) / "2.png")
+    with pytest.raises(UserError, match=r"maps was [0-9a-f]+ and is [0-9a-f]+"):
+        train(request_to("a", **{**changes, "labels": labelled.labels_of([own_maps[1]], 2)}, resume=True))
