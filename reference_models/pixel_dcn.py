@@ -31,6 +31,10 @@ _UNET_OFFERS = (
     Option("width", 16, "planes of the first level, doubled at every next one", low=1, high=256),
     Option("classes", 21, "classes to score, background included", low=2, high=256),
 )
+_TRAINED: dict[str, Any] = {
+    "upsampling": "pixel_dcl", "convolution": "conv", "depth": 5, "width": 16, "classes": 21,
+}  # fmt: skip
+"""The U-Net's defaults, which weights ship for."""
 _VAE_OFFERS = (_UPSAMPLING, Option("latent", 64, "planes of the latent map", low=1, high=1024))
 
 Interval = tuple[int, int]
@@ -75,6 +79,9 @@ def _halo(reads: Callable[[Interval], Interval], period: int, upscale: int = 1) 
 
 def configured(name: str, *, upsampling: str, convolution: str, depth: int, width: int, classes: int) -> ModelSpec:
     """The spec of pixel_dcn with these layers and sizes."""
+    choices = {
+        "upsampling": upsampling, "convolution": convolution, "depth": depth, "width": width, "classes": classes,
+    }  # fmt: skip
     halo = _halo(lambda wanted: _read_by_unet(upsampling, convolution, depth - 1, wanted), 2 ** (depth - 1))
     return ModelSpec(
         name=name,
@@ -84,13 +91,7 @@ def configured(name: str, *, upsampling: str, convolution: str, depth: int, widt
         licence="MIT",
         description="U-Net for segmentation with pixel deconvolution in place of deconvolution",
         task="segmentation",
-        options={
-            "upsampling": upsampling,
-            "convolution": convolution,
-            "depth": depth,
-            "width": width,
-            "classes": classes,
-        },
+        options=choices,
         offers=_UNET_OFFERS,
         configure="reference_models.pixel_dcn:configured",
         input="rgb",
@@ -100,6 +101,7 @@ def configured(name: str, *, upsampling: str, convolution: str, depth: int, widt
         receptive_field_px=1 + 2 * halo,
         statistics=("image", "frozen"),
         evaluation=Evaluation("none", note="pixel accuracy and mean IoU over the classes, PASCAL VOC 2012 and MSCOCO"),
+        weights={"scenes": "pixel_dcn-scenes.safetensors"} if choices == _TRAINED else {},
     )
 
 
@@ -126,7 +128,7 @@ def configured_vae(name: str, upsampling: str, latent: int) -> ModelSpec:
 
 
 SPECS = (
-    configured("pixel_dcn", upsampling="pixel_dcl", convolution="conv", depth=5, width=16, classes=21),
+    configured("pixel_dcn", **_TRAINED),
     configured_vae("pixel_vae", "pixel_dcl", 64),
 )
 
