@@ -17,7 +17,7 @@ _SET5_DB = {
 }
 _MAPPING = {"srcnn_915": 1, "srcnn_955": 5}
 _WEIGHTS = {"srcnn_915": 8032, "srcnn_955": 57184}
-_TRAINED = (("srcnn_955", 3, "replicate"),)
+_TRAINED = (("srcnn_915", 3, "replicate"), ("srcnn_955", 3, "replicate"))
 """Networks, with their choices, that weights ship for."""
 
 _OFFERS = (
