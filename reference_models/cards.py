@@ -46,6 +46,12 @@ class Figure:
         """The baselines, in words; empty without them."""
         return ", ".join(f"{name} {self._in_words(value)}" for name, value in self.baselines.items())
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether something that needs no training did better."""
+        reached = self.psnr_db if self.psnr_db is not None else self.mean_iou_percent
+        return reached is not None and any(value > reached for value in self.baselines.values())
+
     def _in_words(self, value: float | None) -> str:
         if value is None:
             return "not told"

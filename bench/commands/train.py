@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,9 @@ DEFAULTS = {
     "PixelDCN": (2, 256, 1e-3),
 }
 OTHERS = (4, 128, 1e-4)
+LOG_S = 60.0
+"""A log hears of the progress at least as often."""
+LEFT_OUT_LINES = 20
 
 
 def add(commands: Any) -> None:
@@ -104,6 +108,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", metavar="NAME|FILE", help="what it begins with (default: untrained)")
     parser.add_argument("--resume", action="store_true", help="go on from FILE.checkpoint")
+    parser.add_argument(
+        "--again", action="store_true", help="begin anew though a FILE.checkpoint lies there, and lose it"
+    )
 
 
 def _add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -132,31 +139,42 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     request = _request(arguments)
     from bench.terminal import console_for, progress_on
-    from reference_models.training.train import train
+    from reference_models.training.train import checkpoint_path, train
 
     form = "mean IoU {:.1f} %" if request.task.labelled else "{:.2f} dB"
     title = f"train {request.spec.title}: {request.task.name}"
     with progress_on(console_for(stderr=True)) as reporter, reporter.stage(title, request.settings.steps) as show:
         try:
-            outcome = train(request, _shown(show, form))
+            outcome = train(request, _shown(request, show, form))
         except FloatingPointError as error:
             raise UserError(f"training failed: {error}", "a loss that falls", "Lower --rate") from None
+        except KeyboardInterrupt:
+            kept = checkpoint_path(request.output)
+            if kept.is_file():
+                print(f"kept in {kept}: the same command with --resume goes on", file=sys.stderr)
+            raise
     _print(request, outcome)
     return OK
 
 
-def _shown(show: Callable[[float, str], None], form: str) -> Callable[[Progress], None]:
-    """Progress as a live line, and as one line in a log every twentieth of the way; `form` of what is reached."""
-    last = -1
+def _shown(request: Request, show: Callable[[float, str], None], form: str) -> Callable[[Progress], None]:
+    """Progress as a live line, or as one line in a log every twentieth of the way and every LOG_S; `form` of what is
+    reached."""
+    last, said = -1, time.monotonic()
+    if request.resume:
+        last = -2
 
     def report(progress: Progress) -> None:
-        nonlocal last
+        nonlocal last, said
+        if last == -2:
+            print(f"going on from step {progress.step}", file=sys.stderr)
         critic = f", discriminator {progress.critic_loss:.2f}" if progress.critic_loss is not None else ""
         figure = critic + (", " + form.format(progress.reached) if progress.reached is not None else "")
-        show(progress.step, f"{progress.step}/{progress.steps} loss {progress.loss:.2e}{figure}")
+        live = sys.stderr.isatty()
+        show(progress.step, f"{progress.step}/{progress.steps} loss {progress.loss:.2e}{figure}" if live else "")
         part = progress.step * 20 // progress.steps
-        if part != last and not sys.stderr.isatty():
-            last = part
+        if not live and (part != last or time.monotonic() - said > LOG_S):
+            last, said = part, time.monotonic()
             left_out = f", {progress.left_out} pictures left out" if progress.left_out else ""
             print(
                 f"step {progress.step} of {progress.steps}: loss {progress.loss:.3e}{figure}, "
@@ -174,11 +192,15 @@ def _print(request: Request, outcome: Outcome) -> None:
     print(f"{request.output}: {card.steps} steps of {request.spec.title}, {card.task}, in {card.seconds:.0f} s")
     for figure in card.figures:
         beside = f" ({figure.beside})" if figure.beside else ""
-        print(f"  {figure.pictures} ({figure.count}): {figure.reached}{beside}; {figure.convention}")
-    if outcome.left_out:
-        name, reason = next(iter(outcome.left_out.items()))
-        print(f"  left out: {len(outcome.left_out)} pictures, such as {name}: {reason}")
-    print(f"  card: {card_path(request.output)}; to train on after a kill: the same command with --resume")
+        worse = ", WORSE than without a network: train longer" if figure.is_worse else ""
+        print(f"  {figure.pictures} ({figure.count}): {figure.reached}{beside}{worse}; {figure.convention}")
+    if not card.figures:
+        print("  not judged: --judge NAME=DIR does, with maps in --labels")
+    for name, reason in list(outcome.left_out.items())[:LEFT_OUT_LINES]:
+        print(f"  left out: {name}: {reason}")
+    if len(outcome.left_out) > LEFT_OUT_LINES:
+        print(f"  left out: {len(outcome.left_out) - LEFT_OUT_LINES} more")
+    print(f"  card: {card_path(request.output)}; to train on: the same command with --resume and more --steps")
     print(
         f"  next: bench apply --model {request.spec.word} --weights {request.output} --input PICTURE --output OUT.png"
     )
@@ -201,6 +223,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     task = tasks.get(arguments.task)
     _check_numbers(arguments)
     output = _output(arguments)
+    _check_checkpoint(arguments, output)
     images, scenes = split_words(arguments.images), _scenes(arguments)
     if arguments.weights is not None:
         resolve_weights(spec, arguments.weights)
@@ -294,7 +317,7 @@ def _checked(request: Request) -> Request:
     if pictures.paths:
         pictures.picture(0)  # at least one can be used
     if request.resume:
-        check_resumable(checkpoint_path(request.output), made_with(request))
+        check_resumable(checkpoint_path(request.output), made_with(request), request.settings.steps)
     return request
 
 
@@ -306,6 +329,22 @@ def _output(arguments: argparse.Namespace) -> Path:
         raise UserError(f"`--output {output}`: not the name of a safetensors file", "FILE.safetensors", "Rename it")
     check_output_file(output, "--output")
     return output
+
+
+def _check_checkpoint(arguments: argparse.Namespace, output: Path) -> None:
+    """
+    Raises:
+        UserError: hours of training lie there, and nobody said that they may be overwritten.
+    """
+    from reference_models.training.train import checkpoint_path
+
+    path = checkpoint_path(output)
+    if path.exists() and not arguments.resume and not arguments.again:
+        raise UserError(
+            f"`{path}` is there, of an earlier run",
+            "--resume to go on with it, --again to lose it and begin anew",
+            "Say which, or choose another --output",
+        )
 
 
 def _check_numbers(arguments: argparse.Namespace) -> None:

@@ -49,13 +49,13 @@ def write_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> 
     replace_file(path, data.getbuffer())
 
 
-def read_checkpoint(path: Path, state: State, made_with: Mapping[str, Any]) -> None:
-    """Brings a run that has just been started to where the stored one was.
+def read_checkpoint(path: Path, state: State, made_with: Mapping[str, Any], steps: int) -> None:
+    """Brings a run of so many steps that has just been started to where the stored one was.
 
     Raises:
         UserError: as `check_resumable`.
     """
-    stored = _stored(path, made_with)
+    stored = _stored(path, made_with, steps)
     state.model.load_state_dict(stored["model"])
     state.average.load_state_dict(stored["average"])
     state.optimiser.load_state_dict(stored["optimiser"])
@@ -76,15 +76,16 @@ def _critic_parts(critic: Critic | None) -> dict[str, Any]:
     return {"critic": critic.module.state_dict(), "critic_optimiser": state, "critic_losses": losses}
 
 
-def check_resumable(path: Path, made_with: Mapping[str, Any]) -> None:
+def check_resumable(path: Path, made_with: Mapping[str, Any], steps: int) -> None:
     """
     Raises:
-        UserError: no checkpoint, a damaged one, or one of another run; all that differs is named.
+        UserError: no checkpoint, a damaged one, one of another run, of which all that differs is named, or one of more
+            than `steps` steps.
     """
-    _stored(path, made_with)
+    _stored(path, made_with, steps)
 
 
-def _stored(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
+def _stored(path: Path, made_with: Mapping[str, Any], steps: int) -> dict[str, Any]:
     stored = _read(path)
     stored["made_with"] = EARLIER | stored["made_with"]
     differing = [
@@ -97,6 +98,12 @@ def _stored(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
             f"`--resume` from `{path}`: {'; '.join(differing)}",
             "the choices that the run began with",
             "Repeat its command with --resume, or drop --resume to begin anew",
+        )
+    if stored["step"] > steps:
+        raise UserError(
+            f"`--resume` from `{path}`: it has {stored['step']} steps, and --steps says {steps}",
+            "--steps of the whole run, what is done included",
+            "Give more",
         )
     return stored
 

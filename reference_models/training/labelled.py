@@ -108,11 +108,15 @@ class Labels:
         """Of the names, by which a run that goes on tells that it is given the same maps."""
         return hashlib.sha256("\n".join(sorted(self.files)).encode()).hexdigest()[:16]
 
+    def why_not(self, name: str) -> str:
+        """Why a picture has no map, told from its name; empty where it may have one."""
+        return "" if Path(name).stem in self.files else "no map of its name in --labels"
+
     def of(self, name: str, picture: Picture) -> ClassMap | str:
         """The map of a picture, uint8 (H, W), or in a few words why there is none that can be used."""
-        path = self.files.get(Path(name).stem)
-        if path is None:
-            return "no map of its name in --labels"
+        if reason := self.why_not(name):
+            return reason
+        path = self.files[Path(name).stem]
         try:
             with opened(path) as image:
                 width, height = image.size

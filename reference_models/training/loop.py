@@ -108,32 +108,37 @@ def train_to(
     """
     begun, first = clock(), len(state.losses)
     state.model.train()
-    while state.step < until:
-        with _undivided():
-            state.whole = False
-            state.losses.append(_step(state, settings, lesson))
-            state.step += 1
-            state.whole = True
-    state.seconds += clock() - begun
+    try:
+        while state.step < until:
+            with _undivided():
+                state.whole = False
+                state.losses.append(_step(state, settings, lesson))
+                state.step += 1
+                state.whole = True
+    finally:
+        state.seconds += clock() - begun
     made = state.losses[first:]
     return sum(made) / len(made) if made else math.nan
 
 
 @contextlib.contextmanager
 def _undivided() -> Iterator[None]:
-    """Ctrl-C waits for the end of a step: half a step cannot be gone on with."""
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+    """Ctrl-C and SIGTERM wait for the end of a step: half a step cannot be gone on with."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     asked: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    for number, handler in handlers.items():
+        if callable(handler):  # else the signal is ignored, or ends the process at once
+            signal.signal(number, lambda number, frame: asked.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-    if asked:
-        handler(asked[0], None)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if asked and callable(first := handlers[signal.Signals(asked[0])]):
+        first(asked[0], None)
 
 
 def _step(state: State, settings: Settings, lesson: Lesson) -> float:

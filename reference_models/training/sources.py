@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from reference_models.errors import UserError
-from reference_models.pictures import Picture, list_pictures, read_picture
+from reference_models.pictures import Picture, list_pictures, opened, read_picture
 from reference_models.training.labelled import ClassMap, Labels, labelled_scene
 from reference_models.training.scenes import scene
 
 GENERATED = 64
 """Different pictures of the generator, so that what an operator makes of them can be kept."""
 GENERATED_SIZES = ((480, 320), (640, 480), (960, 640))
+LOOKED_AT = 5000
+"""Files whose headers are read before anything starts: a second or two."""
 KEPT_BYTES = 512 << 20
 """Of decoded pictures."""
 
@@ -29,7 +31,7 @@ class Pictures:
     paths: Sequence[Path]
     least_side: int = 1
     broken: dict[str, str] = field(default_factory=dict)
-    """File name → why it was left out; grows as pictures are asked for."""
+    """File name → why it was left out; what only decoding shows is found as pictures are asked for."""
     scenes: Sequence[int] = ()
     """Of every path, where folders are scenes."""
     labels: Labels | None = None
@@ -57,6 +59,20 @@ class Pictures:
             f"pictures with sides of at least {self.least_side}" + " and maps of their names" * bool(self.labels),
             "Give another folder, or a smaller --crop",
         )
+
+    def look_at_headers(self) -> None:
+        """Leaves out what its header alone shows to be no use, in folders of up to LOOKED_AT files."""
+        for path in self.paths if len(self.paths) <= LOOKED_AT else ():
+            try:
+                with opened(path) as image:
+                    width, height = image.size
+            except UserError as error:
+                self.broken[str(path)] = error.what
+                continue
+            if min(width, height) < self.least_side:
+                self.broken[str(path)] = f"{width}x{height} pixels"
+            elif self.labels and (reason := self.labels.why_not(path.name)):
+                self.broken[str(path)] = reason
 
     def _usable(self, number: int) -> Picture | None:
         if number in self._kept:

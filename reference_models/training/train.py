@@ -30,8 +30,8 @@ from reference_models.training.sources import GENERATED, Pictures, pictures_of
 from reference_models.weights import resolve_weights, weights_sha256
 from reference_models.weights_file import save_weights
 
-CHUNK = 25
-"""Steps between two looks at the clock and lines of progress."""
+CHUNK, CHUNK_S = 25, 5.0
+"""Steps, and seconds, between two looks at the clock and lines of progress, whichever is less."""
 CHECKPOINT_S = 60.0
 
 
@@ -79,6 +79,8 @@ def train(request: Request, report: Report = lambda progress: None) -> Outcome:
     check(request)
     run = _begun(request)
     try:
+        if request.resume and run.state.losses:
+            run.report_to(report, run.state.losses[-1])
         run.to_the_end(report)
     finally:
         run.close()
@@ -124,7 +126,8 @@ def _begun(request: Request) -> _Run:
         tests=_trials(request, request.validation),
     )
     if request.resume:
-        checkpoints.read_checkpoint(checkpoint_path(request.output), run.state, made_with(request))
+        path = checkpoint_path(request.output)
+        checkpoints.read_checkpoint(path, run.state, made_with(request), request.settings.steps)
     return run
 
 
@@ -135,7 +138,9 @@ def pictures_of_request(request: Request) -> Pictures:
         UserError: a folder that is not there or holds no picture.
     """
     least = least_side(request.task, request.crop_px)
-    return pictures_of(request.images, least, bool(request.scenes), request.labels)
+    found = pictures_of(request.images, least, bool(request.scenes), request.labels)
+    found.look_at_headers()
+    return found
 
 
 def _trials(request: Request, pictures: Sequence[tuple[str, Picture]]) -> list[judging.Trial]:
@@ -254,11 +259,18 @@ class _Run:
         settings, state = self.request.settings, self.state
         self._stored_s = state.seconds
         while state.step < settings.steps:
-            until = min(settings.steps, (state.step // CHUNK + 1) * CHUNK)
-            loss = loop.train_to(state, until, settings, self.lesson)
+            loss = loop.train_to(state, self._until(), settings, self.lesson)
             if self._validate() or state.seconds - self._stored_s > CHECKPOINT_S:
                 self.write_checkpoint()
-            self._report(report, loss)
+            self.report_to(report, loss)
+
+    def _until(self) -> int:
+        """Where the next look at the clock is due: after CHUNK steps, CHUNK_S, or where it is to be judged."""
+        step, every = self.state.step, self.request.validate_every
+        pace_s = max(self.state.seconds / step, 1e-9) if step else CHUNK_S
+        few = max(1, min(CHUNK, int(CHUNK_S / pace_s)))
+        judged = [(step // every + 1) * every] if self.tests else []
+        return min(self.request.settings.steps, (step // few + 1) * few, *judged)
 
     def _validate(self) -> bool:
         step, every = self.state.step, self.request.validate_every
@@ -272,7 +284,7 @@ class _Run:
         checkpoints.write_checkpoint(checkpoint_path(self.request.output), self.state, made_with(self.request))
         self._stored_s = self.state.seconds
 
-    def _report(self, report: Report, loss: float) -> None:
+    def report_to(self, report: Report, loss: float) -> None:
         figure = self.state.figures[-1][1] if self.state.figures else None
         left_out = len(self.pictures.broken)
         critic = self.state.critic
@@ -333,5 +345,7 @@ def _settings(request: Request) -> dict[str, Any]:
     """What a reader needs to train the same again."""
     told = {"model", "task", "seed"}  # by the card itself
     named = {k: v for k, v in made_with(request).items() if k not in told and v is not None}
+    if not request.images:
+        named["generated"] = 1.0
     optimiser = f"Adam, {loop.WARM_UP} steps of warm-up, half a cosine; moving average of weights {loop.EMA_DECAY}"
     return {**named, "optimiser": optimiser, "threads": torch.get_num_threads()}

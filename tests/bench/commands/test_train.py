@@ -85,7 +85,7 @@ def test_a_run_from_pictures_to_weights_and_on(command: Command, folder: Path, t
     assert f"{output}: 8 steps of espcn_x2, super-resolution x2" in outcome.out
     assert "mine (1): " in outcome.out
     assert "bicubic" in outcome.out
-    assert "left out: 1 pictures, such as" in outcome.out
+    assert f"left out: {folder / 'b.png'}: " in outcome.out
     assert "step 8 of 8: loss " in outcome.err
     card = read_card(output)
     assert card is not None
@@ -95,6 +95,32 @@ def test_a_run_from_pictures_to_weights_and_on(command: Command, folder: Path, t
     longer = read_card(output)
     assert longer is not None
     assert longer.steps == 12
+    command(*words, *judged, "--steps", "12").assert_refused("a.checkpoint", "--resume", "--again")
+    command(*words, *judged, "--steps", "8", "--resume").assert_refused("has 12 steps, and --steps says 8")
+    assert "going on from step 12" in command(*words, *judged, "--steps", "13", "--resume").err
+    anew = command(*words, *judged, "--steps", "2", "--again")
+    assert anew.code == 0
+    assert "2 steps of espcn_x2" in anew.out
+
+
+def test_what_is_worse_than_no_network_is_said(command: Command, folder: Path, tmp_path: Path) -> None:
+    words = (*BASE, "--images", folder, "--batch", "1", "--crop", "32", "--threads", "1", "--steps", "1")
+    out = command(*words, "--judge", f"mine={folder / 'a.png'}", "--output", tmp_path / "a.safetensors").out
+    assert "WORSE than without a network" in out
+
+
+def test_ctrl_c_says_where_it_goes_on(
+    command: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*rest: Any) -> Any:
+        raise KeyboardInterrupt
+
+    output = tmp_path / "a.safetensors"
+    words = (*BASE, "--images", folder, "--output", output, "--batch", "1", "--crop", "32", "--threads", "1")
+    monkeypatch.setattr("reference_models.training.train.judging.reached", interrupted)
+    outcome = command(*words, "--steps", "2", "--validation", folder / "a.png", "--validate-every", "1")
+    assert outcome.code == 130
+    assert f"kept in {output.with_suffix('.checkpoint')}: the same command with --resume goes on" in outcome.err
 
 
 def test_maps_of_classes_from_pictures_to_weights(command: Command, tmp_path: Path) -> None:

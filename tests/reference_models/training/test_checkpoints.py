@@ -37,7 +37,7 @@ def test_a_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     state.figures.append((4, 31.5))
     write_checkpoint(path, state, MADE_WITH)
     other = begun(seed=1)
-    read_checkpoint(path, other, MADE_WITH)
+    read_checkpoint(path, other, MADE_WITH, 100)
     assert (other.step, other.seconds, other.figures) == (4, state.seconds, [(4, 31.5)])
     trained(other, 10)
     assert other.losses == whole.losses
@@ -48,12 +48,12 @@ def test_a_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
 def test_another_run_is_refused_and_all_that_differs_is_named(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "c", begun(), MADE_WITH)
     with pytest.raises(UserError, match="seed was 0 and is 1; batch was 4 and is 8"):
-        check_resumable(tmp_path / "c", {"seed": 1, "batch": 8})
+        check_resumable(tmp_path / "c", {"seed": 1, "batch": 8}, 100)
 
 
 def test_no_checkpoint_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not there"):
-        check_resumable(tmp_path / "none", MADE_WITH)
+        check_resumable(tmp_path / "none", MADE_WITH, 100)
 
 
 class Hostile:
@@ -74,7 +74,7 @@ def test_what_is_no_checkpoint_is_refused_and_not_run(
     else:
         torch.save(made[content], path)
     with pytest.raises(UserError, match="--resume"):
-        check_resumable(path, MADE_WITH)
+        check_resumable(path, MADE_WITH, 100)
     assert not (tmp_path / "ran").exists()
 
 
@@ -88,5 +88,5 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space"):
         write_checkpoint(path, trained(begun(), 2), MADE_WITH)
-    check_resumable(path, MADE_WITH)
+    check_resumable(path, MADE_WITH, 100)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]

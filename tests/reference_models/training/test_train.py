@@ -21,7 +21,7 @@ from reference_models.networks import colorization
 from reference_models.networks.srgan import VggContentLoss
 from reference_models.networks.srgan import _vgg as torch_vgg
 from reference_models.pictures import read_picture, write_picture
-from reference_models.training import crops, judging, labelled
+from reference_models.training import crops, judging, labelled, loop
 from reference_models.training import train as train_module
 from reference_models.training.loop import Settings
 from reference_models.training.losses import LOSSES, mse
@@ -224,20 +224,49 @@ def test_a_step_that_is_left_in_the_middle_is_not_stored(
     assert request_to("broken").output.read_bytes() == request_to("whole").output.read_bytes()
 
 
-def test_ctrl_c_waits_for_the_end_of_a_step(
-    request_to: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_wait_for_the_end_of_a_step(
+    request_to: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        handler = signal.getsignal(signal.SIGINT)  # called as Python does: libraries in here may break real signals
+        handler = signal.getsignal(number)  # called as Python does: libraries in here may break real signals
         assert callable(handler)
-        handler(signal.SIGINT, None)
+        handler(number, None)
         return mse(output, target)
 
     monkeypatch.setitem(LOSSES, "mse", loss)
-    with pytest.raises(KeyboardInterrupt):
-        train(request_to("a"))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as bench/cli.py does
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(request_to("a"))
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
     stored = torch.load(checkpoint_path(request_to("a").output), weights_only=True)
     assert (stored["step"], len(stored["losses"])) == (1, 1)
+    assert stored["seconds"] > 0
+
+
+@pytest.mark.parametrize("pace_s", [0.0, 10.0])
+def test_it_is_judged_when_it_was_said_and_stored_in_time_however_slow_its_steps(
+    request_to: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, pace_s: float
+) -> None:
+    written: list[int] = []
+    real_step, real_write = loop._step, train_module.checkpoints.write_checkpoint
+
+    def step(state: Any, *rest: Any) -> float:
+        state.seconds += pace_s
+        return real_step(state, *rest)
+
+    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(
+        train_module.checkpoints,
+        "write_checkpoint",
+        lambda path, s, made: (written.append(s.step), real_write(path, s, made)),
+    )
+    outcome = train(request_to("a", settings=Settings(steps=20), validate_every=9))
+    assert [at for at, _ in outcome.figures] == [9, 18, 20]
+    assert max(np.diff([0, *written])) == (9 if pace_s == 0 else 6)
 
 
 @pytest.fixture
