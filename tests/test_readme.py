@@ -170,7 +170,7 @@ KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--opt
 KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight", "--original"}
 KEPT |= {"--tile", "--memory"}
 KEPT |= {"--max", "--min", "--floor", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
-SMALL = {"--steps": "2", "--batch": "1", "--crop": "32", "--validate-every": "2", "--threads": "1"}
+SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
 MADE = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
 MADE |= {"--labels": "maps", "--style": "picture", "--validation": "picture", "--judge": "picture"}
 
@@ -187,7 +187,7 @@ def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]
         elif word != "--resume":  # there is nothing to go on from in an empty folder
             out += [word, stood_in(word, next(rest), stand_in, folder)]
     if out[0] == "train":
-        out += ["--crop", "32", "--steps", "2", "--batch", "1", "--threads", "1"]
+        out += ["--crop", "32" if "pixel_dcn" in out else "24", "--steps", "2", "--batch", "1", "--threads", "1"]
     if out[0] == "ab":
         out += ["--budget", "4"]
     if out[0] in {"run", "sweep"}:
