@@ -202,6 +202,10 @@ def _originals(ok: Sequence[Run], label: Label) -> list[str]:
     return lines + [f"[bold]original[/]: [red]could not be made[/]: {escape(reason)}" for reason in failed]
 
 
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count != 1)}"
+
+
 def _original(runs: Sequence[Run], label: Label) -> str:
     original, quality = runs[0]["original"], runs[0]["quality"]["vs_original"] or {}
     beside = quality.get("baseline")
@@ -214,7 +218,7 @@ def _original(runs: Sequence[Run], label: Label) -> str:
     faster = ", ".join(f"{name(run)} {time / run['latency_ms']['p50']:.3g} times as fast" for run in runs)
     return (
         f"operator {original['operator']} takes {time:.0f} ms ({count} run{'s' * (count > 1)}, "
-        f"{original['threads']} threads): {faster}{plain}"
+        f"{_threads(original['threads'])}): {faster}{plain}"
     )
 
 
@@ -298,7 +302,7 @@ def _contract(ok: Sequence[Run]) -> list[str]:
     published = " with the network's published statistics" if any(r["case"]["statistics"] for r in ok) else ""
     lines = [
         f"median ms: one picture, {_ends(ok)}, "
-        f"{run['contract']['threads']} threads, {processes} a case; ±: 95 % interval {of}.",
+        f"{_threads(run['contract']['threads'])}, {processes} a case; ±: 95 % interval {of}.",
         f"PSNR, SSIM: against {_references(ok)}{published}, same weights and picture, "
         "planes in \\[0, 1], not clipped. MiB: peak of the whole process.",
         f"device {escape(run['case']['device'])}{_gpus(run)}; machine: {escape(machine['cpu'])}, "
