@@ -23,8 +23,8 @@ OPERATORS = (
 _OPERATOR = Option("operator", "l0_smoothing", "which of its ten operators the network applies", choices=OPERATORS)
 
 _TRAINED = {
-    "can24": ("l0_smoothing", "rof", "dark_channel", "multiscale_tone"),
-    "can32": ("l0_smoothing", "rof", "dark_channel", "multiscale_tone"),
+    "can24": ("l0_smoothing", "rof", "dark_channel", "multiscale_tone", "pencil"),
+    "can32": ("l0_smoothing", "rof", "dark_channel", "multiscale_tone", "pencil"),
 }
 """Operators whose trained weights ship, the default first."""
 

@@ -47,6 +47,7 @@ def configured(name: str, batch_norm: str) -> ModelSpec:
         evaluation=Evaluation("Y", 4, "computed with the daala package; input: imresize bicubic"),
         figures=_FIGURES,
         importer="reference_models.networks.srgan:state_from_trained",
+        weights={"srresnet": f"{name}-srresnet.safetensors"} if batch_norm == "folded" else {},  # trained for mse
     )
 
 
