@@ -306,7 +306,8 @@ def _fallen(rule: Rule, before: float | None, after: float | None) -> Outcome | 
     change = min(after, ceiling) - min(before, ceiling)
     edge = rule.margin + 1e-12  # a fall of exactly the margin is allowed, and decimals are not exact
     verdict: Verdict = "worse" if change < -edge else "better" if change > edge else "same"
-    why = f"above {ALIKE_DB:g} dB all are alike" if change != after - before else ""
+    capped = before != after and min(before, after) > ceiling
+    why = f"above {ALIKE_DB:g} dB all are alike" if capped else ""
     return Outcome("", rule, verdict, before, after, change, why=why)
 
 

@@ -217,6 +217,21 @@ def test_psnr(gate_run: Make, before: dict[str, Any], after: dict[str, Any], ver
     assert found.outcomes[0].verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (quality(132.5), quality(130.5), "above 120 dB all are alike"),
+        (quality(None, 1.0, identical=True), quality(90), ""),
+        (quality(60.0), quality(61.0), ""),
+    ],
+)
+def test_why_a_difference_of_tiny_errors_is_none_is_said(
+    gate_run: Make, before: dict[str, Any], after: dict[str, Any], why: str
+) -> None:
+    (outcome,) = gate([gate_run("a", quality=before)], [gate_run("b", quality=after)], "psnr:0.1dB").outcomes
+    assert outcome.why == why
+
+
 def test_ssim(gate_run: Make) -> None:
     a = gate_run("a")
     assert gate([a], [gate_run("b", quality=quality(60, 0.9981))], "ssim:0.001").exit_code == 0
