@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 TRIES = 4
-ANSWER_S = 0.8
+ANSWER_S = 0.5
 """Refusals and look-ups take less processor time than this, start of the interpreter included. They wait for nothing,
 so that on an idle machine it is the time that the user waits; on a busy one wall time says nothing about a program."""
 
