@@ -188,6 +188,12 @@ def add_lowering(parser: argparse.ArgumentParser) -> None:
         "or best: whichever of the first three loses least there",
     )
     group.add_argument(
+        "--weight-bits",
+        metavar="N",
+        help="of int8 weights, 7 or 8 (default: what the processor here multiplies exactly; on GPUs 8). Give 7 for a "
+        "file that x86 processors without VNNI will run: with 8 their sums overflow without a word",
+    )
+    group.add_argument(
         "--floor", metavar="DB", help="auto: PSNR against FP32 to keep on held-back pictures, such as 42dB"
     )
     group.add_argument(
@@ -201,12 +207,17 @@ def lowering_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: an unknown word, a floor that is no number, or a file that does not say layers.
     """
-    from export.recipe import CLIPPING, RECOVERY
+    from export.recipe import CLIPPING, RECOVERY, WEIGHT_PEAK
 
     for option, known in (("recovery", RECOVERY), ("clipping", CLIPPING)):
         if getattr(arguments, option) not in known:
             raise unknown(f"--{option}", getattr(arguments, option), "way", known, "Give one of these")
     asked: dict[str, Any] = {"recovery": arguments.recovery, "clipping": arguments.clipping}
+    if arguments.weight_bits is not None:
+        numbers = sorted(str(bits) for bits in WEIGHT_PEAK)
+        if arguments.weight_bits not in numbers:
+            raise unknown("--weight-bits", arguments.weight_bits, "number", numbers, "Give one of these")
+        asked["weight_bits"] = int(arguments.weight_bits)
     if arguments.floor is not None:
         asked["floor_db"] = decibels(arguments.floor, "--floor")
     if arguments.layers is not None:

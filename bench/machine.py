@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from export import processor
 from reference_models.errors import UserError
 
 PROC = Path("/proc")
@@ -175,27 +176,14 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _cpuinfo() -> dict[str, str]:
-    """Fields of the first processor in /proc/cpuinfo; empty elsewhere than on Linux."""
-    first = (_read(PROC / "cpuinfo") or "").partition("\n\n")[0]
-    lines = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): text.strip() for name, _, text in lines}
-
-
-def _flags() -> set[str]:
-    """Processor flags by their Linux names; x86 calls the line `flags`, ARM `Features`."""
-    info = _cpuinfo()
-    return set((info.get("flags") or info.get("Features") or "").split())
-
-
 def _isa() -> list[str]:
-    flags = _flags()
+    flags = processor.flags(PROC)
     return [word for flag, word in ISA_FLAGS.items() if flag in flags]
 
 
 def _cpu_model() -> str:
     """The maker's name of the processor; on ARM, where Linux has none, the numbers of its maker and part."""
-    info = _cpuinfo()
+    info = processor.cpuinfo(PROC)
     if "CPU part" in info and "model name" not in info:
         return f"implementer {info.get('CPU implementer')} part {info['CPU part']}"
     return info.get("model name") or platform.processor() or platform.machine()
@@ -203,7 +191,7 @@ def _cpu_model() -> str:
 
 def _virtualised() -> bool | None:
     """Whether the processor says that a hypervisor runs it; None where it says nothing (ARM, other systems)."""
-    info = _cpuinfo()
+    info = processor.cpuinfo(PROC)
     return "hypervisor" in info["flags"].split() if "flags" in info else None
 
 

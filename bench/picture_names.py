@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import engines
 from bench.case import Case
+
+_SHORT = {"floor_db": "{:g}dB", "weight_bits": "{}bit"}
 
 
 def _recipe_words(case: Case) -> str:
@@ -15,9 +18,9 @@ def _recipe_words(case: Case) -> str:
     own = engines.get(case.engine).recipe(case.device, case.precision)
     if case.recipe is None or own is None or case.recipe == own:
         return ""
-    asked = {k: v for k, v in case.recipe.to_dict().items() if v != own.to_dict()[k]}
+    asked = {name: value for name, value in asdict(case.recipe).items() if value != getattr(own, name)}
     kept = asked.pop("kept", None)
-    words = [f"{value:g}dB" if name == "floor_db" else str(value) for name, value in asked.items()]
+    words = [_SHORT.get(name, "{}").format(value) for name, value in asked.items()]
     return "-".join([*words, hashlib.sha256(repr(kept).encode()).hexdigest()[:8]] if kept else words)
 
 

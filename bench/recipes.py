@@ -19,6 +19,8 @@ def recipe_for(engine: engines.Engine, device: str, precision: str, asked: Mappi
     searched = precision == "auto"
     floor, layers = (asked.get("floor_db"), None) if searched else (None, asked.get("layers"))
     ways = {key: asked[key] for key in ("recovery", "clipping") if key in asked}
+    if "weight_bits" in asked and precision != "fp8":
+        ways["weight_bits"] = asked["weight_bits"]
     return replace(recipe, **ways, floor_db=floor, kept=layers.kept if layers else ())
 
 

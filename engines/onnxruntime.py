@@ -17,6 +17,7 @@ from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, LayerTime, Optio
 from engines.installed import cuda_missing, package_missing, package_version
 from engines.profiling import WARM_UP, medians_of
 from export.network import INPUT, OUTPUT, Graph
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 
 _KERNELS = {
@@ -81,7 +82,8 @@ class OnnxRuntimeEngine(Engine):
 
     def recipe(self, device: str, precision: str) -> Recipe | None:
         if precision in {"int8", "auto"}:
-            return Recipe(precision, placement="integer", shifted=True)
+            bits = exact_weight_bits() if device == "cpu" else 8
+            return Recipe(precision, placement="integer", shifted=True, weight_bits=bits)
         return Recipe(precision) if precision == "fp16" else None
 
     def layer_types(self, graph: Graph, options: Options) -> dict[str, str] | None:

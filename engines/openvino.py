@@ -13,6 +13,7 @@ from engines.engine import CPU_CONTRACT, Engine, LayerTime, Options, Session, Se
 from engines.installed import package_missing, package_version
 from engines.profiling import WARM_UP, medians_of
 from export.network import INPUT, OUTPUT, Graph
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "auto": "f32"}
@@ -56,7 +57,9 @@ class OpenVinoEngine(Engine):
         return allocator_environment(settings)
 
     def recipe(self, device: str, precision: str) -> Recipe | None:
-        return Recipe(precision, shifted=True) if precision in {"int8", "auto"} else None
+        if precision not in {"int8", "auto"}:
+            return None
+        return Recipe(precision, shifted=True, weight_bits=exact_weight_bits())
 
     def layer_types(self, graph: Graph, options: Options) -> dict[str, str] | None:
         """From the compiled model, whose layers name the type that goes in. What makes the graph's output is called

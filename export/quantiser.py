@@ -15,13 +15,13 @@ from export.centred import centred
 from export.network import Network
 from export.onnx_file import folded
 from export.ranges import Report
-from export.recipe import MEASURED_CLIPPING, Recipe
+from export.recipe import MEASURED_CLIPPING, WEIGHT_PEAK, Recipe
 from export.typed_graph import with_opset
 from export.work import layer_macs
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
 
-_WEIGHT_PEAK = {"int8": 127.0, "fp8": 448.0}
+_FP8_PEAK = 448.0
 _LEAST_OPSET = {"int8": 13, "auto": 13, "int8+fp16": 19, "fp8": 19}
 """The first whose Q/DQ take scales per channel, FP16 scales, and E4M3."""
 
@@ -161,7 +161,7 @@ class Quantiser:
         chosen = self._chosen(self.recipe.kept)
         low, rest = self.scheme.number, "fp16" if self.recipe.precision == "int8+fp16" else "fp32"
         return {
-            "scheme": self.scheme.words,
+            "scheme": self.scheme.words + (", weights of 7 bits" if self.recipe.weight_bits == 7 else ""),
             "tried": [
                 {"step": one.title, "clipping": one.base.clipping, "calibration_psnr_db": one.psnr_db} for one in tried
             ],
@@ -191,11 +191,13 @@ class Quantiser:
 
         constants = {i.name: i for i in model.graph.initializer}
         weights = {layer.weight: numpy_helper.to_array(constants[layer.weight]) for layer in self.layers}
-        scales = rounding.scales_of(weights, self.layers, _WEIGHT_PEAK[self.scheme.number], self._half)
+        bound = WEIGHT_PEAK[self.recipe.weight_bits]
+        peak = _FP8_PEAK if self.scheme.number == "fp8" else float(bound)
+        scales = rounding.scales_of(weights, self.layers, peak, self._half)
         if moments is not None:
             for layer in self.layers:
                 value, step = weights[layer.weight], scales[layer.weight]
-                weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.weight))
+                weights[layer.weight] = rounding.rounded(value, step, layer.axis, moments.get(layer.weight), bound)
         return _Base(title, model, weights, scales, moments is not None)
 
     def _with_ranges(self, base: _Base, found: Mapping[str, ranges.Histogram], clipping: str) -> _Base:
@@ -214,7 +216,7 @@ class Quantiser:
     ) -> tuple[float, int]:
         if self.scheme.number == "fp8":
             low, high = ranges.clipped(histogram, ranges.SYMMETRIC, "minmax")
-            return max(-low, high, 1e-8) / 448, 0
+            return max(-low, high, 1e-8) / _FP8_PEAK, 0
         levels = self.scheme.levels
         kept = (
             ranges.saturated(histogram, levels, saturating)

@@ -17,10 +17,17 @@ Run = dict[str, Any]
 LONGEST = 600
 """Characters of a text that are shown; the embedded runs have all of it."""
 RECIPE: Mapping[str, Any] = {
-    name: Recipe("int8").to_dict()[name] for name in ("clipping", "recovery", "floor_db", "kept")
+    "weight_bits": Recipe("int8").weight_bits,
+    **{name: Recipe("int8").to_dict()[name] for name in ("clipping", "recovery", "floor_db", "kept")},
 }
 """What may be asked of a recipe, and what stands where nothing was; the rest of it is the engine's choice."""
-_RECIPE_WORDS = {"clipping": "{} clipping", "recovery": "recovery {}", "floor_db": "above {} dB", "kept": "{} in float"}
+_RECIPE_WORDS = {
+    "weight_bits": "weights of {} bits",
+    "clipping": "{} clipping",
+    "recovery": "recovery {}",
+    "floor_db": "above {} dB",
+    "kept": "{} in float",
+}
 DEEPEST = 4
 """Levels of a nested fact that are shown."""
 MOST_ITEMS = 40

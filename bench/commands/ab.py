@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ORDER = 23
 PLAN_SAYS = (
     *("--model", "--option", "--operator", "--engine", "--precision", "--statistics", "--weights", "--set"),
-    *("--calibration", "--clipping", "--recovery", "--layers", "--floor", "--tile", "--memory"),
+    *("--calibration", "--clipping", "--recovery", "--weight-bits", "--layers", "--floor", "--tile", "--memory"),
 )
 """Options that say what a plan already is, or what no plan can be run with."""
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from bench.arguments import add_model, option_words, split_words
 from bench.exit_codes import OK
 from bench.nvml_id import BUS_ORDER
+from bench.training_pictures import judged_folder, read_folder, scenes_of
 from reference_models.cards import card_path
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
-    from reference_models.pictures import Picture
     from reference_models.spec import ModelSpec
     from reference_models.tasks import Task
     from reference_models.training.request import Request
@@ -224,11 +224,11 @@ def _request(arguments: argparse.Namespace) -> Request:
     _check_numbers(arguments)
     output = _output(arguments)
     _check_checkpoint(arguments, output)
-    images, scenes = split_words(arguments.images), _scenes(arguments)
+    images, scenes = split_words(arguments.images), scenes_of(arguments.scenes, arguments.images)
     if arguments.weights is not None:
         resolve_weights(spec, arguments.weights)
-    validation = _pictures(arguments.validation) if arguments.validation else []
-    judged = [_named(word) for word in arguments.judge]
+    validation = read_folder(arguments.validation) if arguments.validation else []
+    judged = [judged_folder(word) for word in arguments.judge]
     if not (judged or task.labelled):
         judged = [(DEFAULT_PICTURE_NAME, [(DEFAULT_PICTURE_NAME, default_picture())])]
     request = _complete(arguments, spec, task, output)
@@ -378,31 +378,3 @@ def _machine(device: str) -> str:
     on_gpu = device.startswith("cuda") and torch.cuda.is_available()
     gpu = f"{torch.cuda.get_device_name(device)}, " if on_gpu else ""
     return f"{gpu}{found['cpu']}, {found['cores_usable']} cores"
-
-
-def _scenes(arguments: argparse.Namespace) -> list[str]:
-    """The folders of the scenes.
-
-    Raises:
-        UserError: --images beside them, or no folders in there.
-    """
-    from reference_models.training.sources import scene_folders
-
-    if arguments.scenes is None:
-        return []
-    if arguments.images is not None:
-        raise UserError("`--scenes` with `--images`", "one of the two", "Put all pictures into folders of scenes")
-    return [str(folder) for folder in scene_folders(Path(arguments.scenes))]
-
-
-def _named(word: str) -> tuple[str, Sequence[tuple[str, Picture]]]:
-    name, equals, folder = word.partition("=")
-    if not (name and equals and folder):
-        raise UserError(f"`--judge {word}`: not of the form", "NAME=DIR", "Such as Set5=pictures/set5")
-    return name, _pictures(folder)
-
-
-def _pictures(folder: str) -> list[tuple[str, Picture]]:
-    from reference_models.pictures import list_pictures, read_picture
-
-    return [(path.name, read_picture(path)) for path in list_pictures(folder)]

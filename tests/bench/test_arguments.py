@@ -226,6 +226,7 @@ def test_a_floor_that_is_no_psnr_is_refused(word: str) -> None:
     ("words", "what", "todo"),
     [
         (["--recovery", "fats"], "`--recovery fats`: not a known way", "Did you mean fast?"),
+        (["--weight-bits", "6"], "`--weight-bits 6`: not a known number", "Give one of these"),
         (["--recovery", "zzz"], "`--recovery zzz`: not a known way", "Give one of these"),
         (["--clipping", "min-max"], "`--clipping min-max`: not a known way", "Did you mean minmax?"),
     ],
@@ -233,14 +234,17 @@ def test_a_floor_that_is_no_psnr_is_refused(word: str) -> None:
 def test_an_unknown_way_is_answered_with_those_there_are(words: list[str], what: str, todo: str) -> None:
     error = refused(lambda: lowering_from_arguments(parsed(*words)))
     assert (error.what, error.todo) == (what, todo)
-    assert ("none, fast" if "recovery" in what else "minmax, mse, percentile, entropy, best") == error.expected
+    known = {"recovery": "none, fast", "weight-bits": "7, 8", "clipping": "minmax, mse, percentile, entropy, best"}
+    assert error.expected == known[words[0].removeprefix("--")]
 
 
 def test_every_choice_reaches_the_request(tmp_path: Path) -> None:
     path = tmp_path / "layers.json"
     path.write_text(json.dumps({"format": "fullres layers 1", "layers": {"a": "int8", "b": "fp32"}}))
-    found = parsed("--recovery", "none", "--clipping", "entropy", "--floor", "40dB", "--layers", str(path))
-    expected = {"recovery": "none", "clipping": "entropy", "floor_db": 40.0}
+    found = parsed(
+        "--recovery", "none", "--clipping", "entropy", "--floor", "40dB", "--layers", str(path), "--weight-bits", "7"
+    )
+    expected = {"recovery": "none", "clipping": "entropy", "floor_db": 40.0, "weight_bits": 7}
     expected["layers"] = Layers(str(path), ("b",), None)
     assert request_from_arguments(found, []).lowering == expected
     with pytest.raises(UserError, match="--layers"):

@@ -26,6 +26,7 @@ from bench.case import (
 )
 from bench.layers import Layers
 from engines import installed
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 from reference_models.errors import UserError
 
@@ -568,16 +569,16 @@ def test_fp32_needs_no_recipe_and_int8_that_of_its_engine() -> None:
     found, _ = expand(ask(engines=["onnxruntime", "openvino"], precisions=["fp32", "int8"]))
     assert [case.recipe for case in found] == [
         None,
-        Recipe("int8", placement="integer", shifted=True),
+        Recipe("int8", placement="integer", shifted=True, weight_bits=exact_weight_bits()),
         None,
-        Recipe("int8", placement="inputs", shifted=True),
+        Recipe("int8", placement="inputs", shifted=True, weight_bits=exact_weight_bits()),
     ]
 
 
 def test_what_was_asked_for_is_in_the_recipe() -> None:
     asked = {"clipping": "entropy", "recovery": "none", "layers": LAST}
     case = only(ask(engines=["onnxruntime"], precisions=["int8"], lowering=asked))
-    assert case.recipe == Recipe("int8", "integer", True, "entropy", "none", ("last",))
+    assert case.recipe == Recipe("int8", "integer", True, "entropy", "none", ("last",), weight_bits=exact_weight_bits())
     assert case.recipe.floor_db is None
 
 

@@ -228,7 +228,7 @@ def test_memory_that_runs_out_in_a_worker_is_a_failed_row_with_its_reason(start:
     runs = tmp_path / "runs.json"
     limit = "resource.setrlimit(resource.RLIMIT_AS, (600_000_000, resource.RLIM_INFINITY))"
     live = start(
-        *RUN, "--res", "800x600", "--budget", "1", "--processes", "1", "--engine", "onnxruntime,null",
+        *RUN, "--res", "1600x1200", "--budget", "1", "--processes", "1", "--engine", "onnxruntime,null",
         "--json", runs, case=limit,
     )  # fmt: skip
     outcome = live.finish()

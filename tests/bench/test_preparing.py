@@ -17,6 +17,7 @@ from bench.case import Case, Request, expand
 from bench.preparing import exported, for_engine, is_calibrated, lowerings, only_one, refused, told
 from bench.spawn import JobFailed
 from export.network import Network
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 from reference_models.errors import UserError
 from reference_models.pictures import write_picture
@@ -179,9 +180,9 @@ def arguments(engine: str, precision: str, **more: Any) -> argparse.Namespace:
 @pytest.mark.parametrize(
     ("engine", "precision", "device", "recipe"),
     [
-        ("onnxruntime", "int8", "cpu", Recipe("int8", "integer", True)),
+        ("onnxruntime", "int8", "cpu", Recipe("int8", "integer", True, weight_bits=exact_weight_bits())),
         ("onnxruntime", "fp16", "cuda:0", Recipe("fp16")),
-        ("openvino", "int8", "cpu", Recipe("int8", shifted=True)),
+        ("openvino", "int8", "cpu", Recipe("int8", shifted=True, weight_bits=exact_weight_bits())),
         ("openvino", "bf16", "cpu", None),
         ("tensorrt", "int8", "cuda:0", Recipe("int8")),
         ("tensorrt_rtx", "fp8", "cuda:0", Recipe("fp8")),

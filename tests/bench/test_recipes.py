@@ -7,6 +7,7 @@ import pytest
 import engines
 from bench.layers import Layers
 from bench.recipes import check_lowering, recipe_for
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 from reference_models.errors import UserError
 
@@ -24,6 +25,22 @@ def test_halves_have_nothing_to_choose() -> None:
     assert recipe_for(engine, "cuda:0", "fp16", {"clipping": "entropy"}) == Recipe("fp16")
     assert recipe_for(engine, "cuda:0", "tf32", {}) is None
     assert recipe_for(engine, "cuda:0", "int8+fp16", {"clipping": "entropy"}) == Recipe("int8+fp16", clipping="entropy")
+
+
+def test_bits_of_weights_are_the_engine_s_choice_unless_asked_for() -> None:
+    cpu, gpu = engines.get("onnxruntime"), engines.get("tensorrt")
+
+    def bits(engine: engines.Engine, device: str, precision: str, **asked: int) -> int:
+        recipe = recipe_for(engine, device, precision, asked)
+        assert recipe is not None
+        return recipe.weight_bits
+
+    assert bits(cpu, "cpu", "int8") == exact_weight_bits()
+    assert bits(gpu, "cuda:0", "int8") == 8
+    for asked in (7, 8):
+        assert bits(cpu, "cpu", "int8", weight_bits=asked) == asked
+        assert bits(gpu, "cuda:0", "int8+fp16", weight_bits=asked) == asked
+        assert bits(gpu, "cuda:0", "fp8", weight_bits=asked) == 8
 
 
 def test_layers_reach_the_recipe_of_those_that_are_not_searched_for() -> None:

@@ -14,6 +14,7 @@ import pytest
 from bench import reference
 from bench.reference import prepare
 from export.network import Network
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 from reference_models import get
 from reference_models.pictures import write_picture
@@ -236,7 +237,7 @@ def test_an_empty_cache_is_no_error(tmp_path: Path) -> None:
 
 
 def lowering(key: str, precision: str = "int8", statistics: str = "image", **more: Any) -> dict[str, Any]:
-    recipe = Recipe(precision, "integer", True, recovery="none", clipping="minmax", **more)
+    recipe = Recipe(precision, "integer", True, "minmax", "none", weight_bits=exact_weight_bits(), **more)
     options = {"device": "cpu", "precision": precision, "threads": 1, "settings": {}}
     return {
         "key": key,

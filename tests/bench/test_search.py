@@ -22,6 +22,7 @@ from export.as_rounded import as_rounded, run_graph
 from export.calibration import calibration_inputs
 from export.network import Graph, Network, file_sha256
 from export.precision import LoweringRequest, lowered_network
+from export.processor import exact_weight_bits
 from export.quantiser import worst_psnr_db
 from export.recipe import Recipe
 from reference_models import get
@@ -211,7 +212,9 @@ def test_the_graph_is_the_one_that_the_file_of_layers_gives_back(
     path.write_text(json.dumps(layers_file("toy", told(network))))
     kept = read_layers(str(path)).kept
     assert kept == ("bad",)
-    recipe = Recipe("int8", placement="integer", shifted=True, recovery="none", kept=kept)
+    recipe = Recipe(
+        "int8", placement="integer", shifted=True, recovery="none", kept=kept, weight_bits=exact_weight_bits()
+    )
     replayed = lowered_network(LoweringRequest(toy, get("can24"), recipe, split(photographs)[0]), cache)
     assert told(replayed)["layers"] == told(network)["layers"]
     assert Path(replayed.main.onnx_path).read_bytes() == Path(network.main.onnx_path).read_bytes()

@@ -16,6 +16,7 @@ from bench.worth import LEAST_ROUNDS, MOST_ROUNDS, WARM_UP, Facts, in_turn, runs
 from engines.engine import LayerTime
 from export.network import Graph, Network, file_sha256
 from export.precision import LoweringRequest, lowered_network
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 from reference_models import get
 from reference_models.errors import UserError
@@ -166,7 +167,8 @@ def result(toy: Network, cache: Path, tmp_path: Path) -> Callable[..., dict[str,
     write_picture(tmp_path / "calibration.png", picture)
 
     def call(engine: str, placement: Any, kept: tuple[str, ...] = ()) -> dict[str, Any]:
-        recipe = Recipe("int8", placement, shifted=True, recovery="none", clipping="minmax", kept=kept)
+        bits = exact_weight_bits()
+        recipe = Recipe("int8", placement, True, "minmax", "none", kept, weight_bits=bits)
         low = lowered_network(LoweringRequest(toy, get("can24"), recipe, [picture]), cache)
         job = {
             "engine": engine, "device": "cpu", "threads": 1, "settings": {}, "precision": "int8",

@@ -56,7 +56,8 @@ COMPUTING = pytest.mark.parametrize("case", list(cases()))
 def usable(case):
     """The engine and complete options; skips with the engine's own reason."""
     engine = engines.get(case.engine)
-    if reason := engine.missing() or engine.device_missing(case.device):
+    absent = engine.missing() or engine.device_missing(case.device)
+    if reason := absent or engine.precision_missing(case.device, case.precision):
         pytest.skip(f"{case.engine}: {reason}")
     settings = engine.complete_settings({})
     return engine, Options(case.device, case.precision, threads=2, settings=settings)

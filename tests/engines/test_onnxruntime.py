@@ -13,6 +13,7 @@ from engines import installed
 from engines.engine import LayerTime, Options
 from engines.onnxruntime import ENGINE, _runs
 from engines.thumbnail import load_network
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 from reference_models.errors import UserError
 
@@ -165,7 +166,8 @@ def quantised(networks, cache, placement, statistics="frozen", **more):
     from export.precision import LoweringRequest, lowered_network
     from reference_models import get
 
-    recipe = Recipe("int8", placement, True, clipping="minmax", recovery="none", **more)
+    bits = exact_weight_bits()
+    recipe = Recipe("int8", placement, True, "minmax", "none", weight_bits=bits, **more)
     picture = np.random.default_rng(1).integers(0, 256, (40, 48, 3), np.uint8)
     return lowered_network(LoweringRequest(networks[statistics], get("can24"), recipe, [picture]), cache)
 
@@ -178,7 +180,7 @@ def types_of(network, **settings):
 
 
 def test_the_recipe_is_the_placement_that_its_integer_kernels_want():
-    assert ENGINE.recipe("cpu", "int8") == Recipe("int8", placement="integer", shifted=True)
+    assert ENGINE.recipe("cpu", "int8") == Recipe("int8", "integer", shifted=True, weight_bits=exact_weight_bits())
     assert ENGINE.recipe("cuda:0", "fp16") == Recipe("fp16")
     assert ENGINE.recipe("cpu", "fp32") is ENGINE.recipe("cuda:0", "tf32") is None
 

@@ -8,6 +8,7 @@ import pytest
 from engines.engine import Options
 from engines.openvino import ENGINE, OpenVinoSession
 from export.network import Graph, Network, file_sha256
+from export.processor import exact_weight_bits
 from export.recipe import Recipe
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'fullres[openvino]'")
@@ -125,7 +126,8 @@ def quantised(networks, cache, placement, statistics="frozen", **more):
     from export.precision import LoweringRequest, lowered_network
     from reference_models import get
 
-    recipe = Recipe("int8", placement, True, clipping="minmax", recovery="none", **more)
+    bits = exact_weight_bits()
+    recipe = Recipe("int8", placement, True, "minmax", "none", weight_bits=bits, **more)
     picture = np.random.default_rng(1).integers(0, 256, (40, 48, 3), np.uint8)
     return lowered_network(LoweringRequest(networks[statistics], get("can24"), recipe, [picture]), cache)
 
@@ -137,7 +139,7 @@ def types_of(network):
 
 
 def test_the_recipe_is_the_placement_of_inputs():
-    assert ENGINE.recipe("cpu", "int8") == Recipe("int8", placement="inputs", shifted=True)
+    assert ENGINE.recipe("cpu", "int8") == Recipe("int8", "inputs", shifted=True, weight_bits=exact_weight_bits())
     assert ENGINE.recipe("cpu", "bf16") is ENGINE.recipe("cpu", "fp32") is None
 
 

@@ -73,6 +73,21 @@ def test_layers_that_are_kept_are_float_and_shares_are_counted(espcn):
         assert quantiser.low_mac_share(()) == 1
 
 
+@pytest.mark.parametrize("recovery", ["none", "fast"])
+def test_weights_of_7_bits_keep_within_64_levels_of_either_sign(espcn, recovery):
+    model, spec, inputs = espcn
+    reached = {}
+    for bits in (7, 8):
+        quantiser = Quantiser(model, spec, Recipe("int8", "integer", True, recovery=recovery, weight_bits=bits), inputs)
+        attempt = quantiser.attempts(nothing)[-1]
+        stored = qdq.folded_weights(attempt.model).graph.initializer
+        levels = [a for i in stored if (a := numpy_helper.to_array(i)).dtype == np.int8 and a.ndim == 4]
+        assert [np.abs(a.astype(int)).max() for a in levels] == [{7: 64, 8: 127}[bits]] * 3
+        assert ("7 bits" in quantiser.facts([attempt], attempt)["scheme"]) is (bits == 7)
+        reached[bits] = attempt.psnr_db
+    assert reached[8] - 12 < reached[7] < reached[8]
+
+
 # Weights with several readers
 
 KINDS = """<ir_version: 10, opset_import: ["" : 20]> g (float[1,4,H,W] x) => (float[1,4,H,W] y) {

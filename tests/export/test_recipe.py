@@ -17,6 +17,7 @@ from export.recipe import LOWERED, QUANTISED, Recipe
         Recipe("int8"),
         Recipe("int8+fp16", "integer", True, "entropy", "none", ("a", "b"), None),
         Recipe("auto", kept=("last",), floor_db=42.5),
+        Recipe("int8", weight_bits=7),
     ],
 )
 def test_a_recipe_comes_back_from_json(recipe):
@@ -29,6 +30,11 @@ def test_an_unknown_or_missing_entry_is_no_recipe():
         Recipe.from_dict({**data, "sharp": True})
     with pytest.raises(KeyError):
         Recipe.from_dict({"precision": "int8"})
+
+
+def test_eight_bits_are_left_out_as_in_runs_that_know_no_others():
+    assert "weight_bits" not in Recipe("int8").to_dict()
+    assert Recipe("int8", weight_bits=7).to_dict()["weight_bits"] == 7
 
 
 def test_every_quantised_precision_can_stand_in_a_graph():

@@ -237,11 +237,11 @@ def test_a_file_without_permission_is_not_called_damaged(tmp_path: Path) -> None
 
 
 def test_an_error_of_the_system_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> Picture:
+    def refuse(path: Path, image: Image.Image) -> Picture:
         raise PermissionError(13, "Permission denied", str(path))
 
     write_picture(tmp_path / "a.png", noise(3, 3))
-    monkeypatch.setattr(pictures, "_decode", refuse)
+    monkeypatch.setattr(pictures, "_decoded", refuse)
     with pytest.raises(UserError) as caught:
         read_picture(tmp_path / "a.png")
     assert_refused(caught.value, tmp_path / "a.png", "cannot be read (Permission denied)")

@@ -93,6 +93,8 @@ def test_of_a_recipe_only_what_was_asked_for_is_named(make_run: Make) -> None:
 
     assert words() == ""
     assert words(recovery="none") == "recovery none"
+    assert words(weight_bits=8) == ""
+    assert words(weight_bits=7) == "weights of 7 bits"
     assert words(clipping="best") == "best clipping"
     assert words(floor_db=42.0, kept=["conv1", "last"]) == "above 42 dB conv1, last in float"
     assert row_from_run(make_run(case={"recipe": None})).recipe == ""
