@@ -173,7 +173,7 @@ def test_what_could_not_be_made_is_the_user_s_or_the_program_s_fault(monkeypatch
 
 
 def arguments(engine: str, precision: str, **more: Any) -> argparse.Namespace:
-    standard = {"recovery": "fast", "clipping": "minmax", "floor": None, "layers": None}
+    standard = {"recovery": "fast", "clipping": "minmax", "weight_bits": None, "floor": None, "layers": None}
     return argparse.Namespace(engine=engine, precision=precision, **{**standard, **more})
 
 
