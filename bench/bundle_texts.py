@@ -48,7 +48,8 @@ RUNTIMES = {
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # 0: all cores
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    return onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
+    kept = ["WeightBiasQuantization"]  # it would quantise what the graph keeps in float
+    return onnxruntime.InferenceSession(str(MODEL), options, ["CPUExecutionProvider"], disabled_optimizers=kept)
 """,
         "apply": """\
     return session.run(["result"], {"picture": np.ascontiguousarray(picture)})[0]

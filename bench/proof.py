@@ -9,6 +9,7 @@ from typing import Any
 from engines.engine import Engine, Options
 from export.network import Network
 
+_LOW = ("int8", "fp8")
 NOT_TOLD = "not told"
 """No proof that a layer is quantised, and none that it is not: engines rename what they merge."""
 
@@ -18,14 +19,14 @@ def prove_types(engine: Engine, network: Network, options: Options) -> dict[str,
     networks in FP32, and engines that do not say.
 
     Raises:
-        RuntimeError: a layer that was to be quantised is not, or nothing is told of any of them; every such layer is
-            named.
+        RuntimeError: a layer that was to be quantised is not, one that was to stay in float is, or nothing is told of
+            any of the former; every such layer is named.
     """
     found = told_types(engine, network, options)
     if found is None:
         return None
     assert network.lowering is not None
-    asked = {layer: kind for layer, kind in network.lowering.get("layers", {}).items() if kind in {"int8", "fp8"}}
+    asked = {layer: kind for layer, kind in network.lowering.get("layers", {}).items() if kind in _LOW}
     silent = [f"{layer} ({found[layer]})" for layer in asked if found[layer] not in {asked[layer], NOT_TOLD}]
     if asked and all(found[layer] == NOT_TOLD for layer in asked):
         raise RuntimeError(f"{engine.name} tells the type of none of the layers that were to be quantised")
@@ -33,6 +34,11 @@ def prove_types(engine: Engine, network: Network, options: Options) -> dict[str,
         raise RuntimeError(
             f"{engine.name} did not quantise {len(silent)} of the layers that were to be: {', '.join(silent)}"
         )
+    spoilt = [
+        layer for layer, kind in network.lowering.get("layers", {}).items() if kind not in _LOW and found[layer] in _LOW
+    ]
+    if spoilt:
+        raise RuntimeError(f"{engine.name} quantised layers that were to stay in float: {', '.join(spoilt)}")
     return found
 
 

@@ -65,8 +65,15 @@ def test_int8_is_not_fp8(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proved(monkeypatch, {"Conv_0": "fp8"}, lowering(first="fp8")) == {"first": "fp8"}
 
 
-def test_a_layer_that_was_to_stay_in_float_may_be_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_was_to_stay_in_float_may_be_any_float_or_untold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proved(monkeypatch, {}, lowering(middle="fp32")) == {"middle": "not told"}
+    assert proved(monkeypatch, {"Conv_1": "bf16"}, lowering(middle="fp32")) == {"middle": "bf16"}
+
+
+def test_a_layer_that_was_to_stay_in_float_and_is_quantised_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"Conv_0": "int8", "Conv_1": "int8", "Conv_2": "int8"}
+    with pytest.raises(RuntimeError, match=r"^null quantised layers that were to stay in float: middle$"):
+        proved(monkeypatch, said, lowering())
 
 
 def test_a_precision_without_layers_of_its_own_has_nothing_to_prove(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_the_layer_that_8_bits_ruin_stays_in_float_and_no_other(search: Search) 
     curve = found["search"]["curve"]
     assert curve[0]["kept"] == []
     assert curve[0]["psnr_db"] < 28
-    assert curve[1]["psnr_db"] >= 30
+    assert curve[1]["psnr_db"] >= 45  # in float truly: ONNX Runtime would quantise it, with one scale, to 33 dB
     assert found["search"]["psnr_db"] >= 30
     assert found["search"]["cost"] == "measured on onnxruntime"
     assert found["search"]["floor_db"] == 30
