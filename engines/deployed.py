@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ from engines.installed import cuda_device_count
 from engines.picture_ends import checked_picture, finished, prepared
 from engines.sidecar import read_sidecar
 from export.network import INPUT, OUTPUT, Graph
+from export.processor import exact_weight_bits
+from export.recipe import Recipe
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
 
@@ -100,6 +103,8 @@ def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> 
         device: `cpu`, `cuda:N`, or `auto`: the first CUDA device that the engine can use here, else the CPU.
         threads: CPU threads that compute; None: one for every core that this process may use.
 
+    Warns where the plan's int8 products overflow on this processor.
+
     Raises:
         UserError: no sidecar, or one of another plan, or an engine that is not usable here.
     """
@@ -112,6 +117,12 @@ def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> 
             "Run the bundle's example.py, or build with --output",
         )
     device = _device_for(engines.get(told["engine"]["name"]), told["precision"], device)
+    if device == "cpu" and _overflows(told["lowering"]):
+        warnings.warn(
+            f"{path}: int8 weights of 8 bits overflow on this processor (x86 without VNNI): pictures may be far off. "
+            "Build it with --weight-bits 7",
+            stacklevel=2,
+        )
     threads = threads or len(os.sched_getaffinity(0))
     options = Options(device, told["precision"], threads, told["engine"]["settings"])
     owner = ThreadPoolExecutor(1, "fullres-session")
@@ -120,6 +131,11 @@ def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> 
         owner.shutdown()
         raise error
     return DeployedSession(made.result(), told, owner)
+
+
+def _overflows(lowering: Mapping[str, Any] | None) -> bool:
+    recipe = Recipe.from_dict(lowering["recipe"]) if lowering else None
+    return recipe is not None and recipe.shifted and recipe.weight_bits > exact_weight_bits()
 
 
 def _session(path: Path, told: Mapping[str, Any], options: Options) -> Session:

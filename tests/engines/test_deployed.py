@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,6 +19,7 @@ from engines import deployed
 from engines.deployed import load
 from engines.sidecar import Deployment, sidecar, sidecar_path
 from export.network import INPUT, OUTPUT, Graph, Network, file_sha256
+from export.recipe import Recipe
 from reference_models.errors import UserError
 
 
@@ -59,6 +61,18 @@ def test_a_plan_that_was_changed_is_refused(frozen):
     frozen.write_bytes(frozen.read_bytes() + b"x")
     with pytest.raises(UserError, match="a plan and a sidecar of one build"):
         load(frozen)
+
+
+@pytest.mark.parametrize(("bits", "here", "warned"), [(8, 7, True), (7, 7, False), (8, 8, False)])
+def test_int8_that_overflows_on_this_processor_is_said(frozen, bits, here, warned, monkeypatch):
+    path = sidecar_path(frozen)
+    lowering = {"recipe": Recipe("int8", "integer", shifted=True, weight_bits=bits).to_dict()}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "lowering": lowering}))
+    monkeypatch.setattr(deployed, "exact_weight_bits", lambda: here)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        load(frozen, "cpu").close()
+    assert [("--weight-bits 7" in str(one.message), one.filename) for one in said] == [(True, __file__)] * warned
 
 
 def test_an_engine_that_is_not_there_says_how_to_get_it(networks, tmp_path, monkeypatch):
