@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.proof import plain_name
 from engines.engine import LayerTime
-from export.qdq import WEIGHTED
+from export.recipe import WEIGHTED
 
 QDQ, REFORMAT, OTHER = "Q/DQ", "reformat", "other"
 PLACES = (QDQ, REFORMAT, OTHER)

@@ -20,7 +20,6 @@ from bench.bundle_texts import RUNTIMES, example, note, triton_config
 from bench.exit_codes import COULD_NOT_MEASURE
 from engines.sidecar import Deployment, sidecar, sidecar_path
 from export.network import Network
-from export.picture_graph import PICTURE, RESULT, check_can_take_pictures
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
 
@@ -51,6 +50,8 @@ def check_bundle(folder: Path, engine: str, spec: ModelSpec) -> None:
             "Choose one of these, or build with --output",
         )
     if engine in RUNTIMES:
+        from export.picture_graph import check_can_take_pictures
+
         check_can_take_pictures(spec)
     if engine == "openvino" and (spec.pre_upscale > 1 or (spec.output == "luma" and spec.upscale > 1)):
         raise UserError(
@@ -106,6 +107,8 @@ def write_bundle(bundle: Bundle, run: Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def _picture_model(bundle: Bundle, path: Path, run: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    from export.picture_graph import PICTURE, RESULT
+
     deployed = bundle.deployed
     made = run(
         {

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WINDOW_PX = 11
 """Side of the SSIM window; its radius is the border that SSIM leaves out."""
@@ -64,6 +65,8 @@ def psnr_db(candidate: NDArray[Any], reference: NDArray[Any]) -> float | None:
     Raises:
         ValueError: as `compare`.
     """
+    import numpy as np
+
     _check_shapes(candidate, reference)
     strips = _strips(candidate, reference, overlap=0)
     mse = math.fsum(float(np.square(x - y).sum()) for x, y in strips) / candidate.size
@@ -76,6 +79,8 @@ def max_abs(candidate: NDArray[Any], reference: NDArray[Any]) -> float:
     Raises:
         ValueError: as `compare`.
     """
+    import numpy as np
+
     _check_shapes(candidate, reference)
     return max(float(np.abs(x - y).max()) for x, y in _strips(candidate, reference, overlap=0))
 
@@ -144,6 +149,8 @@ def _strips(
     candidate: NDArray[Any], reference: NDArray[Any], overlap: int
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Pairs of float64 strips of one plane: STRIP_ROWS rows, and `overlap` more that the next strip has too."""
+    import numpy as np
+
     height, width = candidate.shape[2:]
     planes = zip(candidate.reshape(-1, height, width), reference.reshape(-1, height, width), strict=True)
     for x, y in planes:
@@ -161,6 +168,8 @@ def _check_shapes(candidate: NDArray[Any], reference: NDArray[Any]) -> None:
 
 def _is_finite(array: NDArray[Any]) -> bool:
     """Whether no value is NaN or infinite; plane by plane, to make no mask of the whole."""
+    import numpy as np
+
     return all(bool(np.isfinite(plane).all()) for image in array for plane in image)
 
 

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from bench.case import Case
 from bench.inputs import target_path
 from bench.metrics import compare
 from reference_models import tasks
 from reference_models.cards import read_card
-from reference_models.colour import luma_from_picture, picture_from_tensor
 from reference_models.errors import UserError
 from reference_models.pictures import Picture, fit_picture
 from reference_models.spec import Evaluation, ModelSpec
 from reference_models.tasks import Task
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 SEED = 0
 """Of the noise that is added to the picture of a denoising network."""
 MIXED = {"denoising mixed": "denoising sigma 30", "restoration": "denoising sigma 30"}
 """Tasks of several levels, and the one that a network of them is judged by."""
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+_GREY = 0.299, 0.587, 0.114
 """Source: ITU-R BT.601-7, section 2.5.1, full range."""
 
 
@@ -86,6 +86,8 @@ def pair(task: Task, case: Case, picture: Picture) -> tuple[Picture, Picture | N
 
     Degraded as the task says, with a fixed seed: the same pair in every process.
     """
+    import numpy as np
+
     width, height = case.input_size
     if task.operator:
         return fit_picture(picture, width, height), None
@@ -100,6 +102,8 @@ def baseline(task: Task, spec: ModelSpec, given: Picture, size: tuple[int, int])
     height, width = size
     if spec.enlarges == 1:
         return ("bicubic" if task.scales else "the input"), given[:height, :width]
+    import numpy as np
+
     from reference_models.resample import imresize
 
     planes = np.ascontiguousarray(given.transpose(2, 0, 1), np.float32)
@@ -112,8 +116,8 @@ def compare_pictures(made: Picture, target: Picture, evaluation: Evaluation) -> 
     border = evaluation.border_px
     if min(target.shape[:2]) <= 2 * border:
         border = 0
-    inner = np.s_[border : target.shape[0] - border, border : target.shape[1] - border]
-    a, b = (_planes(p[inner], evaluation.channels) for p in (made, target))
+    rows, columns = (slice(border, side - border) for side in target.shape[:2])
+    a, b = (_planes(p[rows, columns], evaluation.channels) for p in (made, target))
     return compare(a, b)
 
 
@@ -127,6 +131,10 @@ def judge_original(
         output: (1, C, H, W), already cropped.
         number: of the picture.
     """
+    import numpy as np
+
+    from reference_models.colour import picture_from_tensor
+
     source, target = np.load(job["sources"][number]), np.load(target_path(Path(job["inputs"][number])))
     size = target.shape[:2]
     name, plain = baseline(tasks.get(job["original"]), spec, source, size)
@@ -145,8 +153,13 @@ def convention(evaluation: Evaluation) -> dict[str, Any]:
 
 def _planes(picture: Picture, channels: str) -> NDArray[np.float32]:
     """(1, C, H, W) over 255."""
+    import numpy as np
+
+    from reference_models.colour import luma_from_picture
+
     if channels == "Y":
         return luma_from_picture(picture)[None, None] / np.float32(255)
     if channels == "grey":
-        return (picture @ _GREY)[None, None] / np.float32(255)
+        weights = np.array(_GREY, np.float32)
+        return (picture @ weights)[None, None] / np.float32(255)
     return np.divide(picture.transpose(2, 0, 1)[None], 255, dtype=np.float32)

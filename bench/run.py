@@ -16,7 +16,6 @@ import engines
 from bench import forecast, record, stats, store
 from bench.case import Case
 from bench.inputs import input_key, source_path, write_inputs
-from bench.operator_run import operator_job
 from bench.picture_names import picture_files
 from bench.preparing import limit_environment, lowerings, tile_job
 from bench.profile import refusal
@@ -189,6 +188,8 @@ class Execution:
 
     def _originals(self, under_way: list[Progress]) -> None:
         """Writes what operators make of the inputs, and times them on the first picture of every size."""
+        from bench.operator_run import operator_job
+
         for case in {input_key(p.case): p.case for p in under_way}.values():
             task = self.plan.originals.get(case.model)
             runs = [p.run for p in under_way if input_key(p.case) == input_key(case)]

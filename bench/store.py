@@ -80,6 +80,17 @@ def prepare(path: str | Path) -> None:
         temporary.unlink()  # not only on leaving: an interrupt that comes right here still meets the one that cleans up
 
 
+def check_place(path: str | Path) -> None:
+    """That no folder or device has this name; makes nothing, and is for before `prepare`, which does.
+
+    Raises:
+        UserError: one has, or the system does not say.
+    """
+    path = _target(path)
+    with _explained(path):
+        _refuse_non_file(path)
+
+
 def put(path: str | Path, runs: Sequence[Run]) -> None:
     """Merges `runs` into the file by id: the same id is replaced in place, a new one goes to the end.
 

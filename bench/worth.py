@@ -13,9 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import engines
 from bench.attribution import PLACES, QDQ, REFORMAT, Owners, owners_in, place_of, times_by_place
@@ -29,6 +27,9 @@ from export.network import Network
 from export.recipe import QUANTISED, Recipe
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LEAST_GAIN = 1.1
 """Times as fast, below which it is not worth what it loses."""

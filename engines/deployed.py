@@ -8,9 +8,7 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import engines
 from engines.engine import Options, Session
@@ -22,6 +20,9 @@ from export.processor import exact_weight_bits
 from export.recipe import Recipe
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class DeployedSession:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar
 
 from export.network import INPUT, OUTPUT, Graph
 from export.recipe import Recipe
 from reference_models.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ class Session(ABC):
         Raises:
             UserError: wrong shape or dtype.
         """
+        import numpy as np
+
         planes = self.graph.planes
         if x.ndim != 4 or x.shape[:2] != (1, planes) or x.dtype != np.float32 or 0 in x.shape:
             hint = "Add the batch axis" if x.ndim == 3 else "Convert the array, and run pictures one by one"
@@ -229,10 +232,14 @@ class Session(ABC):
 
     def read(self) -> np.ndarray:
         """The output of the last run as a new float32 array in host memory; raw, not clipped."""
+        import numpy as np
+
         return np.array(self._read(), dtype=np.float32)
 
     def peek(self) -> np.ndarray:
         """As `read`, but maybe the session's own memory: true until the next inference or bind."""
+        import numpy as np
+
         return np.asarray(self._read(), dtype=np.float32)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import select
 from collections.abc import Mapping
 from importlib import metadata
-from typing import ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar
 
 from engines.engine import CPU_CONTRACT, Engine, Options, Session, Setting
 from export.network import Graph
 from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_DELAY_MS = 60_000.0
 
@@ -64,12 +65,16 @@ class NullSession(Session):
     """Zeros of the graph's output shape."""
 
     def __init__(self, graph: Graph, options: Options) -> None:
+        import numpy as np
+
         super().__init__(graph, options)
         self.contract = {**CPU_CONTRACT, "threads": options.threads}
         self._delay_s = delay_ms(options.settings) / 1e3
         self._output = np.zeros((0,), np.float32)
 
     def _bind(self, x: np.ndarray) -> None:
+        import numpy as np
+
         height, width = (side * self.graph.upscale for side in x.shape[2:])
         self._output = np.zeros((1, self.graph.output_planes, height, width), np.float32)
 
@@ -87,6 +92,8 @@ class NullSession(Session):
         pass
 
     def _close(self) -> None:
+        import numpy as np
+
         self._output = np.zeros((0,), np.float32)
 
 

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, LayerTime, Options, Session, Setting
@@ -19,6 +17,9 @@ from engines.profiling import WARM_UP, medians_of
 from export.network import INPUT, OUTPUT, Graph
 from export.processor import exact_weight_bits
 from export.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _KERNELS = {
     **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat"), "int8"),
@@ -187,6 +188,7 @@ class OnnxRuntimeSession(Session):
         ]
 
     def _bind(self, x: np.ndarray) -> None:
+        import numpy as np
         import onnxruntime as ort
 
         self._x = x
@@ -205,6 +207,8 @@ class OnnxRuntimeSession(Session):
 
     def _output_buffer(self, x: np.ndarray) -> np.ndarray | None:
         """A buffer for graphs whose output shape is a plain function of the input's; None lets the session allocate."""
+        import numpy as np
+
         shape = self._session.get_outputs()[0].shape
         names = self._session.get_inputs()[0].shape
         sizes = {name: size for name, size in zip(names, x.shape, strict=True) if isinstance(name, str)}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, Engine, LayerTime, Options, Session, Setting
@@ -15,6 +13,9 @@ from engines.profiling import WARM_UP, medians_of
 from export.network import INPUT, OUTPUT, Graph
 from export.processor import exact_weight_bits
 from export.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "auto": "f32"}
 """Of what the graph leaves open; integers stand in it."""
@@ -145,6 +146,7 @@ class OpenVinoSession(Session):
         return self._request.get_tensor(OUTPUT).data
 
     def _refit(self, tensors: Mapping[str, np.ndarray]) -> None:
+        import numpy as np
         from openvino import op
 
         for name, value in tensors.items():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from reference_models.colour import picture_from_tensor, tensor_from_picture
 from reference_models.errors import UserError
 from reference_models.pictures import Picture, fit_picture
 from reference_models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ def prepared(picture: Picture, spec: ModelSpec) -> Prepared:
         UserError: a size that a network of the user's own does not take.
         ValueError: not a picture.
     """
+    from reference_models.colour import tensor_from_picture
+
     size = None
     if spec.input == "noise":  # of the picture only the size counts, and it is that of what comes out
         size = picture.shape[0], picture.shape[1]
@@ -50,6 +52,8 @@ def finished(y: NDArray[np.floating], given: Prepared, spec: ModelSpec) -> Pictu
     Raises:
         ValueError: another shape than the network's, or NaN.
     """
+    from reference_models.colour import picture_from_tensor
+
     return picture_from_tensor(y, spec, given.source, given.size)
 
 
@@ -59,6 +63,8 @@ def checked_picture(picture: Any) -> Picture:
     Raises:
         UserError: it is none; says how to make one of what was given, where that can be told.
     """
+    import numpy as np
+
     if not isinstance(picture, np.ndarray):
         kind = f"{type(picture).__module__}.{type(picture).__qualname__}"
         raise UserError(f"picture: got a {kind}", _WANTED, "Convert it: numpy.asarray(picture), for a PIL image of RGB")
@@ -71,6 +77,8 @@ _WANTED = "(H, W, 3) uint8 RGB with at least one pixel, a numpy.ndarray"
 
 
 def _cure(picture: NDArray[Any]) -> str:
+    import numpy as np
+
     shape = picture.shape
     if picture.size == 0:
         return "Leave empty pictures out"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from engines.engine import Engine, Options, Session
 from engines.tile_choice import Tiling
 from engines.tiled_session import TiledSession
 from export.network import Graph, Network
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def load_network(engine: Engine, network: Network, options: Options, tiling: Tiling | None = None) -> Session:

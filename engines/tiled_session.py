@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from engines.engine import Session
 from engines.tile_choice import Tiling
 from engines.tiling import Cut, Size, Tiles
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TiledSession(Session):
@@ -49,6 +51,8 @@ class TiledSession(Session):
             self._inner.bind(x)
 
     def _take(self, tiles: Tiles) -> None:
+        import numpy as np
+
         assert self._x is not None
         self.tiles = tiles
         self._tile = None
@@ -76,6 +80,8 @@ class TiledSession(Session):
                 self._take(self.tiling.tiles(self.tiles.size, smaller_than=self.tiles))
 
     def _run_all(self) -> None:
+        import numpy as np
+
         assert self.tiles is not None
         if self.tiles.count == 1:
             self._inner.enqueue()

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engines.allocator import ALLOCATOR, allocator_environment
 from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session, Setting
@@ -18,6 +16,9 @@ from engines.installed import cuda_missing, package_missing, package_version
 from export.network import Graph
 from reference_models import module_from_factory
 from reference_models.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _ON = ("off", "on")
 SETTINGS = (

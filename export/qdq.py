@@ -20,11 +20,11 @@ from typing import Any, Literal
 import numpy as np
 
 from export.ranges import SHIFTED, SYMMETRIC, Levels
+from export.recipe import WEIGHTED
 
 LARGEST_BIAS = 2**31 - 128
 Placement = Literal["inputs", "integer"]
 _KINDS = {"int8": "INT8", "fp8": "FLOAT8E4M3FN"}
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FUSED = ("Relu", "Clip")
 """ONNX Runtime merges these into the Q that follows them."""
 _INTEGER = ("LeakyRelu", "Add", "Concat", "Sigmoid", "MaxPool", "DepthToSpace", "Transpose", "Reshape")

@@ -10,6 +10,8 @@ HALF = ("fp16", "bf16")
 QUANTISED = ("int8", "int8+fp16", "fp8")
 LOWERED = (*HALF, *QUANTISED, "auto")
 """Precisions that stand in the graph; fp32 and tf32 do not, and some engines make bf16 of an FP32 graph themselves."""
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators of the nodes that are quantised."""
 MEASURED_CLIPPING = ("minmax", "mse", "percentile")
 """Those that `best` chooses from: entropy lost 4 dB more on CAN24 (docs/precision.md)."""
 CLIPPING = (*MEASURED_CLIPPING, "entropy", "best")

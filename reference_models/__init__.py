@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     import torch
 
 
+_NO_NETWORKS = {"colour", "lightness", "resample"}
+"""Files that are not looked into: they import NumPy, which costs more time than every look-up."""
+
+
 @cache
 def _registry() -> dict[str, ModelSpec]:
     found: dict[str, ModelSpec] = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg):
+        if module in _NO_NETWORKS:
+            continue
         for spec in getattr(importlib.import_module(f"{__name__}.{module}"), "SPECS", ()):
             if spec.name in found:
                 raise ValueError(f"two models are called {spec.name!r}; the second is in reference_models/{module}.py")

@@ -17,17 +17,16 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
-Picture = NDArray[np.uint8]
+Picture: TypeAlias = "NDArray[np.uint8]"  # quoted: the command line checks names of pictures without NumPy
 
 MAX_MEGAPIXELS = 64
 """Largest picture that is decoded, in 10^6 pixels; an 8K frame (7680x4320) has 33."""
@@ -211,6 +210,7 @@ def fit_picture(picture: Picture, width: int, height: int) -> Picture:
     Raises:
         ValueError: not a picture, or a side below 1.
     """
+    import numpy as np
     from PIL import Image
 
     check_picture(picture)
@@ -264,7 +264,7 @@ def held_back_pictures() -> list[tuple[str, Picture]]:
 
 def check_picture(picture: Picture) -> None:
     """Raises ValueError where this is no picture: uint8 (H, W, 3) with at least one pixel."""
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != "uint8" or picture.size == 0:
         raise ValueError(f"picture is {picture.shape} {picture.dtype}; expected (H, W, 3) uint8, at least one pixel")
 
 
@@ -314,6 +314,8 @@ def _unreadable(path: Path, error: BaseException) -> UserError:
 
 def _decoded(path: Path, image: Image.Image) -> Picture:
     """uint8 (H, W, 3) RGB; raises whatever Pillow raises, and UserError for what Pillow would accept."""
+    import numpy as np
+
     image.load()
     # Pillow gives 16-bit PGM, and before 10.3 16-bit PNG, as mode I, which elsewhere means 32 bits.
     is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))

@@ -109,8 +109,11 @@ def add_ways(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from bench import store
     from bench.places import run_places
 
+    if arguments.json:
+        store.check_place(arguments.json)  # at once: the plan holds its pictures already, and they take NumPy
     plan = checked_plan(arguments)
     path, folder = run_places(arguments.json, arguments.output)
     return measure_and_print(replace(plan, store_path=path, picture_folder=folder))

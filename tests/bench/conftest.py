@@ -104,7 +104,7 @@ def command(
 def light(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which importing a heavy library ends the program."""
     folder = tmp_path_factory.mktemp("heavy")
-    for name in ("torch", "onnx", "onnxruntime", "openvino", "skimage", "scipy"):
+    for name in ("numpy", "torch", "onnx", "onnxruntime", "openvino", "skimage", "scipy"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')\n")
     return {**os.environ, "PYTHONPATH": str(folder)}
 

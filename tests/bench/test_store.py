@@ -242,6 +242,14 @@ def test_prepare_refuses_a_folder_a_device_and_a_file_in_the_way(tmp_path: Path)
 
 
 @pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="needs a folder that refuses even root: /proc")
+def test_a_place_is_checked_without_making_anything(tmp_path: Path) -> None:
+    store.check_place(tmp_path / "sub" / "runs.json")
+    for path, words in ((tmp_path, "is a folder"), ("/dev/null", "not an ordinary file"), ("n" * 300, "too long")):
+        with pytest.raises(UserError, match=words):
+            store.check_place(path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_prepare_refuses_where_the_file_system_does() -> None:
     with pytest.raises(store.StoreError, match="cannot be written"):
         store.prepare("/proc/sys/kernel/runs.json")
