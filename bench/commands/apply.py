@@ -83,9 +83,9 @@ def _apply(arguments: argparse.Namespace) -> int:
     cases, left_out = expand(request_from_arguments(arguments, ["320p"]))
     only_one(cases, left_out)
     case = cases[0]
+    _check_style(case, arguments.style)
     run = _checked(case, arguments)
     check_calibration(arguments.calibration, is_calibrated(case))
-    _check_style(case, arguments.style)
     if not case.trained:
         print(f"bench: {case.model} is untrained: give --weights, or the pictures mean nothing", file=sys.stderr)
     with progress_on(console_for(stderr=True)) as reporter:

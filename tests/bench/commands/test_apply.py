@@ -303,7 +303,7 @@ def test_pictures_go_through_an_int8_network(command: Command, tmp_path: Path, s
     """Nearly what FP32 makes of them, and not the same."""
     picture = save(tmp_path / "in.png", 64, 48)
     for precision in ("fp32", "int8"):
-        words = ("--engine", "openvino", "--precision", precision, "--calibration", picture, "--recovery", "none")
+        words = ("--engine", "openvino", "--precision", precision, "--calibration", picture)
         target = tmp_path / f"{precision}.png"
         outcome = command("apply", "--model", "espcn_x2", "--input", picture, "--output", target, *words)
         assert outcome.code == 0, outcome.err
