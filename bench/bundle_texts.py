@@ -48,8 +48,7 @@ RUNTIMES = {
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # 0: all cores
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    kept = ["WeightBiasQuantization"]  # it would quantise what the graph keeps in float
-    return onnxruntime.InferenceSession(str(MODEL), options, ["CPUExecutionProvider"], disabled_optimizers=kept)
+    return onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
 """,
         "apply": """\
     return session.run(["result"], {"picture": np.ascontiguousarray(picture)})[0]
@@ -112,6 +111,13 @@ def note(told: Mapping[str, Any]) -> str:
         if "example" in told
         else ""
     )
+    lowering = told.get("lowering") or {"layers": {}}
+    eight = "int8" in lowering["layers"].values() and lowering["recipe"].get("weight_bits", 8) == 8
+    if engine in RUNTIMES and eight:
+        run = (
+            "Its int8 weights have 8 bits: on x86 processors without VNNI sums of their products overflow, and "
+            f"pictures may be far off. Build it with `--weight-bits 7` for those.\n\n{run}"
+        )
     return (
         f"# {model['title']}\n\nweights: {weights}; precision: {told['precision']}; statistics: "
         f"{model['statistics'] or 'none'}; engine: {told['engine']['version']}; licence: {model['licence']}\n\n{run}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arguments import option_words, split_words
 from bench.preparing import as_graphs, lowerings, told
+from export.recipe import HALF
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
@@ -157,10 +158,12 @@ def table_of_originals(rows: Sequence[dict[str, Any]]) -> RenderableType:
     counts = {name: len({row["picture"] for row in rows if row["set"] == name}) for name in _sets_of(rows)}
     size = rows[0]["size"]
     at = f"at {size[0]}x{size[1]}" if size else "at their own size"
-    lowered = any(row.get("recipe") for row in rows)
+    recipes = [row["recipe"] for row in rows if row.get("recipe")]
+    bits = {recipe.get("weight_bits", 8) for recipe in recipes if recipe["precision"] not in HALF} - {8}
+    words = f"Q/DQ as for {rows[0]['engine']}{''.join(f', weights of {n} bits' for n in bits)}"
     notes = [
         f"against {rows[0]['original']}; pictures: {', '.join(f'{n} {count}' for n, count in counts.items())}, {at}",
-        f"Q/DQ as for {rows[0]['engine']}; graphs computed strictly as they stand, sums in FP32" if lowered else "",
+        f"{words}; graphs computed strictly as they stand, sums in FP32" if recipes else "",
         *dict.fromkeys(_failed(row) for row in rows if row["reason"]),
     ]
     return Group(*parts, *(Text(note) for note in notes if note))

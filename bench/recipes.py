@@ -42,5 +42,11 @@ def check_lowering(precisions: Sequence[str], asked: Mapping[str, Any], titles: 
         raise UserError(
             f"`--layers` with precision {', '.join(sorted(words))}", " or ".join(QUANTISED), "Choose one of these"
         )
+    if "weight_bits" in asked and not words & {"int8", "int8+fp16", "auto"}:
+        raise UserError(
+            f"`--weight-bits` with precision {', '.join(sorted(words))}",
+            "int8, int8+fp16 or auto",
+            "Choose one of these, or leave it out",
+        )
     for title in titles if "layers" in asked else ():
         asked["layers"].check_model(title)

@@ -17,7 +17,6 @@ from engines.picture_ends import checked_picture, finished, prepared
 from engines.sidecar import read_sidecar
 from export.network import INPUT, OUTPUT, Graph
 from export.processor import exact_weight_bits
-from export.recipe import Recipe
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
 
@@ -118,11 +117,11 @@ def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> 
             "Run the bundle's example.py, or build with --output",
         )
     device = _device_for(engines.get(told["engine"]["name"]), told["precision"], device)
-    if device == "cpu" and _overflows(told["lowering"]):
+    if device == "cpu" and _overflows(told.get("lowering") or {}):
         warnings.warn(
             f"{path}: int8 weights of 8 bits overflow on this processor (x86 without VNNI): pictures may be far off. "
             "Build it with --weight-bits 7",
-            stacklevel=2,
+            stacklevel=3,  # of who calls engines.load
         )
     threads = threads or len(os.sched_getaffinity(0))
     options = Options(device, told["precision"], threads, told["engine"]["settings"])
@@ -134,9 +133,10 @@ def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> 
     return DeployedSession(made.result(), told, owner)
 
 
-def _overflows(lowering: Mapping[str, Any] | None) -> bool:
-    recipe = Recipe.from_dict(lowering["recipe"]) if lowering else None
-    return recipe is not None and recipe.shifted and recipe.weight_bits > exact_weight_bits()
+def _overflows(lowering: Mapping[str, Any]) -> bool:
+    recipe = lowering.get("recipe", {})
+    quantised = "int8" in lowering.get("layers", {}).values()
+    return quantised and recipe["shifted"] and recipe.get("weight_bits", 8) > exact_weight_bits()
 
 
 def _session(path: Path, told: Mapping[str, Any], options: Options) -> Session:

@@ -28,9 +28,6 @@ _KERNELS = {
 """Operators of an optimised graph → what they compute in."""
 _KERNEL = "_kernel_time"
 """What the profiler puts behind a node's name."""
-AS_THE_GRAPH_SAYS = ["WeightBiasQuantization"]
-"""Optimisers to leave out. It quantises float weights between two quantised tensors, one scale for all channels: layers
-that a plan keeps in float, since 8 bits ruin them, would be int8 at any optimisation level but `off`."""
 _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
 
 
@@ -86,8 +83,7 @@ class OnnxRuntimeEngine(Engine):
 
     def recipe(self, device: str, precision: str) -> Recipe | None:
         if precision in {"int8", "auto"}:
-            bits = exact_weight_bits() if device == "cpu" else 8
-            return Recipe(precision, placement="integer", shifted=True, weight_bits=bits)
+            return Recipe(precision, placement="integer", shifted=True, weight_bits=exact_weight_bits())
         return Recipe(precision) if precision == "fp16" else None
 
     def layer_types(self, graph: Graph, options: Options) -> dict[str, str] | None:
@@ -102,8 +98,7 @@ class OnnxRuntimeEngine(Engine):
             chosen.log_severity_level = 3
             chosen.graph_optimization_level = _level(options)
             chosen.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-            kept = AS_THE_GRAPH_SAYS
-            ort.InferenceSession(graph.onnx_path, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=kept)
+            ort.InferenceSession(graph.onnx_path, chosen, providers=["CPUExecutionProvider"])
             nodes = onnx.load(chosen.optimized_model_filepath).graph.node
         own = _names(onnx.load(graph.onnx_path, load_external_data=False))
         found = [node for node in nodes if node.op_type in _KERNELS]
@@ -170,7 +165,7 @@ class OnnxRuntimeSession(Session):
         if self._profile:
             o.enable_profiling, o.profile_file_prefix = True, self._profile
         model = self._model.SerializeToString() if self._model else self.graph.onnx_path
-        session = ort.InferenceSession(model, o, providers=self._providers(), disabled_optimizers=AS_THE_GRAPH_SAYS)
+        session = ort.InferenceSession(model, o, providers=self._providers())
         if self._cuda and session.get_providers()[:1] != ["CUDAExecutionProvider"]:
             # With libraries missing, ONNX Runtime builds a CPU session and only logs why.
             raise RuntimeError(f"ONNX Runtime did not start its CUDA provider; it offers {session.get_providers()}")

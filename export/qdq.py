@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from export.kept_float import kept_from_rounding
 from export.ranges import SHIFTED, SYMMETRIC, Levels
 from export.recipe import WEIGHTED
 
@@ -189,7 +190,7 @@ def with_qdq(
     if scheme.placement == "integer":
         writer.end_quantised(activations)
     writer.finish()
-    return copied
+    return kept_from_rounding(copied) if scheme.placement == "integer" else copied
 
 
 def folded_weights(model: Any) -> Any:

@@ -161,7 +161,7 @@ class Quantiser:
         chosen = self._chosen(self.recipe.kept)
         low, rest = self.scheme.number, "fp16" if self.recipe.precision == "int8+fp16" else "fp32"
         return {
-            "scheme": self.scheme.words + (", weights of 7 bits" if self.recipe.weight_bits == 7 else ""),
+            "scheme": self.scheme.words + self._bits,
             "tried": [
                 {"step": one.title, "clipping": one.base.clipping, "calibration_psnr_db": one.psnr_db} for one in tried
             ],
@@ -173,6 +173,11 @@ class Quantiser:
             "low_mac_share": self.low_mac_share(self.recipe.kept),
             "calibration": {"pictures": len(self.inputs), "side": CALIBRATION_SIDE},
         }
+
+    @property
+    def _bits(self) -> str:
+        bits = self.recipe.weight_bits
+        return f", weights of {bits} bits" if bits != 8 and self.scheme.number == "int8" else ""
 
     def low_mac_share(self, kept: Collection[str]) -> float:
         """Share of the multiply-accumulates that are quantised where these layers stay in float."""

@@ -17,7 +17,7 @@ MEASURED_CLIPPING = ("minmax", "mse", "percentile")
 CLIPPING = (*MEASURED_CLIPPING, "entropy", "best")
 RECOVERY = ("none", "fast")
 WEIGHT_PEAK = {8: 127, 7: 64}
-"""Bits of int8 weights → their largest level. 2 x 255 x 64 fits into 16 bits."""
+"""Bits of int8 weights → their largest level."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Recipe:
     floor_db: float | None = None
     """`auto` only: PSNR against FP32 that the plan has to keep on held-back pictures."""
     weight_bits: int = 8
-    """Of int8 weights: 8, levels of -127 to 127; or 7, of -64 to 64, for processors that add pairs of products in 16
-    bits, which would overflow. The engine decides, unless somebody asks."""
+    """Of int8 weights: 8, levels of -127 to 127, or 7, of -64 to 64 (ONNX Runtime's `reduce_range`). The engine decides
+    (export/processor.py), unless somebody asks."""
 
     @property
     def calibrated(self) -> bool:
@@ -49,8 +49,8 @@ class Recipe:
         return self.precision not in HALF
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON gives it back: runs that were stored are compared with this. 8 bits are left out, as runs have it
-        that know no others."""
+        """As JSON gives it back: runs that were stored are compared with this. 8 bits are left out: earlier runs had no
+        others and did not say so."""
         told = {**asdict(self), "kept": list(self.kept)}
         return {name: value for name, value in told.items() if (name, value) != ("weight_bits", 8)}
 

@@ -7,6 +7,7 @@ import os
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reference_models.choices import OUR_PACKAGES, callable_from_path, configured
@@ -17,16 +18,12 @@ if TYPE_CHECKING:
     import torch
 
 
-_NO_NETWORKS = {"colour", "lightness", "resample"}
-"""Files that are not looked into: they import NumPy, which costs more time than every look-up."""
-
-
 @cache
 def _registry() -> dict[str, ModelSpec]:
     found: dict[str, ModelSpec] = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg):
-        if module in _NO_NETWORKS:
-            continue
+        if "\nSPECS" not in (Path(__file__).parent / f"{module}.py").read_text():
+            continue  # not imported: some need NumPy, which takes longer than every look-up
         for spec in getattr(importlib.import_module(f"{__name__}.{module}"), "SPECS", ()):
             if spec.name in found:
                 raise ValueError(f"two models are called {spec.name!r}; the second is in reference_models/{module}.py")

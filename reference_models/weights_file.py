@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,8 +51,17 @@ def in_fixed_order(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
+_WIDTHS = {
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1),
+}
+"""Types of the safetensors format → bytes."""
+
+
 def looks_whole(path: Path) -> bool:
-    """Whether a safetensors file has a header, and as many bytes behind it as that says; no tensor is read.
+    """Whether a safetensors file has a header whose tensors fill, one behind the other, all bytes behind it.
 
     The library knows better what makes a file, but imports NumPy to open one, which takes longer than all else that
     the command line does before it refuses.
@@ -66,7 +76,13 @@ def looks_whole(path: Path) -> bool:
             return False
         try:
             tensors = [entry for name, entry in json.loads(file.read(length)).items() if name != "__metadata__"]
-            return bool(behind == max(entry["data_offsets"][1] for entry in tensors))
+            end = 0
+            for entry in sorted(tensors, key=lambda entry: entry["data_offsets"]):
+                start, stop = entry["data_offsets"]
+                if start != end or stop - start != math.prod(entry["shape"]) * _WIDTHS[entry["dtype"]]:
+                    return False
+                end = stop
+            return bool(tensors) and end == behind
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return False
 

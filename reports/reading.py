@@ -20,7 +20,8 @@ RECIPE: Mapping[str, Any] = {
     "weight_bits": Recipe("int8").weight_bits,
     **{name: Recipe("int8").to_dict()[name] for name in ("clipping", "recovery", "floor_db", "kept")},
 }
-"""What may be asked of a recipe, and what stands where nothing was; the rest of it is the engine's choice."""
+"""What may be asked of a recipe, and what stands where nothing was. The rest is the engine's choice and not named; so
+are 7 bits on some processors, but those are other weights."""
 _RECIPE_WORDS = {
     "weight_bits": "weights of {} bits",
     "clipping": "{} clipping",

@@ -169,7 +169,7 @@ FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictur
 KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator", "--a", "--b"}
 KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight", "--original"}
 KEPT |= {"--tile", "--memory"}
-KEPT |= {"--max", "--min", "--floor", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
+KEPT |= {"--max", "--min", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
 SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
 MADE = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
 MADE |= {"--labels": "maps", "--style": "picture", "--validation": "picture", "--judge": "picture"}
@@ -203,6 +203,8 @@ def stood_in(option: str, value: str, stand_in: dict[str, str], folder: Path) ->
         return stand_in["before.json" if option == "--baseline" else "after.json"]
     if option in KEPT or (option == "--weights" and "." not in value):  # a name of weights that ship
         return value.replace("pixel_dcn:", "pixel_dcn:depth=2:width=2:")  # exported in seconds
+    if option == "--floor":
+        return "30dB"  # random weights of 7 bits, which some processors ask for, keep no more
     if option == "--res":
         return ",".join(f"{64 - 8 * i}x48" for i, _ in enumerate(value.split(",")))
     if option in MADE:

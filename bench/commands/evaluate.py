@@ -243,7 +243,8 @@ def _how(row: Mapping[str, Any]) -> str:
     if "chosen" not in lowering:
         return ""
     ranges = f", ranges by {lowering['clipping']}" if lowering["clipping"] else ""
-    return f"{lowering['chosen']}{ranges}; Q/DQ as for {row['engine']}"
+    bits = ", weights of 7 bits" if row["recipe"].get("weight_bits") == 7 else ""
+    return f"{lowering['chosen']}{ranges}; Q/DQ as for {row['engine']}{bits}"
 
 
 def _worst(rows: Sequence[dict[str, Any]], name: str) -> float | None:

@@ -25,7 +25,7 @@ TOLD: dict[str, Any] = {
 def test_the_example_is_python_of_some_thirty_lines(engine: str) -> None:
     text = example({**TOLD, "engine": {"name": engine}})
     compile(text, "example.py", "exec")
-    assert len(text.splitlines()) <= 38
+    assert len(text.splitlines()) <= 37
     assert max(map(len, text.splitlines())) <= 120
     assert f"import {engine}" in text
     assert "HINT" not in text.replace("INFERENCE_PRECISION_HINT", "")
@@ -43,6 +43,24 @@ def test_the_note_says_that_untrained_weights_mean_nothing() -> None:
     assert "untrained" in note(TOLD)
     assert "python example.py" not in note(TOLD)
     assert "python example.py" in note({**TOLD, "example": "example.py"})
+
+
+@pytest.mark.parametrize(
+    ("bits", "kinds", "engine", "said"),
+    [
+        ({}, ["int8", "fp32"], "onnxruntime", True),
+        ({}, ["int8"], "openvino", True),
+        ({"weight_bits": 7}, ["int8"], "onnxruntime", False),
+        ({}, ["fp32"], "onnxruntime", False),
+        ({}, ["int8"], "tensorrt", False),
+    ],
+)
+def test_the_note_says_where_weights_of_8_bits_overflow(
+    bits: dict[str, int], kinds: list[str], engine: str, said: bool
+) -> None:
+    layers = {f"layer{number}": kind for number, kind in enumerate(kinds)}
+    told = {**TOLD, "engine": {"name": engine, "version": "1"}, "lowering": {"layers": layers, "recipe": bits}}
+    assert ("--weight-bits 7" in note(told)) is said
 
 
 def test_the_example_refuses_what_it_would_make_black_pictures_of(tmp_path: Path) -> None:

@@ -53,6 +53,13 @@ def test_layers_reach_the_recipe_of_those_that_are_not_searched_for() -> None:
     assert (searched.kept, searched.floor_db) == ((), 42.0)
 
 
+def test_bits_of_weights_need_a_precision_that_has_them() -> None:
+    for precision, floor in (("int8", None), ("int8+fp16", None), ("auto", 42.0)):
+        check_lowering([precision, "fp32"], {"weight_bits": 7, "floor_db": floor}, [])
+    with pytest.raises(UserError, match="`--weight-bits` with precision fp32, fp8"):
+        check_lowering(["fp8", "fp32"], {"weight_bits": 7}, [])
+
+
 def test_layers_of_another_model_are_refused() -> None:
     layers = Layers("layers.json", ("last",), "can32")
     check_lowering(["int8"], {"layers": layers}, ["can32"])

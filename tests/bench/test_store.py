@@ -241,7 +241,6 @@ def test_prepare_refuses_a_folder_a_device_and_a_file_in_the_way(tmp_path: Path)
         store.prepare(tmp_path / ("n" * 300))
 
 
-@pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="needs a folder that refuses even root: /proc")
 def test_a_place_is_checked_without_making_anything(tmp_path: Path) -> None:
     store.check_place(tmp_path / "sub" / "runs.json")
     for path, words in ((tmp_path, "is a folder"), ("/dev/null", "not an ordinary file"), ("n" * 300, "too long")):
@@ -250,6 +249,7 @@ def test_a_place_is_checked_without_making_anything(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="needs a folder that refuses even root: /proc")
 def test_prepare_refuses_where_the_file_system_does() -> None:
     with pytest.raises(store.StoreError, match="cannot be written"):
         store.prepare("/proc/sys/kernel/runs.json")

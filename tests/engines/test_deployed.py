@@ -66,12 +66,13 @@ def test_a_plan_that_was_changed_is_refused(frozen):
 @pytest.mark.parametrize(("bits", "here", "warned"), [(8, 7, True), (7, 7, False), (8, 8, False)])
 def test_int8_that_overflows_on_this_processor_is_said(frozen, bits, here, warned, monkeypatch):
     path = sidecar_path(frozen)
-    lowering = {"recipe": Recipe("int8", "integer", shifted=True, weight_bits=bits).to_dict()}
+    recipe = Recipe("int8", "integer", shifted=True, weight_bits=bits).to_dict()
+    lowering = {"recipe": recipe, "layers": {"first": "int8", "last": "fp32"}}
     path.write_text(json.dumps({**json.loads(path.read_text()), "lowering": lowering}))
     monkeypatch.setattr(deployed, "exact_weight_bits", lambda: here)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        load(frozen, "cpu").close()
+        engines.load(frozen, "cpu").close()
     assert [("--weight-bits 7" in str(one.message), one.filename) for one in said] == [(True, __file__)] * warned
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper
 
 import engines
 from engines import installed
 from engines.engine import LayerTime, Options
 from engines.onnxruntime import ENGINE, _runs
 from engines.thumbnail import load_network
-from export.network import Graph
 from export.processor import exact_weight_bits
 from export.recipe import Recipe
 from reference_models.errors import UserError
@@ -27,7 +24,7 @@ def built(monkeypatch):
     found = []
 
     class Session:
-        def __init__(self, model, options, providers, disabled_optimizers):
+        def __init__(self, model, options, providers):
             found.append((options, providers))
             self.providers = [p if isinstance(p, str) else p[0] for p in providers]
 
@@ -195,29 +192,10 @@ def test_the_optimised_graph_says_which_layers_are_integer(networks, cache, stat
     assert found == {**{f"convs.{n}": "int8" for n in range(8)}, "convs.3": "fp32", "last": "int8"}
 
 
-KEPT = """<ir_version: 10, opset_import: ["" : 20]> g (float[1,3,H,W] x) => (float[1,3,H,W] y)
-    <float s = {0.01}, uint8 z = {0}> {
-    a = QuantizeLinear(x, s, z) b = DequantizeLinear(a, s, z)
-    c = Conv(b, w) d = Relu(c) e = QuantizeLinear(d, s, z) y = DequantizeLinear(e, s, z) }"""
-
-
-@pytest.mark.parametrize("graph", ["all", "extended", "basic", "off"])
-def test_a_layer_in_float_between_integer_ones_keeps_its_float_weights(graph, tmp_path):
-    """One channel's weights are a thousand times as large as the others: a scale for all of them leaves nothing."""
-    model = onnx.parser.parse_model(KEPT)
-    weight = np.eye(3, dtype=np.float32)[..., None, None] * np.float32([1000, 1, 1])[:, None, None, None]
-    model.graph.initializer.append(numpy_helper.from_array(weight + np.float32(0.25), "w"))
-    model.graph.node[2].name = "kept"
-    onnx.save(model, tmp_path / "kept.onnx")
-    kept = Graph(str(tmp_path / "kept.onnx"), "", "", "", {}, "onnx")
-    options = Options("cpu", "int8", 1, ENGINE.complete_settings({"graph": graph}))
-    assert list(ENGINE.layer_types(kept, options).values()) == ["fp32"]
-    x = np.random.default_rng(0).uniform(0, 1, (1, 3, 8, 8)).astype(np.float32)
-    with ENGINE.load(kept, options) as session:
-        y = session.run({"x": x})["y"]
-    steps = np.rint(x / np.float32(0.01)) * 0.01
-    wanted = steps[:, 1:] + 0.25 * steps.sum(1, keepdims=True)
-    assert np.abs(y[:, 1:] - np.minimum(wanted, 2.55)).max() < 0.0051
+@pytest.mark.parametrize("bits", [7, 8])
+def test_weights_have_the_bits_that_the_processor_multiplies_exactly(bits, monkeypatch):
+    monkeypatch.setattr("engines.onnxruntime.exact_weight_bits", lambda: bits)
+    assert [ENGINE.recipe("cpu", precision).weight_bits for precision in ("int8", "auto")] == [bits, bits]
 
 
 def test_pairs_on_inputs_alone_stay_in_float_here_and_that_is_seen(networks, cache):

@@ -143,6 +143,12 @@ def test_the_recipe_is_the_placement_of_inputs():
     assert ENGINE.recipe("cpu", "bf16") is ENGINE.recipe("cpu", "fp32") is None
 
 
+@pytest.mark.parametrize("bits", [7, 8])
+def test_weights_have_the_bits_that_the_processor_multiplies_exactly(bits, monkeypatch):
+    monkeypatch.setattr("engines.openvino.exact_weight_bits", lambda: bits)
+    assert [ENGINE.recipe("cpu", precision).weight_bits for precision in ("int8", "auto")] == [bits, bits]
+
+
 @pytest.mark.parametrize("statistics", ["image", "frozen"])
 @pytest.mark.parametrize("placement", ["inputs", "integer"])
 def test_the_compiled_model_says_the_type_of_every_layer_by_its_node(networks, cache, placement, statistics):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, load, numpy_helper
 
 import engines
 from export import processor
@@ -15,6 +15,7 @@ from export.processor import exact_weight_bits
 from export.recipe import WEIGHT_PEAK
 
 CHANNELS = 32
+ONES = np.ones((1, CHANNELS, 8, 8), np.float32)
 
 
 def text(flags: str) -> str:
@@ -78,23 +79,34 @@ def loudest(peak: int) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def run_here(engine: str, model: ModelProto) -> np.ndarray:
-    x = np.ones((1, CHANNELS, 8, 8), np.float32)
-    if engine == "onnxruntime":
-        import onnxruntime
+def onnxruntime_here(model: ModelProto, folder: Path) -> tuple[np.ndarray, bool]:
+    """Output, and whether an integer kernel made it."""
+    import onnxruntime
 
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        return session.run(None, {"x": x})[0]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    kernels = {node.op_type for node in load(options.optimized_model_filepath).graph.node}
+    return session.run(None, {"x": ONES})[0], "QLinearConv" in kernels
+
+
+def openvino_here(model: ModelProto, folder: Path) -> tuple[np.ndarray, bool]:
     import openvino
 
     core = openvino.Core()
-    read = core.read_model(model=model.SerializeToString())
-    return core.compile_model(read, "CPU")([x])[0]
+    compiled = core.compile_model(core.read_model(model=model.SerializeToString()), "CPU")
+    facts = [{k: v.astype(str) for k, v in op.get_rt_info().items()} for op in compiled.get_runtime_model().get_ops()]
+    types = [fact["runtimePrecision"].lower() for fact in facts if fact["layerType"] == "Convolution"]
+    return compiled([ONES])[0], types in (["u8"], ["i8"])
 
 
+@pytest.mark.parametrize("bits", [bits for bits in WEIGHT_PEAK if bits <= exact_weight_bits()])
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_integer_kernels_here_are_exact_with_as_many_bits_as_it_says(engine: str) -> None:
+def test_integer_kernels_here_are_exact_with_as_many_bits_as_it_says(engine: str, bits: int, tmp_path: Path) -> None:
     if reason := engines.get(engine).missing():
         pytest.skip(reason)
-    peak = WEIGHT_PEAK[exact_weight_bits()]
-    assert run_here(engine, loudest(peak)) == pytest.approx(1.0, abs=1.1 / 255)
+    run = onnxruntime_here if engine == "onnxruntime" else openvino_here
+    found, integer = run(loudest(WEIGHT_PEAK[bits]), tmp_path)
+    assert integer
+    assert found == pytest.approx(1.0, abs=1.1 / 255)

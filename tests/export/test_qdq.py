@@ -525,7 +525,58 @@ def test_a_bias_beyond_int32_stays_float():
     assert decibels(run(made, x), run(model, x)) > 25
 
 
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])
+def test_a_bias_beyond_int32_is_not_cast_to_it_by_onnxruntime(level):
+    model = graph_of(
+        "c = Conv(x, w1, b1) a = Relu(c) y = Conv(a, w2)",
+        w1=weight(8, 3, 3, 3) * np.float32(1e-6), b1=bias(8) * 1000, w2=weight(3, 8, 3, 3),
+    )  # fmt: skip
+    x = picture()
+    made = folded_weights(quantised(model, INTEGER, [x]))
+    assert decibels(run(made, x, level), run(model, x)) > 35
+
+
 # ONNX Runtime's own word
+
+
+def loud(shape, axis):
+    """Weights of which one output is ten thousand times as large as the others: one scale leaves these nothing."""
+    made = weight(*shape)
+    np.moveaxis(made, axis, 0)[0] *= 1e4
+    return made
+
+
+KEPT = {
+    "convolution": ("b = Conv<pads=[1,1,1,1]>(a, w2) r = Relu(b)", (8, 8, 3, 3), 0),
+    "groups": ("b = Conv<pads=[1,1,1,1], group=2>(a, w2) r = Clip(b, zero)", (8, 4, 3, 3), 0),
+    "deconvolution": ("b = ConvTranspose<pads=[1,1,1,1]>(a, w2) r = Relu(b)", (8, 8, 3, 3), 1),
+}
+
+
+@pytest.mark.parametrize("level", ["ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_is_kept_in_float_between_integer_layers_stays_it(kind, level, tmp_path):
+    """ONNX Runtime would round its weights to int8, with one scale. What the loud channel makes is not read."""
+    text, shape, axis = KEPT[kind]
+    last = weight(3, 8, 3, 3)
+    last[:, 0] = 0
+    model = graph_of(
+        f"c = Conv<pads=[1,1,1,1]>(x, w1) a = Relu(c) {text} y = Conv<pads=[1,1,1,1]>(r, w3)",
+        w1=weight(8, 3, 3, 3), w2=loud(shape, axis), w3=last, zero=np.float32(0),
+    )  # fmt: skip
+    x = picture(3, 24, 32)
+    activations, steps = numbers_for(model, INTEGER, layers(model, INTEGER), [x])
+    if "r" in activations:  # the range of those channels that are read
+        activations["r"] = (activations["r"][0] / 1e4, 0)
+    chosen = [layer for layer in layers(model, INTEGER) if layer.name != "w2"]
+    made = folded_weights(with_qdq(model, INTEGER, chosen, activations, steps))
+    onnx.checker.check_model(made, full_check=True)
+    strict, found = run(made, x), run(made, x, level)
+    assert decibels(found, strict) > 35
+    if level == "ORT_ENABLE_ALL":
+        kernels = optimised(made, tmp_path)
+        assert kernels["QLinearConv"] == 2
+        assert kernels["Conv"] + kernels["FusedConv"] + kernels["ConvTranspose"] == 1
 
 
 @pytest.mark.parametrize("net", ["chain", "relu", "residual", "concat", "moving"])

@@ -43,6 +43,9 @@ def test_a_file_is_whole_with_all_its_bytes_alone(tmp_path: Path) -> None:
 
 
 HEADERS = [b"", b"{", b"[]", b"{}", b'"x"', b"\xff\xff", b'{"a": 1}', b'{"a": {}}', b'{"a": {"data_offsets": [0]}}',
+           b'{"a": {"data_offsets": [0, 0]}}', b'{"a": {"data_offsets": [0, 0], "shape": [0], "dtype": "F31"}}',
+           b'{"a": {"data_offsets": [0, 0], "shape": [1], "dtype": "F32"}}',
+           b'{"a": {"data_offsets": [4, 4], "shape": [0], "dtype": "F32"}}',
            b'{"a": {"data_offsets": "01"}}', b'{"a": {"data_offsets": [0, null]}}', b"[" * 100_000]  # fmt: skip
 
 
