@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from onnx import TensorProto, numpy_helper
 
+from export.processor import exact_weight_bits
 from export.qdq import Scheme, folded_weights, layers, named_nodes, scale_sources, tensors, with_qdq
 from export.ranges import clipped, histograms, scale_and_zero
+from export.recipe import WEIGHT_PEAK
 from export.rounding import scales_of
 
 INPUTS, INTEGER = Scheme("inputs"), Scheme("integer", shifted=True)
@@ -31,6 +33,10 @@ RNG = np.random.default_rng(2)
 @pytest.fixture(autouse=True)
 def same_numbers_in_any_order(monkeypatch):
     monkeypatch.setitem(globals(), "RNG", np.random.default_rng(2))
+
+
+EXACT = float(WEIGHT_PEAK[exact_weight_bits()])
+"""Levels of weights whose products integer kernels here add exactly."""
 
 
 def weight(*shape):
@@ -75,7 +81,7 @@ def run(model, x, level="ORT_DISABLE_ALL"):
     return session_of(model, level).run(None, {"x": x})[0]
 
 
-def numbers_for(model, scheme, chosen, xs):
+def numbers_for(model, scheme, chosen, xs, peak=127.0):
     """(activations, weights' steps) by minimum and maximum."""
     weights = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     found = histograms(model, tensors(model, scheme, chosen), xs, nothing)
@@ -85,12 +91,12 @@ def numbers_for(model, scheme, chosen, xs):
         activations[name] = scale_and_zero(low, high, scheme.levels)
         if scheme.number == "fp8":
             activations[name] = (max(-low, high) / 448, 0)
-    return activations, scales_of(weights, chosen, 448.0 if scheme.number == "fp8" else 127.0, False)
+    return activations, scales_of(weights, chosen, 448.0 if scheme.number == "fp8" else peak, False)
 
 
-def quantised(model, scheme, xs, left_out=()):
+def quantised(model, scheme, xs, left_out=(), peak=127.0):
     chosen = [layer for layer in layers(model, scheme) if layer.name not in left_out]
-    made = with_qdq(model, scheme, chosen, *numbers_for(model, scheme, chosen, xs))
+    made = with_qdq(model, scheme, chosen, *numbers_for(model, scheme, chosen, xs, peak))
     onnx.checker.check_model(made, full_check=True)
     return made
 
@@ -565,7 +571,7 @@ def test_what_is_kept_in_float_between_integer_layers_stays_it(kind, level, tmp_
         w1=weight(8, 3, 3, 3), w2=loud(shape, axis), w3=last, zero=np.float32(0),
     )  # fmt: skip
     x = picture(3, 24, 32)
-    activations, steps = numbers_for(model, INTEGER, layers(model, INTEGER), [x])
+    activations, steps = numbers_for(model, INTEGER, layers(model, INTEGER), [x], EXACT)
     if "r" in activations:  # the range of those channels that are read
         activations["r"] = (activations["r"][0] / 1e4, 0)
     chosen = [layer for layer in layers(model, INTEGER) if layer.name != "w2"]
@@ -582,7 +588,7 @@ def test_what_is_kept_in_float_between_integer_layers_stays_it(kind, level, tmp_
 @pytest.mark.parametrize("net", ["chain", "relu", "residual", "concat", "moving"])
 def test_integer_is_computed_in_integers_by_onnxruntime(net, tmp_path):
     model, x = NETS[net](), picture(3, 12, 16)
-    made = folded_weights(quantised(model, INTEGER, [x]))
+    made = folded_weights(quantised(model, INTEGER, [x], peak=EXACT))
     found = optimised(made, tmp_path)
     assert found["QLinearConv"] == len(layers(model, INTEGER))
     assert found["Conv"] == found["FusedConv"] == 0
