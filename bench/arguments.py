@@ -194,7 +194,9 @@ def add_lowering(parser: argparse.ArgumentParser) -> None:
         "file that x86 processors without VNNI will run: with 8 their sums overflow without a word",
     )
     group.add_argument(
-        "--floor", metavar="DB", help="auto: PSNR against FP32 to keep on held-back pictures, such as 42dB"
+        "--floor",
+        metavar="DB",
+        help="auto: PSNR against FP32 of the same statistics to keep on held-back pictures, such as 42dB",
     )
     group.add_argument(
         "--layers", metavar="FILE.json", help="layers and their precisions, as --precision auto writes them"

@@ -112,12 +112,15 @@ def note(told: Mapping[str, Any]) -> str:
         else ""
     )
     lowering = told.get("lowering") or {"layers": {}}
-    eight = "int8" in lowering["layers"].values() and lowering["recipe"].get("weight_bits", 8) == 8
-    if engine in RUNTIMES and eight:
-        run = (
-            "Its int8 weights have 8 bits: on x86 processors without VNNI sums of their products overflow, and "
-            f"pictures may be far off. Build it with `--weight-bits 7` for those.\n\n{run}"
+    if engine in RUNTIMES and "int8" in lowering["layers"].values():
+        seven = lowering["recipe"].get("weight_bits") == 7
+        words = (
+            "Its int8 weights have 7 bits: their sums fit on every processor."
+            if seven
+            else "Its int8 weights have 8 bits: on x86 processors without VNNI sums of their products overflow, and "
+            "pictures may be far off. Build it with `--weight-bits 7` for those."
         )
+        run = f"{words}\n\n{run}"
     return (
         f"# {model['title']}\n\nweights: {weights}; precision: {told['precision']}; statistics: "
         f"{model['statistics'] or 'none'}; engine: {told['engine']['version']}; licence: {model['licence']}\n\n{run}"

@@ -17,6 +17,7 @@ from typing import Any
 from bench import machine, stats
 from bench.measure import Rule, measure
 from bench.sampling import Cost, sampling_cost
+from export.processor import exact_weight_bits
 
 EFFECT = 0.005
 """Share of the median that sampling beside a measurement may cost."""
@@ -104,6 +105,9 @@ def conditions(facts: dict[str, Any], load: dict[str, float | None], load_averag
     )
     virtual = {True: "yes: other guests may take its cores", False: "no", None: "unknown"}[facts["virtualised"]]
     yield Check("virtual machine", virtual, None)
+    bits = exact_weight_bits()
+    words = "exact with weights of 8 bits" if bits == 8 else "exact with weights of 7 bits (no VNNI): int8 takes these"
+    yield Check("int8 products of this processor", words, None)
     yield Check("processor quota", f"{facts['cpu_quota']:g} cores" if facts["cpu_quota"] else "none", None)
     steal, foreign = load["steal_share"], load["foreign_share"]
     yield Check("taken by the hypervisor", _share(steal), _judge(steal, (steal or 0) <= stats.STOLEN))

@@ -83,7 +83,9 @@ def write_layers(runs: Iterable[Mapping[str, Any]], folder: Path, stem: str = ""
         lowering = run.get("lowering") or {}
         if lowering.get("search"):
             case, model = run["case"], _model(run["case"])
+            bits = (lowering.get("recipe") or {}).get("weight_bits")
             words = ["layers", model, case["variant"], case["statistics"], f"{lowering['search']['floor_db']:g}dB"]
+            words += [f"{bits}bit"] if bits else []
             name = re.sub(r"[^\w.=+-]", "-", "-".join(filter(None, words)))
             found[folder / f"{stem}{name}.json"] = layers_file(model, lowering)
     for path, content in found.items():

@@ -7,10 +7,11 @@ and weights are what a gate is for: they may differ, and are listed. docs/gate.m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.record import Run
+from export.recipe import Recipe
 from reference_models.errors import UserError
 
 CASE = (
@@ -85,9 +86,17 @@ def _what_is_missing(run: Run, others: Iterable[Run]) -> str:
     said = "the candidate has no run of this case"
     for other in others:
         if title_of(other) == title_of(run):
-            apart = _differing(*({name: _word(value) for name, value in _case(r).items()} for r in (run, other)))
+            apart = _differing(*(_facts_of_case(r) for r in (run, other)))
             return f"{said}; one of the same name differs in {', '.join(f'{n} ({x} → {y})' for n, x, y in apart)}"
     return said
+
+
+def _facts_of_case(run: Run) -> dict[str, str]:
+    """The case in words, its recipe taken apart: what differs in it is one of many things that do not."""
+    case = _case(run)
+    recipe = case.pop("recipe", None)
+    told = {**asdict(Recipe("")), **recipe} if recipe else {}
+    return {name: _word(list(value) if isinstance(value, tuple) else value) for name, value in {**case, **told}.items()}
 
 
 def title_of(run: Run) -> str:

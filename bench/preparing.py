@@ -113,8 +113,11 @@ def told(failure: Any) -> Exception:
     return error
 
 
-def for_engine(case: Case, arguments: argparse.Namespace) -> Case:
+def for_engine(case: Case, arguments: argparse.Namespace, beside: Sequence[str] = ()) -> Case:
     """The case, as the graph of `--precision` for the engine that will run it wherever it runs.
+
+    Args:
+        beside: all precisions that are asked for, where there are several: one of them has to fit the other options.
 
     Raises:
         UserError: an engine or precision that does not exist, or that have nothing to do with each other.
@@ -128,7 +131,7 @@ def for_engine(case: Case, arguments: argparse.Namespace) -> Case:
     if precision not in PRECISIONS:
         raise unknown("--precision", precision, "precision", PRECISIONS, "Give one of these")
     asked = lowering_from_arguments(arguments)
-    check_lowering((precision,), asked, (case.model,))
+    check_lowering(beside or (precision,), asked, (case.model,))
     device = "cpu" if "cpu" in engine.precisions and precision in engine.precisions["cpu"] else "cuda:0"
     if precision not in engine.precisions.get(device.partition(":")[0], ()):
         known = sorted({word for words in engine.precisions.values() for word in words})
@@ -152,7 +155,7 @@ def as_graphs(case: Case, arguments: argparse.Namespace, words: Sequence[str]) -
 
     found = []
     for word in words:
-        lowered = for_engine(case, argparse.Namespace(**{**vars(arguments), "precision": word}))
+        lowered = for_engine(case, argparse.Namespace(**{**vars(arguments), "precision": word}), words)
         if lowered.recipe is None:
             raise UserError(
                 f"`--precision {word}`: {lowered.engine} makes it of the FP32 graph itself, and no graph says how",

@@ -35,7 +35,9 @@ def check_lowering(precisions: Sequence[str], asked: Mapping[str, Any], titles: 
     """
     words = set(precisions)
     if "auto" in words and asked.get("floor_db") is None:
-        raise UserError("`--precision auto`: which quality has to be kept?", "`--floor 42dB` or another", "Add --floor")
+        raise UserError(
+            "`--precision auto`: nothing says which quality has to be kept", "`--floor 42dB` or another", "Add --floor"
+        )
     if "auto" not in words and asked.get("floor_db") is not None:
         raise UserError("`--floor`: only `--precision auto` searches", "--precision auto", "Add it, or drop --floor")
     if "layers" in asked and not words & set(QUANTISED):

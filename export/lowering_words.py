@@ -17,6 +17,9 @@ def lowering_in_words(lowering: Mapping[str, Any] | None) -> list[str]:
         types = ", ".join(f"{count} of {len(layers)} layers in {kind}" for kind, count in counts.most_common())
         share = lowering["low_mac_share"]
         lines.append(f"{types} ({share:.0%} of the multiply-accumulates quantised); {lowering['scheme']}")
+        recipe = lowering.get("recipe") or {}
+        if "int8" in layers.values() and recipe.get("shifted") and recipe.get("weight_bits", 8) == 8:
+            lines.append("weights of 8 bits: for x86 processors without VNNI give --weight-bits 7, or sums overflow")
     if lowering.get("tried"):
         steps = "; ".join(f"{t['step']} {t['calibration_psnr_db']:.1f} dB" for t in lowering["tried"])
         lines.append(f"against FP32 on {lowering['calibration']['pictures']} calibration pictures: {steps}")

@@ -134,7 +134,8 @@ def _compared(a: Sequence[Row], b: Sequence[Row]) -> list[tuple[str, str, str]]:
     for name in CHOSEN:
         values = [{getattr(row, name) for row in rows if row.ok} for rows in (a, b)]
         if len(values[0]) == len(values[1]) == 1 and values[0] != values[1]:
-            found.append((name, next(iter(values[0])) or "none", next(iter(values[1])) or "none"))
+            plain = "the usual" if name == "recipe" else "none"
+            found.append((name, next(iter(values[0])) or plain, next(iter(values[1])) or plain))
     return found
 
 

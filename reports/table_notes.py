@@ -281,7 +281,8 @@ def _floor_in_words(run: Run) -> list[str]:
     if not (search := run["lowering"].get("search")):
         return []
     asked, kept, count = search["floor_db"], search["psnr_db"], search["held_back"]
-    return [f"floor {asked:g} dB kept on {count} held-back picture{'s' * (count > 1)}: {kept:.1f} dB"]
+    pictures = f"{count} held-back picture{'s' * (count > 1)}"
+    return [f"floor {asked:g} dB against FP32 of the same statistics kept on {pictures}: {kept:.1f} dB"]
 
 
 def _decibels(quality: dict[str, Any]) -> str:

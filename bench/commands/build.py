@@ -264,6 +264,10 @@ def _write_bundle(bundle: Bundle) -> int:
     return OK
 
 
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
+
+
 def _summary(target: Path, beside: Path, content: Mapping[str, Any]) -> list[str]:
     model, engine, build = content["model"], content["engine"], content["build"]
     weights = model["weights"] or ("its own" if model["trained"] else "untrained")
@@ -271,7 +275,7 @@ def _summary(target: Path, beside: Path, content: Mapping[str, Any]) -> list[str
     lines = [
         f"{target}: {model['title']} for {engine['name']} ({engine['version']}), {content['precision']}, weights "
         f"{weights}, statistics {model['statistics'] or 'none'}",
-        f"  {content['plan']['bytes'] / 2**20:.1f} MiB, {found}; sha256 {content['plan']['sha256']}",
+        f"  {_size(content['plan']['bytes'])}, {found}; sha256 {content['plan']['sha256']}",
     ]
     lines += [f"  {line}" for line in lowering_in_words(content["lowering"])]
     for size in content["sizes"]:

@@ -244,7 +244,9 @@ def _how(row: Mapping[str, Any]) -> str:
         return ""
     ranges = f", ranges by {lowering['clipping']}" if lowering["clipping"] else ""
     bits = ", weights of 7 bits" if row["recipe"].get("weight_bits") == 7 else ""
-    return f"{lowering['chosen']}{ranges}; Q/DQ as for {row['engine']}{bits}"
+    in_float = [name for name, kind in lowering.get("layers", {}).items() if kind not in {"int8", "fp8"}]
+    kept = f"; {', '.join(in_float)} in float" if in_float else ""
+    return f"{lowering['chosen']}{ranges}; Q/DQ as for {row['engine']}{bits}{kept}"
 
 
 def _worst(rows: Sequence[dict[str, Any]], name: str) -> float | None:

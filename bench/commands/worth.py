@@ -176,9 +176,10 @@ def _times(before: float | None, after: float | None) -> tuple[str, str, str]:
 def _notes(result: Mapping[str, Any]) -> list[str]:
     from bench.stats import FOREIGN
 
+    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
     words = [
         result["model"] + ("" if result["trained"] else " untrained"), result["statistics"] or "",
-        f"{result['width']}x{result['height']}", result["engine"], f"{result['threads']} threads",
+        f"{result['width']}x{result['height']}", result["engine"], threads,
     ]  # fmt: skip
     rounds = len(result["whole"]["fp32"]["samples"])
     spreads = [f"{name} {_spread(side['ms'], side['ci95'])} ms" for name, side in result["whole"].items()]

@@ -45,6 +45,15 @@ def test_what_the_system_does_not_show_is_neither_good_nor_bad() -> None:
     assert found["taken by the hypervisor"].good is None
 
 
+@pytest.mark.parametrize("bits", [7, 8])
+def test_what_the_processor_multiplies_exactly_is_a_fact(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.doctor.exact_weight_bits", lambda: bits)
+    check = by_name(conditions(facts(), CALM, 0.1))["int8 products of this processor"]
+    assert check.good is None
+    assert f"weights of {bits} bits" in check.finding
+    assert ("VNNI" in check.finding) is (bits == 7)
+
+
 def test_gpu_processes() -> None:
     assert list(gpu_processes(None)) == []
     assert list(gpu_processes([])) == [Check("processes on the GPU", "none", True)]

@@ -94,6 +94,14 @@ def test_rows_of_one_plan_share_a_file_and_others_have_their_own(tmp_path: Path)
     }  # fmt: skip
 
 
+def test_plans_of_7_bits_have_a_file_of_their_own(tmp_path: Path) -> None:
+    paths = write_layers([run(), run(lowering={**found(), "recipe": {"weight_bits": 7}})], tmp_path)
+    assert [path.name.removeprefix("layers-can-depth=3-onnxruntime-graph=all-frozen-") for path in paths] == [
+        "42dB.json",
+        "42dB-7bit.json",
+    ]
+
+
 def test_names_begin_with_the_stem(tmp_path: Path) -> None:
     run_of_own = run("my/net:Own")
     run_of_own["case"] |= {"statistics": None, "options": {}}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench.pairing import check_runs, differences, machine_of, pair_runs, refusals, title_of
+from export.recipe import Recipe
 from reference_models.errors import UserError
 
 Make = Callable[..., dict[str, Any]]
@@ -50,6 +51,12 @@ def test_what_a_case_of_the_same_name_has_otherwise_is_said(gate_run: Make) -> N
     del old["case"]["options"]
     found = pair_runs([old], [gate_run("b", case={"memory_mib": 1536.0, "way": "back to back"})])
     assert found.missing[0][1].endswith("; one of the same name differs in memory_mib (none → 1536.0)")
+
+
+def test_of_a_recipe_what_differs_alone_is_said(gate_run: Make) -> None:
+    recipes = [Recipe("int8", "integer", shifted=True, weight_bits=bits).to_dict() for bits in (8, 7)]
+    found = pair_runs(*([gate_run(name, case={"recipe": recipe})] for name, recipe in zip("ab", recipes, strict=True)))
+    assert found.missing[0][1].endswith("; one of the same name differs in weight_bits (8 → 7)")
 
 
 @pytest.mark.parametrize("originals", [("rof", "l0_smoothing"), ("rof", None), (None, "rof")])

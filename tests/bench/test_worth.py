@@ -126,6 +126,16 @@ def test_the_ratio_is_taken_round_by_round_so_that_drift_of_both_does_not_count(
     assert times_as_fast([2.0, 4.0], [1.0, 1.0]) == Ratio(3.0, None)
 
 
+def test_a_ratio_is_that_of_the_medians_beside_it_and_its_interval_holds_it() -> None:
+    """Every second round of either side is interrupted, in turn: pairs tell 1 and 4, the medians 2."""
+    other, own = [4.0, 4.0, 4.0, 8.0, 8.0, 8.0, 4.0], [4.0, 4.0, 4.0, 2.0, 2.0, 2.0, 4.0]
+    assert times_as_fast(other, own) == Ratio(1.0, (1.0, 4.0))
+    outside = times_as_fast([10.0, 10.0, 10.0, 10.0, 14.0, 14.0, 14.0], [5.0, 9.0, 9.0, 9.0, 7.0, 7.0, 7.0])
+    assert outside.value == pytest.approx(10 / 7)
+    assert outside.interval is not None
+    assert outside.interval[0] <= outside.value <= outside.interval[1]
+
+
 @pytest.mark.parametrize(
     ("ms", "runs"), [(0.0001, 300), (1.0, 300), (10.0, 30), (30.0, 10), (300.0, 10), (400.0, 7), (1000.0, 3), (9e4, 3)]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from export.lowering_words import lowering_in_words
 
 FACTS = {
@@ -32,6 +34,15 @@ def test_a_quantised_network():
         "against FP32 on 3 calibration pictures: rounded to nearest 35.0 dB; errors cancelled 43.3 dB",
         "taken: errors cancelled",
     ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [({"shifted": True}, True), ({"shifted": True, "weight_bits": 7}, False), ({"shifted": False}, False)],
+)
+def test_weights_of_8_bits_are_said_where_a_processor_may_run_them(recipe, said):
+    lines = lowering_in_words({**FACTS, "recipe": recipe})
+    assert ("weights of 8 bits" in lines[1]) is said
 
 
 def test_a_searched_network():

@@ -256,7 +256,7 @@ def test_rows_in_int8_say_which_layers_are_and_what_was_taken(make_run: Make) ->
     }  # fmt: skip
     assert starting(runs[:1], "quantised") == [
         f"quantised: can24 720p a int8 frozen: {layers}{scheme}errors cancelled; "
-        "floor 42 dB kept on 2 held-back pictures: 42.6 dB"
+        "floor 42 dB against FP32 of the same statistics kept on 2 held-back pictures: 42.6 dB"
     ]
     halved = case(make_run, "e", 9, precision="fp16") | {"lowering": {"kept_fp32": ["sum"]}}
     assert starting([halved], "quantised") == []
