@@ -23,7 +23,7 @@ def refusal(case: Case) -> str | None:
         return "with thumbnail statistics a part of every inference lies outside of the graph"
     if case.tile != "off":
         return "tiles run one graph many times, and its layers would be those of the whole picture"
-    if not engines.get(case.engine).tells_layer_times or case.device != "cpu":
+    if case.device.partition(":")[0] not in engines.get(case.engine).tells_layer_times:
         return "the engine does not tell what its layers take"
     return None
 

@@ -28,17 +28,20 @@ def _registry() -> dict[str, Engine]:
     return found
 
 
-def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> DeployedSession:
+def load(
+    plan: str | Path, device: str = "auto", threads: int | None = None, host_code: bool = False
+) -> DeployedSession:
     """What `bench build` wrote, as a callable on uint8 (H, W, 3) RGB pictures; imports the plan's own library only.
 
-    Thread-safe. `device`: `cpu`, `cuda:N` or `auto`; `threads`: of the CPU, None: one for every usable core.
+    Thread-safe. `device`: `cpu`, `cuda:N` or `auto`; `threads`: of the CPU, None: one for every usable core;
+    `host_code`: whether a runtime inside of the plan may run, see docs/tensorrt.md.
 
     Raises:
-        UserError: no sidecar beside it, one of another plan, or an engine that is not usable here.
+        UserError: no sidecar beside it, one of another plan, an engine that is not usable here, or code in it.
     """
     from engines.deployed import load as load_deployed
 
-    return load_deployed(plan, device, threads)
+    return load_deployed(plan, device, threads, host_code)
 
 
 def names() -> list[str]:

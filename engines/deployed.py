@@ -96,20 +96,30 @@ class DeployedSession:
         self.close()
 
 
-def load(plan: str | Path, device: str = "auto", threads: int | None = None) -> DeployedSession:
+def load(
+    plan: str | Path, device: str = "auto", threads: int | None = None, host_code: bool = False
+) -> DeployedSession:
     """A session of a plan that `bench build` wrote.
 
     Args:
         device: `cpu`, `cuda:N`, or `auto`: the first CUDA device that the engine can use here, else the CPU.
         threads: CPU threads that compute; None: one for every core that this process may use.
+        host_code: whether code in the plan may run on the CPU, which plans of TensorRT with `version_compatible=on`
+            hold; for plans whose origin you know.
 
     Warns where the plan's int8 products overflow on this processor.
 
     Raises:
-        UserError: no sidecar, or one of another plan, or an engine that is not usable here.
+        UserError: no sidecar, or one of another plan, an engine that is not usable here, or code that may not run.
     """
     path = Path(plan)
     told = read_sidecar(path)
+    if told["engine"]["settings"].get("version_compatible") == "on" and not host_code:
+        raise UserError(
+            f"{path}: holds a runtime, which is code that would run with your rights (version_compatible=on)",
+            "a plan without (version_compatible=excluded), or your word that you know where it comes from",
+            "engines.load(plan, host_code=True) gives it",
+        )
     if told.get("takes") == "pictures":
         raise UserError(
             f"{path}: a bundle's model, which takes pictures by itself",

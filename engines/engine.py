@@ -69,8 +69,8 @@ class Engine(ABC):
     settings: ClassVar[tuple[Setting, ...]] = ()
     computes: ClassVar[bool] = True
     """False where outputs mean nothing (the null engine): quality is not judged then."""
-    tells_layer_times: ClassVar[bool] = False
-    """Whether `layer_times` has an answer on the CPU."""
+    tells_layer_times: ClassVar[tuple[str, ...]] = ()
+    """Device kinds on which `layer_times` has an answer."""
     runs_modules: ClassVar[bool] = False
     """True where it runs the torch module itself, and so cannot run somebody's ONNX file."""
 

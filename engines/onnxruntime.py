@@ -40,7 +40,7 @@ class OnnxRuntimeEngine(Engine):
         "cuda": ("fp32", "tf32", "fp16"),
     }
     rank: ClassVar[Mapping[str, int]] = {"cpu": 0, "cuda": 1}
-    tells_layer_times = True
+    tells_layer_times = ("cpu",)
     settings = (
         ALLOCATOR,
         Setting(

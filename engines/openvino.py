@@ -29,7 +29,7 @@ class OpenVinoEngine(Engine):
     install = "pip install openvino"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32", "bf16", "int8", "auto")}
     rank: ClassVar[Mapping[str, int]] = {"cpu": 1}
-    tells_layer_times = True
+    tells_layer_times = ("cpu",)
     settings = (
         ALLOCATOR,
         Setting("pinning", "on", ("on", "off"), "whether threads are pinned to cores"),

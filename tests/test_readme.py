@@ -82,6 +82,7 @@ OTHERS = {
     "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
     "pytest -k tensorrt_builds_every_network": "some of these tests",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
+    "pip install tensorrt-lean-cu13": "96 MB that need a GPU; a slow test looks its names up",
 }
 """Commands that are not `bench`, with the reason why they are not run here."""
 INSTALL = re.compile(r"pip install '?\.\[([\w-]+)\]'?")
@@ -165,7 +166,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
     return str(write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model.ckpt", tensors))
 
 
-FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictures"}
+FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictures", "--profile"}
 KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator", "--a", "--b"}
 KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight", "--original"}
 KEPT |= {"--tile", "--memory"}

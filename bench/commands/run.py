@@ -82,7 +82,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--profile",
         action="store_true",
         help="then take the times of each case's layers too, by the library's own profiler in one more process a case; "
-        "the report draws them (engines: onnxruntime, openvino)",
+        "the report draws them (onnxruntime and openvino on a CPU, tensorrt and tensorrt_rtx on a GPU)",
     )
     add_ways(parser)
 
@@ -171,7 +171,8 @@ def _checked_profile(asked: bool, cases: Sequence[Case]) -> bool:
 
     refused = [refusal(case) for case in cases]
     if asked and cases and all(refused):
-        raise UserError(f"`--profile`: {refused[0]}", "a case whose engine does: onnxruntime, openvino", "Leave it out")
+        expected = "a case whose engine does: onnxruntime, openvino on the CPU, tensorrt, tensorrt_rtx on a GPU"
+        raise UserError(f"`--profile`: {refused[0]}", expected, "Leave it out")
     return asked
 
 

@@ -133,8 +133,8 @@ def _case(arguments: argparse.Namespace) -> Case:
         )
     words = split_words(arguments.engine) or [engines.fastest("cpu", arguments.precision)]
     for name in (word.partition(":")[0] for word in words):
-        if not engines.get(name).tells_layer_times:
-            known = ", ".join(n for n in engines.names() if engines.get(n).tells_layer_times)
+        if "cpu" not in engines.get(name).tells_layer_times:
+            known = ", ".join(n for n in engines.names() if "cpu" in engines.get(n).tells_layer_times)
             raise UserError(f"engine `{name}`: it does not tell what its layers take", known, "Choose one of these")
     request = Request(
         split_words(arguments.model), split_words(arguments.res), words, [arguments.precision],

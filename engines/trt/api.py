@@ -20,6 +20,8 @@ from engines.plugins.ptx import triton_missing
 from reference_models.errors import UserError
 
 _ON = ("off", "on")
+LEAN, LEAN_DISTRIBUTIONS = "tensorrt_lean", ("tensorrt-lean-cu13", "tensorrt-lean-cu12", "tensorrt-lean")
+LEAN_INSTALL = "pip install tensorrt-lean-cu13"
 
 
 class Api(ABC):
@@ -31,7 +33,9 @@ class Api(ABC):
     distributions: ClassVar[tuple[str, ...]]
     install: ClassVar[str]
     settings: ClassVar[tuple[Setting, ...]]
-    """Those that only this kind has."""
+    """Those that only this kind has, and that its plans depend on."""
+    run_settings: ClassVar[tuple[Setting, ...]] = ()
+    """Those of its own that only matter when a plan runs."""
     needs_device_to_build: ClassVar[bool]
     capabilities: ClassVar[tuple[tuple[int, int], ...]] = ()
     """Compute capabilities that can run its plans; empty: whatever the library says when it is asked."""
@@ -40,8 +44,30 @@ class Api(ABC):
     def module(self) -> Any:
         return importlib.import_module(self.package)
 
+    def runtime_module(self, settings: Mapping[str, str]) -> Any:
+        """What runs plans: the library itself, or a smaller one that can do nothing else."""
+        return self.module
+
+    def new_runtime(self, logger: Any, settings: Mapping[str, str]) -> Any:
+        """What loads plans that were built with these settings, and that the user trusts."""
+        return self.runtime_module(settings).Runtime(logger)
+
     def missing(self) -> str | None:
         return package_missing(self.package, self.distributions)
+
+    def runtime_missing(self, settings: Mapping[str, str]) -> str | None:
+        """As `missing`, of what runs plans."""
+        return self.missing()
+
+    def check_settings(self, settings: Mapping[str, str]) -> None:  # noqa: B027  most go together
+        """
+        Raises:
+            UserError: settings that do not go together.
+        """
+
+    def runnable(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """Settings with which a plan that was built with these can run here."""
+        return dict(settings)
 
     def version(self) -> str:
         return package_version(self.distributions)
@@ -110,8 +136,9 @@ class TensorRtApi(Api):
         Setting(
             "version_compatible",
             "off",
-            _ON,
-            "a plan that newer versions and the lean runtime can run too; the lean runtime is put into the plan",
+            ("off", "on", "excluded"),
+            "a plan that the lean runtime can run too. `on` puts that runtime into the plan, for newer versions, which "
+            "then run code out of the plan; `excluded` leaves it out, and a plan is no program",
         ),
         Setting(
             "plugins",
@@ -120,6 +147,45 @@ class TensorRtApi(Api):
             "own kernels in the plan for PixelShuffle and pixel deconvolution (needs triton, while it is built)",
         ),
     )
+    run_settings = (
+        Setting(
+            "runtime",
+            "full",
+            ("full", "lean"),
+            "library that runs the plan; `lean` (pip install tensorrt-lean-cu13) is smaller, cannot build or take new "
+            "weights, and runs plans with version_compatible alone",
+        ),
+    )
+
+    def runtime_module(self, settings: Mapping[str, str]) -> Any:
+        return importlib.import_module(LEAN) if settings["runtime"] == "lean" else self.module
+
+    def new_runtime(self, logger: Any, settings: Mapping[str, str]) -> Any:
+        trt = self.runtime_module(settings)
+        runtime = trt.Runtime(logger)
+        if settings["version_compatible"] == "on":
+            # The plan brings the lean runtime as host code, and is not loaded without this word of trust.
+            runtime.engine_host_code_allowed = True
+        return runtime
+
+    def runtime_missing(self, settings: Mapping[str, str]) -> str | None:
+        return package_missing(LEAN, LEAN_DISTRIBUTIONS) if settings["runtime"] == "lean" else self.missing()
+
+    def check_settings(self, settings: Mapping[str, str]) -> None:
+        if settings["runtime"] == "lean" and settings["version_compatible"] == "off":
+            raise UserError(
+                f"`{self.package}:runtime=lean`: it runs plans that are version compatible, and this one is not",
+                "version_compatible=excluded, or on, beside it",
+                f"Add `--set {self.package}.version_compatible=excluded`",
+            )
+        if reason := self.runtime_missing(settings):
+            raise UserError(f"`{self.package}:runtime={settings['runtime']}`: {reason}", "both libraries", LEAN_INSTALL)
+
+    def runnable(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """With the lean runtime where that one alone is there; the contract of a session says which one ran."""
+        lean = {**settings, "runtime": "lean"}
+        alone = self.missing() and settings["version_compatible"] != "off" and not self.runtime_missing(lean)
+        return lean if alone else dict(settings)
 
     def graph(self, onnx_path: str, settings: Mapping[str, str], precision: str) -> tuple[bytes, list[str]]:
         if settings["plugins"] == "off":
@@ -158,8 +224,10 @@ class TensorRtApi(Api):
             config.hardware_compatibility_level = levels.AMPERE_PLUS
         elif settings["hardware"] == "same_capability":
             config.hardware_compatibility_level = levels.SAME_COMPUTE_CAPABILITY
-        if settings["version_compatible"] == "on":
+        if settings["version_compatible"] != "off":
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if settings["version_compatible"] == "excluded":
+            config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
 
     def load_timings(self, trt: Any, config: Any, stored: bytes) -> None:
         cache = config.create_timing_cache(stored)
@@ -192,6 +260,8 @@ class TensorRtRtxApi(Api):
             ("all", "75", "80", "86", "89", "120", "121"),
             "compute capability that the plan is for; `all` holds what every supported one needs",
         ),
+    )
+    run_settings = (
         Setting(
             "specialise",
             "eager",

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from engines.engine import Engine, Options, Session, Setting
+from engines.engine import Engine, LayerTime, Options, Session, Setting
 from engines.installed import cuda_device_count, cuda_missing, package_missing
+from engines.profiling import WARM_UP, medians_of
 from engines.trt.api import Api
 from engines.trt.builder import SETTINGS as BUILD_SETTINGS
 from export.network import Graph
@@ -15,8 +16,11 @@ from export.recipe import LOWERED, Recipe
 from reference_models.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from engines.trt.session import GivenPlan
 
+PROFILED = {"graph": "off", "streams": "1", "l2": "warm", "layer_names": "detailed"}
 RUN_SETTINGS = (
     Setting("graph", "on", ("on", "off"), "whether inferences are replayed from a CUDA graph"),
     Setting(
@@ -43,6 +47,7 @@ class TrtEngine(Engine):
         "cuda": ("fp32", "tf32", "bf16", "fp16", "int8", "int8+fp16", "fp8", "auto")
     }
     api: ClassVar[Api]
+    tells_layer_times = ("cuda",)
 
     def missing(self) -> str | None:
         return self.api.missing()
@@ -74,9 +79,26 @@ class TrtEngine(Engine):
         except RuntimeError as error:  # a driver that is there and too old
             return f"the NVIDIA driver does not answer ({error})"
 
+    def layer_times(self, graph: Graph, options: Options, x: np.ndarray, runs: int = 10) -> list[LayerTime]:
+        """In a plan of its own that can name kernels and types: one inference at a time, enqueued by hand."""
+        settings = self.complete_settings({**options.settings, **PROFILED})
+        with self.load(graph, replace(options, settings=settings)) as session:
+            session.bind(x)
+            told = [session.layer_times() for _ in range(WARM_UP + runs)]  # type: ignore[attr-defined]
+        return medians_of(told[WARM_UP:])
+
+    def check_settings(self, device: str, settings: Mapping[str, str]) -> None:
+        self.api.check_settings(settings)
+
     def _load(self, graph: Graph, options: Options) -> Session:
         from engines.trt.session import TrtSession
 
+        if options.refittable and options.settings.get("runtime") == "lean":
+            raise UserError(
+                "statistics `thumbnail` with runtime=lean: it cannot take the new weights of every picture",
+                "frozen statistics, or runtime=full",
+                "Choose one of the two",
+            )
         return TrtSession(self.api, graph, options)
 
     def load_plan(self, graph: Graph, options: Options, given: GivenPlan) -> Session:
@@ -85,13 +107,14 @@ class TrtEngine(Engine):
         Raises:
             UserError: the engine is not usable here or not on this device.
         """
-        if reason := self.missing() or self.device_missing(options.device):
+        settings = self.api.runnable(self.complete_settings(options.settings))
+        if reason := self.api.runtime_missing(settings) or self.device_missing(options.device):
             raise UserError(f"engine `{self.name}`: {reason}", "a usable engine", self.install)
         from engines.trt.session import TrtSession
 
-        return TrtSession(self.api, graph, replace(options, settings=self.complete_settings(options.settings)), given)
+        return TrtSession(self.api, graph, replace(options, settings=settings), given)
 
 
 def settings_of(api: Api) -> tuple[Setting, ...]:
     """Everything that `--set` takes for this library."""
-    return (*BUILD_SETTINGS, *api.settings, *RUN_SETTINGS)
+    return (*BUILD_SETTINGS, *api.settings, *api.run_settings, *RUN_SETTINGS)

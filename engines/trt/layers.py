@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -30,3 +31,13 @@ def layer_facts(trt: Any, engine: Any) -> list[dict[str, Any]]:
     inspector = engine.create_engine_inspector()
     told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     return [layer if isinstance(layer, dict) else {"Name": layer} for layer in told.get("Layers", [])]
+
+
+def kinds_of(facts: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Layer → what it is and the type and layout of what it gives, in the library's words, as far as it tells."""
+    found = {}
+    for layer in facts:
+        outputs = layer.get("Outputs") or [{}]
+        words = layer.get("LayerType"), outputs[0].get("Format/Datatype") if isinstance(outputs[0], dict) else None
+        found[layer["Name"]] = ", ".join(word for word in words if isinstance(word, str))
+    return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.trt.api import Api
-from engines.trt.builder import BuildRequest, build_plan
+from engines.trt.builder import SETTINGS, BuildRequest, build_plan
 from engines.trt.reporting import Report
 from export.cache import cache_folder, forget_leftovers
 from export.network import file_sha256
@@ -89,7 +89,9 @@ def forget_oldest(folder: Path, limit_mib: float, keep: Path) -> None:
 
 def plan_key(api: Api, request: BuildRequest, device: str) -> str:
     """32 hexadecimal digits over everything that the plan depends on; where the ONNX file lies does not matter."""
-    facts = {**asdict(request), "settings": dict(request.settings)}
+    # What only matters when a plan runs is left out: graph=on and graph=off are to be two ways of running one plan.
+    names = {setting.name for setting in (*SETTINGS, *api.settings)}
+    facts = {**asdict(request), "settings": {k: v for k, v in request.settings.items() if k in names}}
     del facts["onnx_path"]
     return _digest([facts, api.package, api.version(), device, _code_sha256()])
 

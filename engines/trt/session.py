@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from engines.engine import CUDA_CONTRACT, Options, Session
+from engines.engine import CUDA_CONTRACT, LayerTime, Options, Session
 from engines.trt.api import Api
 from engines.trt.builder import BuildRequest, Profile
 from engines.trt.device import Device, DeviceArray, address_of, device_words
-from engines.trt.layers import layer_facts, layer_times_ms
+from engines.trt.layers import kinds_of, layer_facts, layer_times_ms
 from engines.trt.plans import StoredPlan, plan_folder, stored_plan, write_whole
 from engines.trt.reporting import Messages, new_logger
 from export.network import INPUT, OUTPUT, Graph
@@ -63,8 +63,9 @@ class TrtSession(Session):
         self._device = Device(index)
         self._device_words = device_words(index)
         self._messages = Messages()
-        self._logger = new_logger(api.module, self._messages)
-        self._runtime = api.module.Runtime(self._logger)
+        self._trt = api.runtime_module(options.settings)
+        self._logger = new_logger(self._trt, self._messages)
+        self._runtime = api.new_runtime(self._logger, options.settings)
         self._engine: Any = None
         self._context: Any = None
         self._kernel_cache: Any = None
@@ -90,6 +91,8 @@ class TrtSession(Session):
         }
         if self._flushes:
             self.contract["l2_state"] = "emptied before every inference"
+        if options.settings.get("runtime") == "lean":
+            self.contract["runtime"] = self._trt.__name__
 
     def _bind(self, x: np.ndarray) -> None:
         if x.shape != self._shape or self._foreign:
@@ -170,17 +173,15 @@ class TrtSession(Session):
         if self._engine is None:
             return {}
         return {
-            "weights": self._api.weights_bytes(self._api.module, self._engine),
+            "weights": self._api.weights_bytes(self._trt, self._engine),
             "context": self.in_flight * int(self._engine.device_memory_size_v2),
         }
 
-    def layer_times_ms(self) -> dict[str, float]:
-        """Layer → device time of one inference of what is bound. It slows what follows: for a session of its own."""
-        return layer_times_ms(self._api.module, self._context, self._device)
-
-    def layers(self) -> list[dict[str, Any]]:
-        """What the plan tells about its layers; see the setting `layer_names`."""
-        return layer_facts(self._api.module, self._engine)
+    def layer_times(self) -> list[LayerTime]:
+        """Device times of one inference of what is bound. It slows what follows: for a session of its own."""
+        times = layer_times_ms(self._trt, self._context, self._device)
+        kinds = kinds_of(layer_facts(self._trt, self._engine))
+        return [LayerTime(name, kinds.get(name, ""), ms) for name, ms in times.items()]
 
     # Plan, context and buffers
 
@@ -289,7 +290,7 @@ class TrtSession(Session):
 
     def _new_context(self, compiled: bytes) -> tuple[Any, Any]:
         settings = self._options.settings
-        context, kernels = self._api.create_context(self._api.module, self._engine, settings, compiled)
+        context, kernels = self._api.create_context(self._trt, self._engine, settings, compiled)
         if context is None:
             raise MemoryError(f"{self._api.title}: no memory for this plan on the device ({self._messages.reason()})")
         return context, kernels
@@ -318,7 +319,7 @@ class TrtSession(Session):
         return tuple(self._context.get_tensor_shape(OUTPUT))
 
     def _dtype(self, name: str) -> np.dtype[Any]:
-        return np.dtype(self._api.module.nptype(self._engine.get_tensor_dtype(name)))
+        return np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
 
     # Weights
 
@@ -338,7 +339,7 @@ class TrtSession(Session):
                 raise ValueError(f"{self.graph.onnx_path} has no initializer {name!r} of shape {value.shape}")
 
     def _write_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
-        trt = self._api.module
+        trt = self._trt
         refitter = trt.Refitter(self._engine, self._logger)
         for name, value in arrays.items():
             if not refitter.set_named_weights(name, trt.Weights(value)):

@@ -28,6 +28,13 @@ def test_what_has_no_times_of_layers_says_why(engine: str, statistics: str, said
     assert refusal(case("onnxruntime")) is None
 
 
+def test_engines_tell_on_devices_where_they_can() -> None:
+    """TensorRT on a GPU; ONNX Runtime on the CPU alone."""
+    on_gpu = replace(case("onnxruntime"), device="cuda:0")
+    assert refusal(replace(on_gpu, engine="tensorrt")) is None
+    assert "does not tell" in str(refusal(on_gpu))
+
+
 def test_tiles_have_no_layers_of_a_whole_picture() -> None:
     assert "tiles run one graph many times" in str(refusal(replace(case("onnxruntime"), tile="16")))
 

@@ -84,6 +84,20 @@ def test_an_engine_that_is_not_there_says_how_to_get_it(networks, tmp_path, monk
     assert error.value.todo == engines.get("tensorrt_rtx").install
 
 
+@pytest.mark.parametrize(("compatible", "trusted"), [("on", False), ("on", True), ("excluded", False)])
+def test_code_in_a_plan_wants_a_word_of_trust(compatible, trusted, networks, tmp_path, monkeypatch):
+    plan = deploy(tmp_path, networks["frozen"].main.onnx_path, "tensorrt")
+    told = json.loads(sidecar_path(plan).read_text())
+    told["engine"]["settings"]["version_compatible"] = compatible
+    sidecar_path(plan).write_text(json.dumps(told))
+    monkeypatch.setattr(deployed, "_session", lambda *_: "session")
+    if compatible == "on" and not trusted:
+        with pytest.raises(UserError, match=r"holds a runtime.*host_code=True"):
+            engines.load(plan, "cuda:0")
+    else:
+        assert engines.load(plan, "cuda:0", host_code=trusted)._session == "session"
+
+
 def test_a_tensorrt_plan_is_run_in_its_own_profiles(networks, tmp_path, monkeypatch):
     sizes = [{"resolution": "a", "least": [4, 6], "tuned": [5, 6], "most": [8, 9]}]
     plan = deploy(tmp_path, networks["frozen"].main.onnx_path, "tensorrt", sizes=sizes)

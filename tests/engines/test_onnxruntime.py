@@ -255,7 +255,7 @@ def test_the_profiled_session_is_made_with_the_options_of_the_timed_one(networks
 
 
 def test_on_cuda_no_times_are_told(networks, picture):
-    assert ENGINE.tells_layer_times
+    assert ENGINE.tells_layer_times == ("cpu",)
     assert ENGINE.layer_times(networks["frozen"].main, Options("cuda:0"), picture(8, 9)) is None
 
 

@@ -223,7 +223,8 @@ class FakeEngine:
         return {"weights": 12}[stat]
 
     def create_engine_inspector(self) -> Any:
-        told = {"Layers": [{"Name": "conv", "Precision": "FP32"}, "shuffle"]}
+        conv = {"Name": "conv", "LayerType": "CaskConvolution", "Outputs": [{"Name": "y", "Format/Datatype": "Half"}]}
+        told = {"Layers": [conv, "shuffle"]}
         return types.SimpleNamespace(get_engine_information=lambda form: json.dumps(told))
 
 
@@ -267,6 +268,10 @@ class FakeApi(TensorRtApi):
 
     @property
     def module(self) -> Any:
+        return self._module
+
+    def runtime_module(self, settings: Any) -> Any:
+        self._module.__name__ = "tensorrt_lean" if settings["runtime"] == "lean" else "tensorrt"
         return self._module
 
     def version(self) -> str:

@@ -8,6 +8,7 @@ import types
 import pytest
 
 from engines.trt.api import TensorRtApi, TensorRtRtxApi
+from reference_models.errors import UserError
 
 KINDS = pytest.mark.parametrize("api", [TensorRtApi(), TensorRtRtxApi()], ids=["tensorrt", "tensorrt_rtx"])
 
@@ -38,7 +39,7 @@ class Record(types.SimpleNamespace):
 
 LIBRARY = types.SimpleNamespace(
     HardwareCompatibilityLevel=types.SimpleNamespace(AMPERE_PLUS="ampere", SAME_COMPUTE_CAPABILITY="same"),
-    BuilderFlag=types.SimpleNamespace(VERSION_COMPATIBLE="version"),
+    BuilderFlag=types.SimpleNamespace(VERSION_COMPATIBLE="version", EXCLUDE_LEAN_RUNTIME="excluded"),
     ComputeCapability=types.SimpleNamespace(
         **{f"SM{n}": types.SimpleNamespace(name=f"SM{n}") for n in (75, 80, 86, 89, 120, 121)}
     ),
@@ -51,12 +52,65 @@ LIBRARY = types.SimpleNamespace(
         ("same", "off", {}),
         ("ampere_plus", "off", {"hardware_compatibility_level": "ampere"}),
         ("same_capability", "on", {"hardware_compatibility_level": "same", "flags": ["version"]}),
+        ("same", "excluded", {"flags": ["version", "excluded"]}),
     ],
 )
 def test_tensorrt_s_target_is_other_devices_and_versions(hardware, compatible, expected):
     config = Record()
     TensorRtApi().set_target(LIBRARY, config, {"hardware": hardware, "version_compatible": compatible})
     assert vars(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("compatible", "runtime", "module", "trusted"),
+    [
+        ("off", "full", "tensorrt", None),
+        ("on", "full", "tensorrt", True),
+        ("on", "lean", "tensorrt_lean", True),
+        ("excluded", "full", "tensorrt", None),
+        ("excluded", "lean", "tensorrt_lean", None),
+    ],
+)
+def test_code_in_a_plan_is_allowed_only_where_there_is_some(compatible, runtime, module, trusted, monkeypatch):
+    for name in ("tensorrt", "tensorrt_lean"):
+        library = types.ModuleType(name)
+        library.Runtime = lambda logger, name=name: types.SimpleNamespace(logger=logger, of=name)  # type: ignore
+        monkeypatch.setitem(sys.modules, name, library)
+    made = TensorRtApi().new_runtime("logger", {"version_compatible": compatible, "runtime": runtime})
+    assert (made.of, getattr(made, "engine_host_code_allowed", None)) == (module, trusted)
+
+
+def packages(monkeypatch, *installed):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in installed else None)
+
+
+def test_the_lean_runtime_wants_plans_that_it_can_run_and_its_package(monkeypatch):
+    api = TensorRtApi()
+    packages(monkeypatch, "tensorrt", "tensorrt_lean")
+    api.check_settings({"runtime": "full", "version_compatible": "off"})
+    api.check_settings({"runtime": "lean", "version_compatible": "excluded"})
+    with pytest.raises(UserError, match=r"runtime=lean.*not.*Add `--set tensorrt.version_compatible=excluded`"):
+        api.check_settings({"runtime": "lean", "version_compatible": "off"})
+    packages(monkeypatch, "tensorrt")
+    with pytest.raises(UserError, match=r"runtime=lean.*tensorrt-lean-cu13.*not installed.*pip install"):
+        api.check_settings({"runtime": "lean", "version_compatible": "on"})
+
+
+@pytest.mark.parametrize(
+    ("installed", "compatible", "runtime"),
+    [
+        (["tensorrt", "tensorrt_lean"], "on", "full"),
+        (["tensorrt_lean"], "on", "lean"),
+        (["tensorrt_lean"], "excluded", "lean"),
+        (["tensorrt_lean"], "off", "full"),
+        ([], "on", "full"),
+    ],
+)
+def test_where_the_lean_runtime_is_alone_it_runs_the_plans_that_it_can(installed, compatible, runtime, monkeypatch):
+    packages(monkeypatch, *installed)
+    settings = {"version_compatible": compatible, "runtime": "full", "level": "3"}
+    assert TensorRtApi().runnable(settings) == {**settings, "runtime": runtime}
+    assert TensorRtRtxApi().runnable({"target": "all"}) == {"target": "all"}
 
 
 def test_rtx_s_target_is_a_compute_capability():
@@ -154,7 +208,6 @@ def test_plugins_are_registered_once_a_process_and_asked_for_in_the_graph(shuffl
 
 def test_plugins_without_triton_are_refused(shuffle_path, monkeypatch):
     from engines.trt import api as api_file
-    from reference_models.errors import UserError
 
     monkeypatch.setattr(api_file, "triton_missing", lambda: "it is not installed")
     with pytest.raises(UserError, match=r"plugins=on.*it is not installed.*pip install triton"):

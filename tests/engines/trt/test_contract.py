@@ -43,6 +43,7 @@ KINDS = {"TensorRtApi": "tensorrt", "TensorRtRtxApi": "tensorrt_rtx"}
 BINDINGS = {
     "10": "tensorrt-cu13-bindings==10.16.1.11",
     "11": "tensorrt-cu13-bindings==11.4.0.106",
+    "lean": "tensorrt-lean-cu13-bindings==11.4.0.106",
 }
 
 STUB = """
@@ -215,8 +216,8 @@ def bindings(tmp_path_factory: pytest.TempPathFactory) -> Any:
             pytest.skip(f"pip cannot install {BINDINGS[major]}: {done.stderr.strip()[-200:]}")
         (folder / "stub.c").write_text(STUB)
         (folder / "lib").mkdir()
-        for name in ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser"):
-            shared = folder / "lib" / f"{name}.so.{major}"
+        for name in ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser", "libnvinfer_lean"):
+            shared = folder / "lib" / f"{name}.so.{BINDINGS[major].partition('==')[2].partition('.')[0]}"
             flags = ["-shared", "-fPIC", f"-Wl,-soname,{shared.name}", "-o", str(shared)]
             subprocess.run(["gcc", *flags, str(folder / "stub.c")], check=True)
         return {"LD_LIBRARY_PATH": str(folder / "lib"), "PYTHONPATH": str(folder / "site")}
@@ -225,11 +226,23 @@ def bindings(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("major", sorted(BINDINGS))
+@pytest.mark.parametrize("major", ["10", "11"])
 def test_all_that_is_used_exists_in_the_real_bindings(major: str, bindings: Any) -> None:
     version, missing = faults("tensorrt_bindings", uses("tensorrt"), bindings(major))
     assert version == BINDINGS[major].partition("==")[2]
     assert missing == []
+
+
+@pytest.mark.slow
+def test_all_that_a_session_uses_exists_in_the_lean_runtime(bindings: Any) -> None:
+    """But for the inspector, which is said, and new weights, which are refused."""
+    runs = {"Runtime", "ICudaEngine", "IExecutionContext", "IProfiler", "ILogger", "EngineStat", "nptype"}
+    wanted = [use for use in uses("tensorrt") if use["path"][0] in runs]
+    assert {"Runtime.engine_host_code_allowed", "IExecutionContext.execute_async_v3", "nptype"} <= {
+        ".".join(use["path"]) for use in wanted
+    }
+    version, missing = faults("tensorrt_lean_bindings", wanted, bindings("lean"))
+    assert (version, missing) == (BINDINGS["lean"].partition("==")[2], [])
 
 
 @pytest.mark.slow

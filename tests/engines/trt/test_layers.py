@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from engines.trt.layers import layer_facts, layer_times_ms
+from engines.trt.layers import kinds_of, layer_facts, layer_times_ms
 
 
 def test_times_of_one_layer_are_summed_and_the_profiler_makes_no_enqueue_wait():
@@ -45,3 +45,9 @@ def test_a_plan_with_names_only_tells_names(told, facts):
     trt = types.SimpleNamespace(LayerInformationFormat=types.SimpleNamespace(JSON="json"))
     inspector = types.SimpleNamespace(get_engine_information=lambda form: json.dumps(told) if form == "json" else "")
     assert layer_facts(trt, types.SimpleNamespace(create_engine_inspector=lambda: inspector)) == facts
+
+
+def test_what_a_layer_is_in_the_library_s_words_where_it_tells():
+    whole = {"Name": "a", "LayerType": "conv", "Outputs": [{"Name": "y", "Format/Datatype": "Int8"}]}
+    facts = [whole, {"Name": "b", "LayerType": "conv", "Outputs": []}, {"Name": "c"}, {"Name": "d", "Outputs": ["y"]}]
+    assert kinds_of(facts) == {"a": "conv, Int8", "b": "conv", "c": "", "d": ""}

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from engines.trt import plans as plans_file
+from engines.trt.api import TensorRtApi
 from engines.trt.builder import BuildRequest, BuiltPlan, Profile
 from engines.trt.plans import forget_oldest, plan_key, stored_plan, write_whole
 
@@ -17,6 +18,7 @@ REQUEST = BuildRequest("a.onnx", "ab", "fp32", (Profile.of((4, 6)),), {"level": 
 
 class Api:
     package = "tensorrt"
+    settings = TensorRtApi.settings
 
     def __init__(self, version="1"):
         self._version = version
@@ -55,6 +57,7 @@ def test_an_equal_request_is_built_once_wherever_the_file_lies(builds):
     "change",
     [
         {"sha256": "cd"}, {"precision": "tf32"}, {"settings": {"level": "5"}}, {"refittable": True},
+        {"settings": {"level": "3", "version_compatible": "excluded"}},
         {"profiles": (Profile.of((4, 8)),)}, {"profiles": (Profile((1, 1), (4, 6), (4, 6)),)}, {"size_multiple": 2},
     ],
     ids=str,
@@ -67,6 +70,13 @@ def test_library_device_and_our_own_code_are_in_the_key(monkeypatch):
     keys = [plan_key(Api(), REQUEST, "GPU"), plan_key(Api("2"), REQUEST, "GPU"), plan_key(Api(), REQUEST, "other")]
     monkeypatch.setattr(plans_file, "_code_sha256", lambda: "changed")
     assert len({*keys, plan_key(Api(), REQUEST, "GPU")}) == 4
+
+
+def test_ways_of_running_a_plan_are_no_other_plan():
+    """Or a comparison of graph=on with graph=off would be one of two builds."""
+    for name in ("graph", "streams", "host_memory", "l2", "runtime", "specialise"):
+        key = plan_key(Api(), replace(REQUEST, settings={**REQUEST.settings, name: "other"}), "GPU")
+        assert key == plan_key(Api(), REQUEST, "GPU"), name
 
 
 def test_a_plan_that_was_damaged_is_built_again(builds):

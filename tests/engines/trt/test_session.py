@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engines.engine import Options
+from engines.engine import LayerTime, Options
 from engines.trt import session as session_file
 from engines.trt.engine import settings_of
 from engines.trt.plans import StoredPlan
@@ -87,6 +87,15 @@ def test_a_static_plan_is_built_for_every_size_and_a_dynamic_one_once(load, buil
             session.bind(picture(*size))
     sizes = [(r.profiles[0].least, r.profiles[0].tuned, r.profiles[0].most) for r, _, _ in built]
     assert sizes == [((64, 64), (100, 80), (216, 384)), ((4, 6), (4, 6), (216, 384))]
+
+
+def test_the_runtime_that_runs_a_plan_is_named_where_it_is_not_the_library(load):
+    with load() as session:
+        assert "runtime" not in session.contract
+    with load(runtime="lean", version_compatible="excluded") as session:
+        x = picture(4, 6)
+        assert np.array_equal(session.run({"x": x})["y"], doubled(x))
+        assert session.contract["runtime"] == "tensorrt_lean"
 
 
 def test_what_the_plan_is_built_from_is_asked_for(load, built, cuda):
@@ -253,8 +262,10 @@ def test_memory_and_layers_are_told(load):
         assert session.memory_bytes() == {}  # no plan yet
         session.bind(picture(4, 6))
         assert session.memory_bytes() == {"weights": 12, "context": 4096}
-        assert session.layer_times_ms() == {"conv": 0.625, "shuffle": 0.25}
-        assert [layer["Name"] for layer in session.layers()] == ["conv", "shuffle"]
+        assert session.layer_times() == [
+            LayerTime("conv", "CaskConvolution, Half", 0.625),
+            LayerTime("shuffle", "", 0.25),
+        ]
 
 
 def test_closing_twice_is_closing_once(load, cuda):
