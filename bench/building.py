@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from export.network import Network
+from bench.picture_plan import network_of
 from reference_models.errors import UserError
 
 ONNX_ENGINES = ("onnxruntime", "openvino")
@@ -45,20 +45,23 @@ def job_build(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, An
     """Builds, or finds what was built before.
 
     Args:
-        job: engine, precision, settings, network (JSON), size_multiple, and profiles: [[least, tuned, most], ...],
-            each a (height, width) of the input.
+        job: engine, precision, settings, network and spec (JSON), size_multiple, and profiles: [[least, tuned, most],
+            ...], each a (height, width) of the input.
 
     Returns:
-        path and facts of the plan, `cached`, and versions of the libraries that took part.
+        path and facts of the plan, `cached`, versions of the libraries that took part, and the network (JSON) that the
+        plan is one of: on pictures, where that was asked for.
     """
     import engines
     from engines.trt.engine import TrtEngine
 
-    engine, network = engines.get(job["engine"]), Network.from_json(job["network"])
+    engine = engines.get(job["engine"])
+    network = network_of({**job, "case": {"settings": job["settings"], "spec": job["spec"]}}, engine)
     versions = {name: metadata.version(name) for name in ("fullres", "torch", "onnx", "onnxscript")}
     versions |= {"python": platform.python_version(), "engine": engine.version()}
     if not isinstance(engine, TrtEngine):
-        return {"path": network.main.onnx_path, "facts": {"cached": True}, "versions": versions}
+        told = {"path": network.main.onnx_path, "facts": {"cached": True}}
+        return {**told, "versions": versions, "network": network.to_json()}
     from engines.trt.builder import BuildRequest, Profile
     from engines.trt.device import device_memory, device_words
     from engines.trt.plans import stored_plan
@@ -77,15 +80,16 @@ def job_build(job: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, An
         job["precision"],
         tuple(Profile(*((int(h), int(w)) for h, w in sizes)) for sizes in job["profiles"]),
         engine.complete_settings(job["settings"]),
-        job["size_multiple"],
+        1 if network.main.takes_pictures else job["size_multiple"],
     )
     device = memory = None
     if engine.api.needs_device_to_build:
         device, memory = device_words(0), device_memory(0)
     start = time.perf_counter()
     plan = stored_plan(engine.api, request, device or "", report, memory)
-    facts = {**plan.facts, "seconds": time.perf_counter() - start, "cached": plan.cached, "key": plan.key}
-    return {"path": str(plan.path), "facts": {**facts, "device": device}, "versions": versions}
+    seconds = time.perf_counter() - start
+    facts = {**plan.facts, "seconds": seconds, "cached": plan.cached, "key": plan.key, "device": device}
+    return {"path": str(plan.path), "facts": facts, "versions": versions, "network": network.to_json()}
 
 
 def copy_whole(source: Path, target: Path) -> None:

@@ -107,7 +107,7 @@ def write_bundle(bundle: Bundle, run: Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def _picture_model(bundle: Bundle, path: Path, run: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    from export.picture_graph import PICTURE, RESULT
+    from export.network import PICTURE, RESULT
 
     deployed = bundle.deployed
     made = run(

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from export.network import INPUT, OUTPUT, Network
-from export.picture_graph import PICTURE, RESULT, picture_graph
+from export.network import INPUT, OUTPUT, PICTURE, RESULT, Network
+from export.picture_graph import picture_graph
 from reference_models.pictures import Picture, default_picture
 from reference_models.spec import ModelSpec
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import engines
 import reference_models
+from bench import picture_plan
 from bench.machine import chosen_threads
 from bench.recipes import check_lowering, recipe_for
 from engines.installed import cuda_device_count, cuda_missing
@@ -344,6 +345,8 @@ def _cannot_run(engine: engines.Engine, case: Case) -> str | None:
     if not reason and case.recipe and case.statistics == "thumbnail":
         return f"precision `{case.precision}`: with thumbnail statistics new weights are folded for every picture"
     reason = reason or why_no_tiles(case.tile, case.statistics)
+    if not reason and picture_plan.asked(case.settings):
+        reason = picture_plan.refusal(case.spec, case.statistics, case.tile)
     if not reason and case.spec.onnx and engine.runs_modules:
         reason = f"runs PyTorch modules, and `{case.spec.name}` is an ONNX file"
     return f"engine `{engine.name}`: {reason}" if reason else None

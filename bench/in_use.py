@@ -224,6 +224,14 @@ class Use:
         picture, spec = self.picture(), ModelSpec.from_json(self.job["case"]["spec"])
         height, width = self.job["output_shape"][2:]
 
+        def inside() -> None:
+            session.bind(picture)
+            network_only()
+            session.read()
+
+        if session.graph.takes_pictures:
+            return inside
+
         def whole() -> None:
             session.bind(tensor_from_picture(picture, spec))
             network_only()

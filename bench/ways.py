@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from bench import picture_plan
 from reference_models.errors import UserError
 
 BACK_TO_BACK = "back to back"
@@ -126,6 +127,8 @@ def summary(way: Way, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if way.in_flight > 1:
         found["throughput_fps"] = median(each["throughput_fps"] for each in told)
         found["throughput_fps_all"] = [each["throughput_fps"] for each in told]
+    if apart := next((each["plan_picture"] for each in told if each.get("plan_picture")), None):
+        found["plan_picture"] = apart
     ends = [each["ends_ms"] for each in told if each.get("ends_ms")]
     return found | ({"ends_ms": ends[0]} if ends else {})
 
@@ -148,6 +151,8 @@ def use_in_words(runs: Sequence[Mapping[str, Any]], label: Callable[[Any], str])
         if use.get("throughput_fps_all"):
             least, most = min(use["throughput_fps_all"]), max(use["throughput_fps_all"])
             words.append(f"{use['throughput_fps']:.4g} pictures per second together ({least:.4g} to {most:.4g})")
+        if apart := use.get("plan_picture"):
+            words.append(picture_plan.in_words(apart))
         if ends := use.get("ends_ms"):
             said = ", ".join(f"{name.replace('_', ' ')} {ms:.3g} ms" for name, ms in ends.items())
             words.append(f"besides, not in it: {said} (input picture)")

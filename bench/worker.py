@@ -58,6 +58,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     import numpy as np
 
     import engines
+    from bench import picture_plan
     from bench.device import memory_of, transfers_of, used_mib
     from bench.in_use import Use
     from bench.tile_plan import limit_this_process, measured_tiling, tiling_of
@@ -72,7 +73,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     way = way_from_word(case.get("way", BACK_TO_BACK))
     options = Options(case["device"], case["precision"], way.threads(case["threads"]), case["settings"])
     limit_this_process(case.get("memory_mib"))
-    x = np.load(job["inputs"][0])
+    x = np.load(job["sources" if picture_plan.asked(case["settings"]) else "inputs"][0])
     baseline = resident_host_mib()
     emit("phase", name="load")
     device_before = used_mib(case["device"])
@@ -83,7 +84,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         if job.get("plan"):
             session = load_plan(job["plan"], options)
         else:
-            session = load_network(engine, Network.from_json(job["network"]), options, tiling)
+            session = load_network(engine, picture_plan.network_of(job, engine), options, tiling)
         session.bind(x)
         return session
 
@@ -106,7 +107,8 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     if tiling:
         result["tiling"] = measured_tiling(session, case.get("memory_mib"))
     if job["judge"]:
-        result |= _judged(use, x, emit)
+        result |= _judged(use, x, options, emit)
+        result["use"]["plan_picture"] = result.pop("plan_picture", None)
     session.close()
     if job["judge"]:
         from bench.proof import prove_types
@@ -115,7 +117,7 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return result
 
 
-def _judged(use: Any, x: Any, emit: Emit) -> dict[str, Any]:
+def _judged(use: Any, x: Any, options: Any, emit: Emit) -> dict[str, Any]:
     """Energy and quality of a case whose time has been taken."""
     import engines
     from bench.energy import measure_energy
@@ -126,10 +128,37 @@ def _judged(use: Any, x: Any, emit: Emit) -> dict[str, Any]:
     found: dict[str, Any] = {"energy": measure_energy(use.step(), job["case"]["device"])}
     if engines.get(job["case"]["engine"]).computes:
         emit("phase", name="judge")
+        if session.graph.takes_pictures:
+            return found | _judged_on_tensors(job, session, options)
         found["quality"], found["picture_failed"] = _judge(job, session, x)
         if job.get("tiling"):
             found["quality"]["seam"] = seam_of(job, session)
     return found
+
+
+def _judged_on_tensors(job: Mapping[str, Any], pictures: Any, options: Any) -> dict[str, Any]:
+    """Quality of a plan on pictures: that of the plan on tensors, and how far what they show is apart."""
+    import numpy as np
+
+    import engines
+    from bench.picture_plan import difference
+    from engines.thumbnail import load_network
+    from export.network import Network
+    from reference_models.colour import picture_from_tensor
+    from reference_models.spec import ModelSpec
+
+    shown = pictures.read()
+    pictures.close()
+    x, source = np.load(job["inputs"][0]), np.load(job["sources"][0])
+    with load_network(engines.get(job["case"]["engine"]), Network.from_json(job["network"]), options) as session:
+        session.bind(x)
+        session.enqueue()
+        session.synchronize()
+        wanted = picture_from_tensor(session.read(), ModelSpec.from_json(job["case"]["spec"]), source)
+        height, width = job["output_shape"][2:]
+        quality, failed = _judge(job, session, x)
+    apart = difference(shown[:height, :width], wanted[:height, :width])
+    return {"quality": quality, "picture_failed": failed, "plan_picture": apart}
 
 
 def _measured(use: Any, emit: Emit) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from engines.engine import Options, Session
 from engines.installed import cuda_device_count
 from engines.picture_ends import checked_picture, finished, prepared
 from engines.sidecar import read_sidecar
-from export.network import INPUT, OUTPUT, Graph
+from export.network import INPUT, OUTPUT, PICTURE, RESULT, Graph
 from export.processor import exact_weight_bits
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
@@ -43,6 +43,7 @@ class DeployedSession:
         self._closed = False
         self.sidecar = told
         self.spec = ModelSpec.from_json(json.dumps(told["model"]["spec"]))
+        self._on_pictures = told.get("takes") == "pictures"
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB → the network's picture, uint8 RGB, as large as the network makes it.
@@ -53,19 +54,47 @@ class DeployedSession:
             UserError: not a picture, a size that the plan was not built for, or a session that is closed.
             ValueError: the network gave NaN.
         """
+        if self._on_pictures:
+            self._check_size(*checked_picture(picture).shape[:2])
+            return self.run({PICTURE: picture})[RESULT]
         given = prepared(checked_picture(picture), self.spec)
         self._check_size(given.tensor.shape[2], given.tensor.shape[3])
         return finished(self.run({INPUT: given.tensor})[OUTPUT], given, self.spec)
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """As Session.run: {`x`: (1, C, H, W) float32} → {`y`: float32}."""
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """As Session.run: {`x`: (1, C, H, W) float32} → {`y`: float32}; of a plan on pictures {`picture`: uint8 (H, W,
+        3)} → {`result`: uint8}.
+
+        On a GPU, arrays of torch, CuPy and pycuda (`__cuda_array_interface__`) are taken where they are, and what comes
+        back is such an array, in memory of the session that the next run writes again.
+
+        Raises:
+            UserError: wrong name, shape or dtype; a device's array for a plan that runs on the CPU; a closed session.
+        """
         if self._process != os.getpid():
             raise UserError(
                 "session: used in a child process", "the process that loaded it", "Call engines.load in the child"
             )
         if self._closed:
             raise UserError("session: used after it was closed", "an open session", "Call engines.load again")
-        return self._owner.submit(self._session.run, inputs).result()
+        on_device = any(hasattr(value, "__cuda_array_interface__") for value in inputs.values())
+        return self._owner.submit(self._run_on_device if on_device else self._session.run, inputs).result()
+
+    def _run_on_device(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        given, result = self._session.graph.ends
+        if not hasattr(self._session, "bind_device"):
+            raise UserError(
+                f"input `{given}`: an array of a device, and this plan runs on the CPU or copies by itself",
+                "a numpy.ndarray, or a plan of TensorRT",
+                "Copy it to the host",
+            )
+        if set(inputs) != {given}:
+            raise UserError(f"inputs: got {', '.join(map(repr, inputs))}", repr(given), "Name the input as expected")
+        session: Any = self._session
+        session.bind_device(inputs[given])
+        session.enqueue()
+        session.synchronize()
+        return {result: session.output_on_device()}
 
     def _check_size(self, height: int, width: int) -> None:
         """
@@ -120,7 +149,7 @@ def load(
             "a plan without (version_compatible=excluded), or your word that you know where it comes from",
             "engines.load(plan, host_code=True) gives it",
         )
-    if told.get("takes") == "pictures":
+    if told.get("example"):
         raise UserError(
             f"{path}: a bundle's model, which takes pictures by itself",
             "a plan that `bench build --output` wrote",
@@ -153,7 +182,8 @@ def _session(path: Path, told: Mapping[str, Any], options: Options) -> Session:
     engine = engines.get(told["engine"]["name"])
     spec = ModelSpec.from_json(json.dumps(told["model"]["spec"]))
     planes = spec.input_planes, spec.output_planes, spec.upscale
-    graph = Graph(str(path.absolute()), told["onnx"]["sha256"], "", "", {}, "onnx", *planes)
+    role = "picture" if told.get("takes") == "pictures" else "onnx"
+    graph = Graph(str(path.absolute()), told["onnx"]["sha256"], "", "", {}, role, *planes)
     from engines.trt.engine import TrtEngine
 
     if not isinstance(engine, TrtEngine):

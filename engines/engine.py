@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from export.network import INPUT, OUTPUT, Graph
+from export.network import INPUT, Graph
 from export.recipe import Recipe
 from reference_models.errors import UserError, nearest
 
@@ -27,6 +27,14 @@ class Setting:
     default: str
     choices: tuple[str, ...]
     doc: str
+
+
+ENDS = Setting(
+    "ends",
+    "tensors",
+    ("tensors", "picture"),
+    "what a plan takes and gives: the network's float tensors, or the uint8 (H, W, 3) RGB picture, converted inside",
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ class Engine(ABC):
     rank: ClassVar[Mapping[str, int]] = {}
     """Device kind → place in the order of automatic choice, fastest first; absent: never chosen by itself."""
     settings: ClassVar[tuple[Setting, ...]] = ()
+    has_float64: ClassVar[bool] = True
+    """Whether a graph may hold float64."""
     computes: ClassVar[bool] = True
     """False where outputs mean nothing (the null engine): quality is not judged then."""
     tells_layer_times: ClassVar[tuple[str, ...]] = ()
@@ -193,11 +203,20 @@ class Session(ABC):
     def bind(self, x: np.ndarray) -> None:
         """Makes `x` (1, C, H, W) float32 the input of the runs that follow; copies it to the device where there is one.
 
+        A graph on pictures takes uint8 (H, W, 3) RGB.
+
         Raises:
             UserError: wrong shape or dtype.
         """
         import numpy as np
 
+        if self.graph.takes_pictures:
+            from engines.picture_ends import checked_picture
+
+            checked_picture(x)
+            self._bind(np.ascontiguousarray(x))
+            self._bound = x.shape
+            return
         planes = self.graph.planes
         if x.ndim != 4 or x.shape[:2] != (1, planes) or x.dtype != np.float32 or 0 in x.shape:
             hint = "Add the batch axis" if x.ndim == 3 else "Convert the array, and run pictures one by one"
@@ -231,31 +250,34 @@ class Session(ABC):
         return {}
 
     def read(self) -> np.ndarray:
-        """The output of the last run as a new float32 array in host memory; raw, not clipped."""
+        """The output of the last run as a new float32 array in host memory; raw, not clipped. Of a graph on pictures,
+        uint8 (H, W, 3) RGB."""
         import numpy as np
 
-        return np.array(self._read(), dtype=np.float32)
+        return np.array(self._read(), dtype=np.uint8 if self.graph.takes_pictures else np.float32)
 
     def peek(self) -> np.ndarray:
         """As `read`, but maybe the session's own memory: true until the next inference or bind."""
         import numpy as np
 
-        return np.asarray(self._read(), dtype=np.float32)
+        return np.asarray(self._read(), dtype=np.uint8 if self.graph.takes_pictures else np.float32)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One inference: {`x`: (1, C, H, W) float32} → {`y`: float32}. For use, not for timing: it copies.
+        """One inference: {`x`: (1, C, H, W) float32} → {`y`: float32}, or {`picture`: uint8 (H, W, 3)} → {`result`:
+        uint8} of a graph on pictures. For use, not for timing: it copies.
 
         Raises:
             UserError: wrong name, shape or dtype.
         """
-        if set(inputs) != {INPUT}:
+        given, result = self.graph.ends
+        if set(inputs) != {given}:
             raise UserError(
-                f"inputs: got {', '.join(map(repr, inputs)) or 'none'}", repr(INPUT), "Name the input as expected"
+                f"inputs: got {', '.join(map(repr, inputs)) or 'none'}", repr(given), "Name the input as expected"
             )
-        self.bind(inputs[INPUT])
+        self.bind(inputs[given])
         self.enqueue()
         self.synchronize()
-        return {OUTPUT: self.read()}
+        return {result: self.read()}
 
     def refit(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Replaces weights that `Options.refittable` names (shapes unchanged); the bound input stays bound.
@@ -292,6 +314,8 @@ class Session(ABC):
     def _close(self) -> None: ...
 
 
+PICTURE_ENDS = "uint8 (H, W, 3) RGB picture in and out, converted in the plan"
+"""What a contract says of `ends` where a graph takes pictures."""
 CPU_CONTRACT: dict[str, object] = {
     "transfers": "none: input and output stay in host memory",
     "graph_capture": False,

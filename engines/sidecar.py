@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.network import INPUT, OUTPUT, Network, file_sha256
+from export.network import INPUT, OUTPUT, PICTURE, RESULT, Network, file_sha256
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
 
@@ -40,12 +40,22 @@ def sidecar_path(plan: Path) -> Path:
 
 def sidecar(plan: Path, network: Network, deployed: Deployment) -> dict[str, Any]:
     """The content of the sidecar of a plan that lies at `plan`."""
-    spec, facts = deployed.spec, deployed.build
+    spec, facts, on_pictures = deployed.spec, deployed.build, network.main.takes_pictures
     planes = {INPUT: spec.input_planes, OUTPUT: spec.output_planes}
     ends = {
         name: facts.get(key) or [{"name": name, "dtype": "float32", "shape": [1, planes[name], -1, -1]}]
         for key, name in (("inputs", INPUT), ("outputs", OUTPUT))
     }
+    if on_pictures:
+        told = {"inputs": [_picture_end(PICTURE)], "outputs": [_picture_end(RESULT)], "takes": "pictures"}
+    else:
+        told = {
+            "inputs": [{**end, "layout": "NCHW", "range": [0.0, 1.0], "colour": spec.input} for end in ends[INPUT]],
+            "outputs": [
+                {**end, "layout": "NCHW", "range": list(spec.output_range), "clipped": False, "colour": spec.output}
+                for end in ends[OUTPUT]
+            ],
+        }
     return {
         "schema": SCHEMA,
         "plan": {"file": plan.name, "sha256": file_sha256(plan), "bytes": plan.stat().st_size},
@@ -63,11 +73,7 @@ def sidecar(plan: Path, network: Network, deployed: Deployment) -> dict[str, Any
             "statistics": network.statistics,
             "spec": json.loads(spec.to_json()),
         },
-        "inputs": [{**end, "layout": "NCHW", "range": [0.0, 1.0], "colour": spec.input} for end in ends[INPUT]],
-        "outputs": [
-            {**end, "layout": "NCHW", "range": list(spec.output_range), "clipped": False, "colour": spec.output}
-            for end in ends[OUTPUT]
-        ],
+        **told,
         "picture": {
             "enlarged_first": spec.pre_upscale,
             "constant_planes": list(spec.constant_planes),
@@ -83,6 +89,10 @@ def sidecar(plan: Path, network: Network, deployed: Deployment) -> dict[str, Any
         "versions": dict(deployed.versions),
         "build": {key: value for key, value in facts.items() if key not in {"inputs", "outputs", "plugins"}},
     }
+
+
+def _picture_end(name: str) -> dict[str, Any]:
+    return {"name": name, "dtype": "uint8", "shape": [-1, -1, 3], "layout": "HWC", "range": [0, 255], "colour": "rgb"}
 
 
 def read_sidecar(plan: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 INPUT, OUTPUT = "x", "y"
+PICTURE, RESULT = "picture", "result"
+"""What a graph on pictures takes and gives: uint8 (H, W, 3) RGB."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,22 @@ class Graph:
     options: Mapping[str, object]
     role: str
     """Which module of the factory's it is: `published`, `folded`, `thumbnail_affines` or `styled`; `onnx` where there
-    is none, only the file."""
+    is none, only the file; `picture` where the file takes pictures and gives pictures."""
     planes: int = 3
     """Of the input."""
     output_planes: int = 3
     upscale: int = 1
     """Side of the output divided by side of the input."""
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether input and output are uint8 (H, W, 3) RGB, and not float32 (1, C, H, W)."""
+        return self.role == "picture"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Names of the input and the output."""
+        return (PICTURE, RESULT) if self.takes_pictures else (INPUT, OUTPUT)
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,24 @@ same order and type, so that both give the same bytes. NaN, which colour.py refu
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from export.network import INPUT, OUTPUT
+from export.cache import code_sha256, made_once
+from export.network import INPUT, OUTPUT, PICTURE, RESULT, Network, file_sha256
 from reference_models.colour import _FROM_YCC, _TO_CHROMA, _TO_LUMA, class_colours
 from reference_models.errors import UserError
+from reference_models.resample import cubic
 from reference_models.spec import ModelSpec
 
-PICTURE, RESULT = "picture", "result"
-"""Names of the input and the output, both uint8 (H, W, 3)."""
 _REACH = 3
 """Pixels beyond the border that the bicubic kernel may take."""
 _LACKING = {
@@ -37,14 +40,20 @@ def check_can_take_pictures(spec: ModelSpec) -> None:
     """
     if reason := _LACKING.get(spec.input):
         raise UserError(
-            f"`--bundle` with model `{spec.name}`: {reason}",
+            f"pictures in the graph of model `{spec.name}`: {reason}",
             "a network on RGB or luma",
-            "Build with --output and run it with engines.load",
+            "Leave its graph on tensors: `bench build --output`, and engines.load for pictures",
         )
 
 
-def picture_graph(path: str | Path, spec: ModelSpec) -> Any:
+def picture_graph(path: str | Path, spec: ModelSpec, exact: bool = True) -> Any:
     """The onnx.ModelProto that has the network of a file (`x` → `y`) inside.
+
+    Pictures stay uint8 at its very ends only, as TensorRT wants them.
+
+    Args:
+        exact: enlarges in float64, as colour.py does. TensorRT has none: without, the sums are float32, and a value
+            that lies between two grey values may become the other one.
 
     Raises:
         UserError: as check_can_take_pictures.
@@ -54,7 +63,7 @@ def picture_graph(path: str | Path, spec: ModelSpec) -> Any:
 
     check_can_take_pictures(spec)
     model = onnx.load(str(path))
-    graph, before, behind = model.graph, _Nodes("before"), _Nodes("behind")
+    graph, before, behind = model.graph, _Nodes("before", exact), _Nodes("behind", exact)
     _write_input(before, spec)
     _write_output(behind, spec)
     nodes = [*before.nodes, *graph.node, *behind.nodes]
@@ -73,11 +82,40 @@ def picture_graph(path: str | Path, spec: ModelSpec) -> Any:
     return model
 
 
+def picture_network(network: Network, spec: ModelSpec, cache: Path, exact: bool = True) -> Network:
+    """The same network with a main graph on pictures, made once.
+
+    Args:
+        exact: as picture_graph.
+
+    Raises:
+        UserError: as check_can_take_pictures, or statistics that a second graph finds.
+    """
+    check_can_take_pictures(spec)
+    if network.thumbnail is not None:
+        raise UserError(
+            "pictures in the graph with statistics `thumbnail`: new weights are folded for every picture",
+            "statistics image or frozen",
+            "Choose one of these",
+        )
+    facts = [network.main.sha256, network.lowering, spec.to_json(), exact, code_sha256(), metadata.version("onnx")]
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def write(folder: Path) -> Network:
+        path = folder / "picture.onnx"
+        path.write_bytes(picture_graph(network.main.onnx_path, spec, exact).SerializeToString())
+        graph = replace(network.main, onnx_path=str(path), sha256=file_sha256(path), state_path="", role="picture")
+        return replace(network, main=graph)
+
+    return made_once(cache, key, write)
+
+
 class _Nodes:
     """Nodes in the order in which they are added; their names begin with `prefix`."""
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+    def __init__(self, prefix: str, exact: bool) -> None:
+        self._prefix, self.exact = prefix, exact
+        self._float_picture = ""
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -97,13 +135,18 @@ class _Nodes:
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def cast(self, tensor: str, kind: str) -> str:
+    def cast(self, tensor: str, kind: str, to: str | None = None) -> str:
         """To the type that ONNX calls so."""
         from onnx import TensorProto, helper
 
         name = f"{self._prefix}/{len(self.nodes)}_Cast"
-        self.nodes.append(helper.make_node("Cast", [tensor], [name], name, to=getattr(TensorProto, kind)))
-        return name
+        self.nodes.append(helper.make_node("Cast", [tensor], [to or name], name, to=getattr(TensorProto, kind)))
+        return to or name
+
+    def picture(self) -> str:
+        """The picture in float32, cast once."""
+        self._float_picture = self._float_picture or self.cast(PICTURE, "FLOAT")
+        return self._float_picture
 
     def sides(self, tensor: str, first: int, last: int) -> str:
         """Lengths of the axes from `first` to before `last`, int64."""
@@ -131,10 +174,9 @@ def _write_input(add: _Nodes, spec: ModelSpec) -> None:
     if spec.input == "luma":
         planes = add("Unsqueeze", _weighted(add, _colour_planes(add), _TO_LUMA, start=16), _ints(0))
     else:
-        planar = add("Transpose", PICTURE, perm=[2, 0, 1])
+        planes = add("Transpose", add.picture(), perm=[2, 0, 1])
         if spec.input == "bgr":
-            planar = add("Gather", planar, _ints(2, 1, 0), axis=0)
-        planes = add.cast(planar, "FLOAT")
+            planes = add("Gather", planes, _ints(2, 1, 0), axis=0)
     planes = add("Div", _enlarged(add, planes, spec.pre_upscale), _float(255))
     tensor = _padded(add, add("Unsqueeze", planes, _ints(0)), spec)
     if spec.constant_planes:
@@ -146,7 +188,7 @@ def _write_input(add: _Nodes, spec: ModelSpec) -> None:
 
 def _colour_planes(add: _Nodes) -> list[str]:
     """R, G and B, each float32 (H, W) in 0..255."""
-    return [add.cast(add("Gather", PICTURE, _int(i), axis=2), "FLOAT") for i in range(3)]
+    return [add("Gather", add.picture(), _int(i), axis=2) for i in range(3)]
 
 
 def _weighted(add: _Nodes, planes: list[str], weights: np.ndarray, start: float | None = None) -> str:
@@ -181,15 +223,15 @@ def _write_output(add: _Nodes, spec: ModelSpec) -> None:
         y = add("Slice", y, _ints(0, 0), size, _ints(2, 3))
     if spec.output == "classes":
         best = add("Squeeze", add("ArgMax", y, axis=1, keepdims=0), _ints(0))
-        add("Gather", class_colours(spec.output_planes), best, axis=0, to=RESULT)
+        colours = class_colours(spec.output_planes).astype(np.float32)
+        add.cast(add("Gather", colours, best, axis=0), "UINT8", to=RESULT)
         return
     planes = _luma_output(add, y, spec) if spec.output == "luma" else _planes_output(add, y, spec)
     if spec.rounding == "nearest":
         planes = add("Add", planes, _float(0.5))
-    planes = add.cast(planes, "UINT8")
     if spec.output == "bgr":
         planes = add("Gather", planes, _ints(2, 1, 0), axis=0)
-    add("Transpose", planes, perm=[1, 2, 0], to=RESULT)
+    add.cast(add("Transpose", planes, perm=[1, 2, 0]), "UINT8", to=RESULT)
 
 
 def _planes_output(add: _Nodes, y: str, spec: ModelSpec) -> str:
@@ -232,16 +274,18 @@ class _Axis:
 
 
 def _enlarged_along(add: _Nodes, planes: str, factor: int, number: int) -> str:
-    """One axis; every output is a sum of up to four products in float64."""
+    """One axis; every output is a sum of up to four products, in float64 where it has to be exact."""
     axis = _Axis(number, add.sides(planes, number, number + 1), factor)
-    wide = add("Gather", add.cast(planes, "DOUBLE"), _mirrored(add, axis.side), axis=number)
+    taken = add.cast(planes, "DOUBLE") if add.exact else planes
+    wide = add("Gather", taken, _mirrored(add, axis.side), axis=number)
     phases = [add("Unsqueeze", _phase(add, wide, axis, phase), _ints(number + 1)) for phase in range(factor)]
     stacked = add("Concat", *phases, axis=number + 1)  # (C, H, factor, W) or (C, H, W, factor)
     if number == 1:
         shape: Any = add("Concat", _ints(0, -1), add.sides(planes, 2, 3), axis=0)
     else:
         shape = _ints(0, 0, -1)
-    return add.cast(add("Reshape", stacked, shape), "FLOAT")
+    flat = add("Reshape", stacked, shape)
+    return add.cast(flat, "FLOAT") if add.exact else flat
 
 
 def _mirrored(add: _Nodes, side: str) -> str:
@@ -257,12 +301,24 @@ def _phase(add: _Nodes, wide: str, axis: _Axis, phase: int) -> str:
     """The outputs `factor` * n + `phase` for all n."""
     centre = (phase + 0.5) / axis.factor - 0.5
     taps = [tap for tap in range(math.ceil(centre - 2), math.ceil(centre - 2) + 5) if abs(centre - tap) < 2]
-    terms = []
-    for tap, weight in zip(taps, _weights(add, axis, phase, taps), strict=True):
+    others, terms = _ints(*({0, 1, 2} - {axis.number})), []
+    # Without the bits that the exact weights gain with n, they are the same for all n.
+    weights = (
+        [add("Unsqueeze", weight, others) for weight in _weights(add, axis, phase, taps)]
+        if add.exact
+        else [np.full((1, 1, 1), weight, np.float32) for weight in _nominal_weights(centre, taps)]
+    )
+    for tap, weight in zip(taps, weights, strict=True):
         start = _ints(tap + _REACH)
         part = add("Slice", wide, start, add("Add", axis.side, start), _ints(axis.number))
-        terms.append(add("Mul", part, add("Unsqueeze", weight, _ints(*({0, 1, 2} - {axis.number})))))
+        terms.append(add("Mul", part, weight))
     return functools.reduce(lambda total, term: add("Add", total, term), terms)
+
+
+def _nominal_weights(centre: float, taps: Sequence[int]) -> np.ndarray:
+    """Of one phase, float64, with the sum 1."""
+    weights = cubic(centre - np.asarray(taps, np.float64))
+    return weights / weights.sum()
 
 
 def _weights(add: _Nodes, axis: _Axis, phase: int, taps: Sequence[int]) -> list[str]:

@@ -77,13 +77,14 @@ def add(commands: Any) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     from bench.building import copy_whole
     from bench.bundle import Bundle
+    from bench.picture_plan import asked
     from bench.spawn import JobFailed, run_job
     from engines.sidecar import sidecar_path
     from export.network import Network
 
     cases, engine, settings = _checked(arguments)
     case = cases[0]
-    sizes = _sizes(cases, arguments.dynamic, engine)
+    sizes = _sizes(cases, arguments.dynamic, engine, asked(settings))
     with progress_on(console_for(stderr=True)) as reporter:
         network = exported(case, arguments.calibration, reporter)
         job = {
@@ -92,6 +93,7 @@ def _build(arguments: argparse.Namespace) -> int:
             "precision": arguments.precision,
             "settings": settings,
             "network": network,
+            "spec": case.spec.to_json(),
             "size_multiple": case.spec.size_multiple,
             "profiles": [[size["least"], size["tuned"], size["most"]] for size in sizes],
         }
@@ -105,7 +107,7 @@ def _build(arguments: argparse.Namespace) -> int:
             return _write_bundle(Bundle(Path(arguments.bundle), Network.from_json(network), deployed, built["path"]))
     target = Path(arguments.output)
     copy_whole(Path(built["path"]), target)
-    beside = _write_sidecar(target, network, deployed)
+    beside = _write_sidecar(target, built["network"], deployed)
     for line in _summary(target, sidecar_path(target), beside):
         print(line)
     if layers := write_found_layers(target, Network.from_json(network)):
@@ -191,7 +193,23 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, 
     check_calibration(arguments.calibration, is_calibrated(cases[0]))
     if arguments.bundle:
         check_bundle(Path(arguments.bundle), engine.name, cases[0].spec)
-    return cases, engine.name, engine.complete_settings(given.get(engine.name, {}))
+    settings = engine.complete_settings(given.get(engine.name, {}))
+    _check_ends(arguments, cases[0], settings)
+    return cases, engine.name, settings
+
+
+def _check_ends(arguments: argparse.Namespace, case: Case, settings: Mapping[str, str]) -> None:
+    """Whether a plan on pictures, where one is asked for, can be made of this network."""
+    from bench.picture_plan import asked, refusal
+
+    if not asked(settings):
+        return
+    word = f"`--set {arguments.engine}.ends=picture`"
+    if reason := refusal(case.spec, case.statistics, "off"):
+        raise UserError(f"{word}: {reason}", "ends=tensors", "Leave it out: engines.load takes pictures anyway")
+    if arguments.check or arguments.bundle:
+        option = "--check" if arguments.check else "--bundle"
+        raise UserError(f"{word} with {option}: that one is on tensors", "one of the two", "Leave one out")
 
 
 def _check_place(arguments: argparse.Namespace) -> None:
@@ -200,19 +218,20 @@ def _check_place(arguments: argparse.Namespace) -> None:
         raise UserError(f"`bench build`: {given}", "--output FILE or --bundle DIR", "Give one of the two")
 
 
-def _sizes(cases: Sequence[Case], dynamic: bool, engine: str) -> list[dict[str, Any]]:
-    """Per optimisation profile its resolution and (height, width) of the input tensor; nothing for ONNX engines."""
+def _sizes(cases: Sequence[Case], dynamic: bool, engine: str, on_pictures: bool) -> list[dict[str, Any]]:
+    """Per optimisation profile its resolution and (height, width) of what goes in, tensor or picture; nothing for ONNX
+    engines."""
     from bench.building import ONNX_ENGINES
 
     if engine in ONNX_ENGINES:
         return []
-    inputs = [list(case.input_shape[2:]) for case in cases]
+    inputs = [list(case.input_size[::-1] if on_pictures else case.input_shape[2:]) for case in cases]
     if not dynamic:
         return [
             {"resolution": case.resolution, "least": size, "tuned": size, "most": size}
             for case, size in zip(cases, inputs, strict=True)
         ]
-    least = list(cases[0].spec.tensor_size(1, 1))
+    least = [1, 1] if on_pictures else list(cases[0].spec.tensor_size(1, 1))
     most = [max(size[axis] for size in inputs) for axis in (0, 1)]
     return [{"resolution": cases[0].resolution, "least": least, "tuned": inputs[0], "most": most}]
 

@@ -1,6 +1,7 @@
 """ONNX → serialized plan, strongly typed: the types stand in the graph, so that no precision is known here but TF32.
 
-Input: a graph of any types (fp32, casts to fp16 or bf16, Q/DQ) with one input (1, C, H, W). Output: the plan's bytes.
+Input: a graph of any types (fp32, casts to fp16 or bf16, Q/DQ) with one input, (1, C, H, W) or uint8 (H, W, 3).
+Output: the plan's bytes.
 Needs the library; TensorRT-RTX needs no device. Does not cache, write or run anything.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from engines.engine import Setting
 from engines.trt.api import Api
-from engines.trt.preflight import Size, check_fits
+from engines.trt.preflight import Size, check_fits, size_in, with_size
 from engines.trt.reporting import Messages, Report, new_logger, new_monitor
 from reference_models.errors import UserError
 
@@ -151,15 +152,14 @@ def _configured(api: Api, builder: Any, network: Any, request: BuildRequest) -> 
     for sizes in request.profiles:
         _check_dynamic(tensor, sizes)
         profile = builder.create_optimization_profile()
-        batch_and_planes = tuple(tensor.shape)[:2]
-        least, tuned, most = ((*batch_and_planes, *size) for size in (sizes.least, sizes.tuned, sizes.most))
+        least, tuned, most = (with_size(tensor.shape, size) for size in (sizes.least, sizes.tuned, sizes.most))
         profile.set_shape(tensor.name, least, tuned, most)
         config.add_optimization_profile(profile)
     return config
 
 
 def _check_dynamic(tensor: Any, sizes: Profile) -> None:
-    own = tuple(tensor.shape)[2:]
+    own = size_in(tuple(tensor.shape))
     for size in (sizes.least, sizes.most):
         if any(side not in {-1, wanted} for side, wanted in zip(own, size, strict=True)):
             raise UserError(

@@ -157,6 +157,19 @@ class Device:
     def synchronize(self) -> None:
         self._call(self._cuda.cudaStreamSynchronize(self.stream))
 
+    def wait_for_writer(self, array: Any) -> None:
+        """Waits until somebody's device array is written: for the stream that it names, or for the whole device where
+        it cannot name one (torch speaks version 2 of the interface).
+
+        Source: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, synchronization; there, no stream
+        in version 3 means that nothing is to be waited for.
+        """
+        told = array.__cuda_array_interface__
+        if told.get("version", 2) < 3:
+            self._call(self._cuda.cudaDeviceSynchronize())
+        elif told.get("stream") is not None:
+            self._call(self._cuda.cudaStreamSynchronize(told["stream"]))
+
     def total_memory(self) -> int:
         """Bytes of the whole device."""
         _, total = self._memory_info()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from engines.engine import Engine, LayerTime, Options, Session, Setting
+from engines.engine import ENDS, Engine, LayerTime, Options, Session, Setting
 from engines.installed import cuda_device_count, cuda_missing, package_missing
 from engines.profiling import WARM_UP, medians_of
 from engines.trt.api import Api
@@ -37,6 +37,7 @@ RUN_SETTINGS = (
         "inferences in flight, each with a stream, a context and an output of its own; a latency is then that of all",
     ),
     Setting("l2", "warm", ("warm", "flushed"), "whether the second-level cache is emptied before each inference"),
+    ENDS,
 )
 
 
@@ -48,6 +49,7 @@ class TrtEngine(Engine):
     }
     api: ClassVar[Api]
     tells_layer_times = ("cuda",)
+    has_float64 = False
 
     def missing(self) -> str | None:
         return self.api.missing()

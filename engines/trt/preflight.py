@@ -5,7 +5,7 @@ Reads shapes from the library's own network, so that they are those of the graph
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -34,11 +34,22 @@ def demand(trt: Any, network: Any, size: Size) -> Demand:
     """What the network needs at this size of its input. The input is dynamic again afterwards."""
     tensor = network.get_input(0)
     dynamic = tuple(tensor.shape)
-    tensor.shape = (*dynamic[:2], *size)
+    tensor.shape = with_size(dynamic, size)
     try:
         return _demand(trt, network)
     finally:
         tensor.shape = dynamic
+
+
+def with_size(shape: Sequence[int], size: Size) -> tuple[int, ...]:
+    """The shape of a network's input, (1, C, H, W) or a picture's (H, W, 3), at this size."""
+    return (*shape[:2], *size) if len(shape) == 4 else (*size, *shape[2:])
+
+
+def size_in(shape: Sequence[int]) -> Size:
+    """Height and width in such a shape."""
+    height, width = shape[2:] if len(shape) == 4 else shape[:2]
+    return height, width
 
 
 def _demand(trt: Any, network: Any) -> Demand:

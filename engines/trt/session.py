@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from engines.engine import CUDA_CONTRACT, LayerTime, Options, Session
+from engines.engine import CUDA_CONTRACT, PICTURE_ENDS, LayerTime, Options, Session
 from engines.trt.api import Api
 from engines.trt.builder import BuildRequest, Profile
 from engines.trt.device import Device, DeviceArray, address_of, device_words
 from engines.trt.layers import kinds_of, layer_facts, layer_times_ms
 from engines.trt.plans import StoredPlan, plan_folder, stored_plan, write_whole
+from engines.trt.preflight import size_in
 from engines.trt.reporting import Messages, new_logger
-from export.network import INPUT, OUTPUT, Graph
+from export.network import Graph
 from reference_models.errors import UserError
 
 DYNAMIC_LEAST = (64, 64)
@@ -58,6 +59,7 @@ class TrtSession(Session):
     def __init__(self, api: Api, graph: Graph, options: Options, given: GivenPlan | None = None) -> None:
         super().__init__(graph, options)
         self._api, self._options, self._given = api, options, given
+        self._input, self._output = graph.ends
         index = int(options.device.partition(":")[2] or 0)
         # Before the library's Runtime: without a driver, that one does not fail but ends the process.
         self._device = Device(index)
@@ -91,13 +93,15 @@ class TrtSession(Session):
         }
         if self._flushes:
             self.contract["l2_state"] = "emptied before every inference"
+        if graph.takes_pictures:
+            self.contract["ends"] = PICTURE_ENDS
         if options.settings.get("runtime") == "lean":
             self.contract["runtime"] = self._trt.__name__
 
     def _bind(self, x: np.ndarray) -> None:
         if x.shape != self._shape or self._foreign:
             self._prepare(x.shape)
-        cast = np.ascontiguousarray(x, self._dtype(INPUT))
+        cast = np.ascontiguousarray(x, self._dtype(self._input))
         if self._staged_x:
             _host_array(self._staged_x, cast)[...] = cast
         self._device.start("h2d")
@@ -108,21 +112,24 @@ class TrtSession(Session):
     def bind_device(self, array: Any) -> None:
         """Makes a device array (`__cuda_array_interface__`: torch, CuPy, pycuda) the input without a copy.
 
-        The caller keeps it alive and unchanged, and has its own stream synchronised.
+        The caller keeps it alive and unchanged; what still writes it is waited for.
 
         Raises:
             UserError: wrong shape, type or strides, or not on the device.
         """
         told = getattr(array, "__cuda_array_interface__", {"shape": ()})
         shape = tuple(told["shape"])
-        if len(shape) != 4 or shape[:2] != (1, self.graph.planes) or 0 in shape:
-            wanted = f"(1, {self.graph.planes}, H, W) in device memory"
-            raise UserError(f"input `{INPUT}`: got {shape or type(array).__name__}", wanted, "Convert the array")
+        planes, pictures = self.graph.planes, self.graph.takes_pictures
+        fits = (len(shape), *shape[2:]) == (3, 3) if pictures else (len(shape), *shape[:2]) == (4, 1, planes)
+        if not fits or 0 in shape:
+            wanted = f"{'(H, W, 3)' if pictures else f'(1, {planes}, H, W)'} in device memory"
+            raise UserError(f"input `{self._input}`: got {shape or type(array).__name__}", wanted, "Convert the array")
         if shape != self._shape:
             self._prepare(shape)
-        address = address_of(array, shape, self._dtype(INPUT))
+        address = address_of(array, shape, self._dtype(self._input))
+        self._device.wait_for_writer(array)
         for context in [self._context, *(lane.context for lane in self._lanes)]:
-            context.set_tensor_address(INPUT, address)
+            context.set_tensor_address(self._input, address)
         self._foreign = True
         self._capture()
         self._bound = shape
@@ -130,7 +137,7 @@ class TrtSession(Session):
     def output_on_device(self) -> DeviceArray:
         """The output's memory, which the next inference writes again; the stream that writes it is named in it."""
         shape = self._output_shape()
-        return DeviceArray(self._y, shape, self._dtype(OUTPUT), self._device.stream, owner=self._device)
+        return DeviceArray(self._y, shape, self._dtype(self._output), self._device.stream, owner=self._device)
 
     def _enqueue(self) -> None:
         self._device.start("compute")
@@ -157,7 +164,7 @@ class TrtSession(Session):
             self._device.flush_cache()
 
     def _read(self) -> np.ndarray:
-        y = np.empty(self._output_shape(), self._dtype(OUTPUT))
+        y = np.empty(self._output_shape(), self._dtype(self._output))
         self._device.start("d2h")
         self._device.download(self._staged_y or y.ctypes.data, self._y, y.nbytes)
         self._device.stop("d2h")
@@ -188,23 +195,24 @@ class TrtSession(Session):
     def _prepare(self, shape: tuple[int, ...]) -> None:
         self._device.forget_graph()
         self._shape, self._foreign = (), False  # until all of what follows has worked
-        size = (shape[2], shape[3])
+        size = size_in(shape)
         if self._profile is None or not _takes(self._profile, size):
             if self._given:
                 self._choose(self._given, size)
             else:
                 self._build(self._profile_for(size))
-        if not self._context.set_input_shape(INPUT, shape):
+        if not self._context.set_input_shape(self._input, shape):
             raise RuntimeError(f"{self._api.title} refuses inputs {shape}: {self._messages.reason()}")
         for address in filter(None, (self._x, self._y, self._staged_x, self._staged_y)):
             self._device.free(address)
         self._x = self._y = self._staged_x = self._staged_y = 0
-        sizes = [int(np.prod(s)) * self._dtype(n).itemsize for n, s in ((INPUT, shape), (OUTPUT, self._output_shape()))]
+        ends = (self._input, shape), (self._output, self._output_shape())
+        sizes = [int(np.prod(s)) * self._dtype(name).itemsize for name, s in ends]
         self._x, self._y = (self._device.allocate(size) for size in sizes)
         if self._options.settings["host_memory"] == "pinned":
             self._staged_x, self._staged_y = (self._device.allocate_pinned(size) for size in sizes)
-        self._context.set_tensor_address(INPUT, self._x)
-        self._context.set_tensor_address(OUTPUT, self._y)
+        self._context.set_tensor_address(self._input, self._x)
+        self._context.set_tensor_address(self._output, self._y)
         for lane in self._lanes:
             self._widen(lane, shape, sizes[1])
         self._shape = shape
@@ -221,9 +229,9 @@ class TrtSession(Session):
             lane.context = self._new_context(b"")[0]
             if self._given:
                 self._choose_profile(lane.context, lane.device)
-        lane.context.set_input_shape(INPUT, shape)
-        lane.context.set_tensor_address(INPUT, self._x)
-        lane.context.set_tensor_address(OUTPUT, lane.y)
+        lane.context.set_input_shape(self._input, shape)
+        lane.context.set_tensor_address(self._input, self._x)
+        lane.context.set_tensor_address(self._output, lane.y)
 
     def _profile_for(self, size: tuple[int, int]) -> Profile:
         if self._options.settings["profile"] == "static":
@@ -316,7 +324,7 @@ class TrtSession(Session):
             raise RuntimeError(f"{self._api.title} does not run this plan: {self._messages.reason()}")
 
     def _output_shape(self) -> tuple[int, ...]:
-        return tuple(self._context.get_tensor_shape(OUTPUT))
+        return tuple(self._context.get_tensor_shape(self._output))
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         return np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))

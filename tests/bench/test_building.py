@@ -6,6 +6,8 @@ import pytest
 
 import engines
 from bench.building import check_can_build, copy_whole, job_build
+from export.network import Network
+from reference_models import get
 from reference_models.errors import UserError
 
 
@@ -26,7 +28,8 @@ def test_an_engine_whose_library_is_missing_says_how_to_get_it(monkeypatch):
 
 def test_engines_that_read_onnx_deploy_the_network_s_own_file(networks):
     network = networks["image"]
-    built = job_build({"engine": "onnxruntime", "network": network.to_json()}, lambda *_, **__: None)
+    job = {"engine": "onnxruntime", "network": network.to_json(), "settings": {}, "spec": ""}
+    built = job_build(job, lambda *_, **__: None)
     assert built["path"] == network.main.onnx_path
     assert built["versions"]["engine"] == engines.get("onnxruntime").version()
     assert {"fullres", "torch", "onnx", "python"} <= set(built["versions"])
@@ -39,7 +42,7 @@ def test_rtx_builds_and_tells_its_progress(networks, cache):
     events = []
     job = {
         "engine": "tensorrt_rtx", "precision": "tf32", "settings": {}, "network": networks["frozen"].to_json(),
-        "size_multiple": 1, "profiles": [[[32, 48], [32, 48], [64, 96]]],
+        "size_multiple": 1, "profiles": [[[32, 48], [32, 48], [64, 96]]], "spec": get("can24").to_json(),
     }  # fmt: skip
     built = job_build(job, lambda event, **fields: events.append((event, fields)))
     assert built["facts"]["cached"] is False
@@ -47,6 +50,10 @@ def test_rtx_builds_and_tells_its_progress(networks, cache):
     assert 0 < built["facts"]["seconds"] < 60
     assert all(event == "progress" and 0 <= fields["share"] <= 1 for event, fields in events)
     assert job_build(job, lambda *_, **__: None)["facts"]["cached"] is True
+    built = job_build({**job, "settings": {"ends": "picture"}}, lambda *_, **__: None)
+    assert built["facts"]["inputs"] == [{"name": "picture", "dtype": "uint8", "shape": [-1, -1, 3]}]
+    assert built["facts"]["outputs"] == [{"name": "result", "dtype": "uint8", "shape": [-1, -1, 3]}]
+    assert Network.from_json(built["network"]).main.takes_pictures
 
 
 def test_a_target_that_cannot_be_written_is_named(tmp_path):

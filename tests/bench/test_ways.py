@@ -70,6 +70,8 @@ def test_counts_of_processes_add_up_and_rates_are_those_of_the_median_process() 
     rates = [{"throughput_fps": rate} for rate in (10.0, 50.0, 20.0)]
     assert summary(Way(in_flight=2), rates)["throughput_fps"] == 20
     assert summary(Way(), [{}]) == {}
+    apart = {"most": 1, "share": 0.25}
+    assert summary(Way(), [{"plan_picture": apart}, {"plan_picture": None}, {}]) == {"plan_picture": apart}
 
 
 def test_what_is_said_of_a_run() -> None:
@@ -79,9 +81,11 @@ def test_what_is_said_of_a_run() -> None:
         {"use": {"ends_ms": {"encode_png": 12.34, "decode_png": 5.0}}},
         {"use": {}},
         {},
+        {"use": {"plan_picture": {"most": 1, "share": 0.0025}}},
     ]
     assert use_in_words(runs, lambda run: str(runs.index(run))) == [
         "0: 3 of 200 pictures missed at 30 fps (1.5%; 1 late, 2 dropped)",
         "1: 20 pictures per second together (10 to 50)",
         "2: besides, not in it: encode png 12.3 ms, decode png 5 ms (input picture)",
+        "5: the plan's picture differs from the host's in 0.25% of its values, by 1 at most",
     ]

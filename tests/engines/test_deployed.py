@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,6 +119,51 @@ def test_auto_takes_a_gpu_only_where_the_engine_has_the_precision_there(precisio
     assert deployed._device_for(engine, precision, "cpu") == "cpu"
 
 
+def test_a_plan_on_pictures_is_given_the_picture_itself(networks, tmp_path, monkeypatch):
+    sizes = [{"resolution": "a", "least": [4, 6], "tuned": [5, 6], "most": [8, 9]}]
+    plan = deploy(tmp_path, networks["frozen"].main.onnx_path, "tensorrt", sizes=sizes)
+    told = json.loads(sidecar_path(plan).read_text()) | {"takes": "pictures"}
+    sidecar_path(plan).write_text(json.dumps(told))
+    made = []
+
+    class Made:
+        def __init__(self, graph):
+            self.graph = graph
+
+        def run(self, inputs):
+            return {"result": 255 - inputs["picture"]}
+
+        def bind_device(self, array):
+            made.append(array)
+
+        def enqueue(self):
+            made.append("enqueue")
+
+        def synchronize(self):
+            made.append("synchronize")
+
+        def output_on_device(self):
+            return "device array"
+
+    monkeypatch.setattr(type(engines.get("tensorrt")), "load_plan", lambda self, graph, *_: Made(graph))
+    session = load(plan)
+    assert session._session.graph.role == "picture"
+    seen = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    assert np.array_equal(session(seen), 255 - seen)
+    with pytest.raises(UserError, match="becomes an input of 40x5"):
+        session(np.zeros((5, 40, 3), np.uint8))
+    array = SimpleNamespace(__cuda_array_interface__={})
+    assert session.run({"picture": array}) == {"result": "device array"}
+    assert made == [array, "enqueue", "synchronize"]
+    with pytest.raises(UserError, match="Expected 'picture'"):
+        session.run({"x": array})
+
+
+def test_a_device_s_array_for_a_plan_of_the_cpu_is_refused(frozen):
+    with load(frozen, "cpu") as session, pytest.raises(UserError, match="Copy it to the host"):
+        session.run({INPUT: SimpleNamespace(__cuda_array_interface__={})})
+
+
 def test_wrong_pictures_and_closed_sessions_are_refused(frozen):
     with load(frozen) as session:
         with pytest.raises(UserError, match="Repeat the grey plane"):
@@ -186,7 +232,7 @@ def test_a_size_without_a_profile_is_refused_with_those_there_are(networks, tmp_
 
 def test_a_bundle_s_model_is_refused_with_what_runs_it(frozen):
     path = sidecar_path(frozen)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"takes": "pictures"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"takes": "pictures", "example": "example.py"}))
     with pytest.raises(UserError, match=r"example\.py"):
         load(frozen)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import reference_models
-from export.picture_graph import PICTURE, RESULT, check_can_take_pictures, picture_graph
+from export.network import PICTURE, RESULT
+from export.picture_graph import check_can_take_pictures, picture_graph, picture_network
 from reference_models.colour import picture_from_tensor, tensor_from_picture
 from reference_models.errors import UserError
 from reference_models.spec import ModelSpec
@@ -71,6 +72,69 @@ def test_the_bytes_are_those_of_colour_py(kind: str, tmp_path: Path) -> None:
         assert (got.shape, got.dtype) == (wanted.shape, np.uint8)
         np.testing.assert_array_equal(got, wanted, err_msg=f"{height}x{width}")
         assert height < 12 or np.unique(got).size > 20 or spec.output == "classes"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_float64_a_value_is_off_by_one_at_most_and_hardly_ever(kind: str, tmp_path: Path) -> None:
+    spec = KINDS[kind]
+    path = write_network(tmp_path / "net.onnx", spec)
+    model = picture_graph(path, spec, exact=False)
+    assert not any(t.data_type == 11 for t in model.graph.initializer)  # DOUBLE
+    picture = np.random.default_rng(1).integers(0, 256, (33, 470, 3), np.uint8)
+    whole, exact = (session(m.SerializeToString()) for m in (model, picture_graph(path, spec)))
+    got, wanted = (s.run([RESULT], {PICTURE: picture})[0] for s in (whole, exact))  # type: ignore[attr-defined]
+    apart = np.abs(got.astype(int) - wanted)
+    assert (apart > 0).mean() < 1e-3
+    assert apart.max() <= 1 or spec.output == "classes"
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_pictures_are_bytes_at_the_very_ends_alone(exact: bool, tmp_path: Path) -> None:
+    """TensorRT takes uint8 nowhere else."""
+    for kind, spec in KINDS.items():
+        graph = picture_graph(write_network(tmp_path / f"{len(kind)}.onnx", spec), spec, exact).graph
+        readers = {node.op_type for node in graph.node if PICTURE in node.input}
+        writers = [node.op_type for node in graph.node if RESULT in node.output]
+        to_bytes = [n for n in graph.node if n.op_type == "Cast" and n.attribute[0].i == 2]
+        assert readers <= {"Cast", "Shape"}, kind
+        assert writers == ["Cast"], kind
+        assert len(to_bytes) == 1, kind
+
+
+def test_a_network_on_pictures_is_made_once_and_refuses_what_has_no_graph(networks, cache) -> None:
+    spec = reference_models.get("can24")
+    made = [picture_network(networks["frozen"], spec, cache, exact) for exact in (True, False, True)]
+    assert (made[0], made[0].main.ends) == (made[2], ("picture", "result"))
+    assert made[0].main.onnx_path != made[1].main.onnx_path
+    assert (made[0].main.planes, made[0].main.takes_pictures, networks["frozen"].main.takes_pictures) == (
+        3,
+        True,
+        False,
+    )
+    seen = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    y = session(networks["frozen"].main.onnx_path).run(["y"], {"x": tensor_from_picture(seen, spec)})[0]
+    got = session(made[0].main.onnx_path).run([RESULT], {PICTURE: seen})[0]
+    np.testing.assert_array_equal(got, picture_from_tensor(y, spec, seen))
+    with pytest.raises(UserError, match="thumbnail"):
+        picture_network(networks["thumbnail"], spec, cache)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensorrt_rtx_builds_it(kind: str, tmp_path: Path) -> None:
+    import engines
+    from engines.trt.builder import BuildRequest, Profile, build_plan
+
+    engine = engines.get("tensorrt_rtx")
+    if reason := engine.missing():
+        pytest.skip(f"tensorrt_rtx: {reason}")
+    spec = KINDS[kind]
+    path = tmp_path / "picture.onnx"
+    path.write_bytes(picture_graph(write_network(tmp_path / "net.onnx", spec), spec, exact=False).SerializeToString())
+    sizes = Profile((21, 30), (33, 47), (40, 64))
+    request = BuildRequest(str(path), "ab", "fp32", (sizes,), engine.complete_settings({}))
+    facts = build_plan(engine.api, request, lambda phase, share: None).facts
+    assert facts["inputs"] == [{"name": PICTURE, "dtype": "uint8", "shape": [-1, -1, 3]}]
+    assert [(end["name"], end["dtype"]) for end in facts["outputs"]] == [(RESULT, "uint8")]
 
 
 def test_truncating_and_rounding_are_not_the_same_graph(tmp_path: Path) -> None:

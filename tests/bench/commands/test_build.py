@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,11 +144,29 @@ def test_a_dynamic_profile_reaches_from_the_smallest_input_to_the_largest_asked_
         SimpleNamespace(spec=spec, resolution="a", input_shape=(1, 3, 64, 200)),
         SimpleNamespace(spec=spec, resolution="b", input_shape=(1, 3, 128, 96)),
     ]
-    assert json.loads(json.dumps(_sizes(cases, True, "tensorrt"))) == [
+    assert json.loads(json.dumps(_sizes(cases, True, "tensorrt", False))) == [
         {"resolution": "a", "least": [8, 8], "tuned": [64, 200], "most": [128, 200]}
     ]
-    assert len(_sizes(cases, False, "tensorrt")) == 2
-    assert _sizes(cases, False, "openvino") == []
+    assert len(_sizes(cases, False, "tensorrt", False)) == 2
+    assert _sizes(cases, False, "openvino", False) == []
+
+
+def test_a_plan_on_pictures_says_so_and_takes_their_sizes(command: Command, tmp_path: Path, rtx: None) -> None:
+    target = tmp_path / "net.plan"
+    ends = ("--set", "tensorrt_rtx.ends=picture")
+    # Enlarged threefold and padded inside of the plan: the picture of 34x21 is what it takes.
+    words = ("build", "--model", "espcn_x3", *RTX, "--res", "100x61", "--precision", "fp16", "--output", target)
+    outcome = command(*words, *ends)
+    assert outcome.code == 0, outcome.err
+    told = read_sidecar(target)
+    assert (told["takes"], told["sizes"][0]["tuned"]) == ("pictures", [21, 34])
+    end = {"dtype": "uint8", "shape": [-1, -1, 3], "layout": "HWC", "range": [0, 255], "colour": "rgb"}
+    assert told["inputs"] == [{"name": "picture", **end}]
+    assert told["outputs"] == [{"name": "result", **end}]
+    for more, words in ((("--check", "40dB"), "--check"), (("--model", "colorization"), r"CIE L\*a\*b\*")):
+        outcome = command("build", "--model", "espcn_x3", *RTX, "--res", "100x61", "--output", target, *ends, *more)
+        assert outcome.code == 2
+        assert re.search(words, outcome.err), outcome.err
 
 
 def test_an_int8_graph_has_its_story_in_the_sidecar_and_runs_as_deployed(

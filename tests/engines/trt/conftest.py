@@ -127,7 +127,10 @@ class FakeCuda(types.ModuleType):
         return self._done("wait")
 
     def cudaStreamSynchronize(self, stream: int) -> Any:  # noqa: N802
-        return self._done("synchronize")
+        return self._done("synchronize" if self.live.get(stream) else f"synchronize {stream}")
+
+    def cudaDeviceSynchronize(self) -> Any:  # noqa: N802
+        return self._done("synchronize device")
 
     def cudaMemGetInfo(self) -> Any:  # noqa: N802
         return Error.cudaSuccess, self.total - 100, self.total
@@ -158,8 +161,11 @@ class FakeCuda(types.ModuleType):
         return self._done("replay")
 
 
+TYPES = {"FLOAT": np.float32, "UINT8": np.uint8}
+
+
 class FakeContext:
-    """y = weight * x, every pixel repeated to twice the side."""
+    """y = weight * x, every pixel repeated to twice the side; of float planes (1, C, H, W) or a picture (H, W, 3)."""
 
     def __init__(self, engine: FakeEngine) -> None:
         self.engine, self.addresses, self.shape = engine, {}, ()
@@ -167,18 +173,21 @@ class FakeContext:
         self.enqueue_emits_profile = True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        assert name == "x"
+        assert name == ("x" if len(shape) == 4 else "picture")
         self.shape = tuple(shape)
         least, most = self.engine.profile
-        return all(low <= side <= high for low, side, high in zip(least, shape[2:], most, strict=True))
+        size = shape[2:] if len(shape) == 4 else shape[:2]
+        return all(low <= side <= high for low, side, high in zip(least, size, most, strict=True))
 
     def set_optimization_profile_async(self, number: int, stream: int) -> bool:
         self.engine.profile = self.engine.profiles[number]
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        n, c, h, w = self.shape
-        return self.shape if name == "x" else (n, c, 2 * h, 2 * w)
+        if name in {"x", "picture"}:
+            return self.shape
+        n, c, h, w = (1, 3, *self.shape[:2]) if len(self.shape) == 3 else self.shape
+        return (2 * h, 2 * w, 3) if len(self.shape) == 3 else (n, c, 2 * h, 2 * w)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -188,9 +197,13 @@ class FakeContext:
         addresses, shape, cuda = dict(self.addresses), self.shape, self.engine.cuda
 
         def run() -> None:
-            x = np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(addresses["x"]))
-            y = (self.engine.weight * x).reshape(shape).repeat(2, 2).repeat(2, 3)
-            ctypes.memmove(addresses["y"], y.ctypes.data, y.nbytes)
+            planes = len(shape) == 4
+            given, result = ("x", "y") if planes else ("picture", "result")
+            kind = ctypes.c_float if planes else ctypes.c_uint8
+            x = np.ctypeslib.as_array((kind * int(np.prod(shape))).from_address(addresses[given]))
+            first = 2 if planes else 0
+            y = (x.dtype.type(self.engine.weight) * x).reshape(shape).repeat(2, first).repeat(2, first + 1)
+            ctypes.memmove(addresses[result], y.ctypes.data, y.nbytes)
 
         if cuda.recording is not None:
             cuda.recording.append(run)
@@ -217,7 +230,7 @@ class FakeEngine:
         return FakeContext(self)
 
     def get_tensor_dtype(self, name: str) -> str:
-        return "FLOAT"
+        return "FLOAT" if name in {"x", "y"} else "UINT8"
 
     def get_engine_stat(self, stat: str) -> int:
         return {"weights": 12}[stat]
@@ -254,7 +267,7 @@ def fake_tensorrt(cuda: FakeCuda) -> types.SimpleNamespace:
 
     return types.SimpleNamespace(
         ILogger=Logger, Runtime=Runtime, Refitter=FakeRefitter, Weights=lambda array: array,
-        IProfiler=type("IProfiler", (), {"__init__": lambda self: None}), nptype=lambda name: np.float32,
+        IProfiler=type("IProfiler", (), {"__init__": lambda self: None}), nptype=TYPES.__getitem__,
         EngineStat=types.SimpleNamespace(TOTAL_WEIGHTS_SIZE="weights"),
         LayerInformationFormat=types.SimpleNamespace(JSON="json"),
     )  # fmt: skip

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,24 @@ def test_our_own_array_can_be_taken_too():
     assert ours.__cuda_array_interface__["stream"] == 7
 
 
+@pytest.mark.parametrize(
+    ("told", "waited"),
+    [
+        ({"version": 2}, ["synchronize device"]),
+        ({}, ["synchronize device"]),
+        ({"version": 3, "stream": 77}, ["synchronize 77"]),
+        ({"version": 3, "stream": None}, []),
+        ({"version": 3}, []),
+    ],
+)
+def test_who_still_writes_an_array_is_waited_for(told, waited, cuda):
+    device = Device(0)
+    cuda.calls.clear()
+    device.wait_for_writer(SimpleNamespace(__cuda_array_interface__=told))
+    assert cuda.calls == waited
+    device.close()
+
+
 def test_every_call_exists_in_cuda_python_with_as_many_arguments(request):
     if importlib.util.find_spec("cuda") is None:
         pytest.skip("Python package cuda-python is not installed")
@@ -132,7 +151,7 @@ def test_cuda_python_takes_the_kinds_of_arguments_that_are_given():
         real.cudaStreamBeginCapture(7, mode), real.cudaGraphLaunch(executable, 7), real.cudaStreamDestroy(7),
         real.cudaDeviceGetAttribute(real.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, 0),
         real.cudaStreamWaitEvent(7, event, 0), real.cudaMemsetAsync(640, 0, 16, 7),
-        real.cudaDeviceGetAttribute(real.cudaDeviceAttr.cudaDevAttrL2CacheSize, 0),
+        real.cudaDeviceGetAttribute(real.cudaDeviceAttr.cudaDevAttrL2CacheSize, 0), real.cudaDeviceSynchronize(),
     ):  # fmt: skip
         assert answer[0] != real.cudaError_t.cudaSuccess
     assert int(real.cudaStream_t(7)) == 7

@@ -206,6 +206,32 @@ def test_somebody_s_device_array_is_read_where_it_lies(load, cuda):
             session.bind_device(x)
 
 
+@pytest.mark.parametrize("graph", ["on", "off"])
+def test_a_graph_on_pictures_takes_and_gives_bytes(fake_api, built, cuda, graph):
+    complete = {s.name: s.default for s in settings_of(fake_api)} | {"graph": graph, "ends": "picture"}
+    seen = np.random.default_rng(0).integers(0, 100, (5, 7, 3), np.uint8)
+    wanted = np.kron(2 * seen, np.ones((2, 2, 1), np.uint8))
+    on_pictures = Graph("a.onnx", "ab", "", "", {}, "picture", upscale=2)
+    with TrtSession(fake_api, on_pictures, Options("cuda:0", "fp32", 1, complete)) as session:
+        got = session.run({"picture": seen})["result"]
+        assert (got.dtype, got.shape) == (np.uint8, (10, 14, 3))
+        assert np.array_equal(got, wanted)
+        assert session.contract["ends"] == "uint8 (H, W, 3) RGB picture in and out, converted in the plan"
+        told = {"shape": seen.shape, "typestr": "|u1", "data": (seen.ctypes.data, False), "version": 3}
+        session.bind_device(SimpleNamespace(__cuda_array_interface__=told))
+        session.enqueue()
+        session.synchronize()
+        assert np.array_equal(session.read(), wanted)
+        assert session.output_on_device().__cuda_array_interface__["typestr"] == "|u1"
+        with pytest.raises(UserError, match=r"got \(1, 3, 5, 7\) float32"):
+            session.bind(picture(5, 7))
+        told["shape"] = (1, 3, 5, 7)
+        with pytest.raises(UserError, match=r"\(H, W, 3\) in device memory"):
+            session.bind_device(SimpleNamespace(__cuda_array_interface__=told))
+    assert built[0][0].profiles == (session_file.Profile.of((5, 7)),)
+    assert cuda.live == {}
+
+
 def test_new_weights_are_in_every_later_output_and_in_later_plans(load, monkeypatch, cuda):
     with load(refittable=("w", "refused")) as session:
         monkeypatch.setattr(session, "_check_shapes", lambda arrays: None)

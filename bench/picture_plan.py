@@ -1,0 +1,83 @@
+"""Cases whose plan takes the uint8 picture and gives one (the setting `ends=picture`): which can, and what they give.
+
+The figures of quality are those of the plan on tensors; the picture of the plan on pictures is compared with what the
+host would have made of that plan's output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from engines.engine import Engine
+from export.network import Network
+from reference_models.errors import UserError
+from reference_models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FLOOR_DB, MOST_DIFFERENT = 40.0, 0.01
+"""A plan whose picture is further from the host's than this, and in more than this share of its values, is wrong; one
+of the two alone is rounding, or classes that lie close together."""
+
+
+def asked(settings: Mapping[str, str]) -> bool:
+    return settings.get("ends") == "picture"
+
+
+def refusal(spec: ModelSpec, statistics: str | None, tile: str) -> str | None:
+    """Why a network cannot have its pictures in the graph, a clause; None where it can."""
+    if statistics == "thumbnail":
+        return "with thumbnail statistics new weights are folded for every picture, so that no graph takes pictures"
+    if tile != "off":
+        return "tiles are cut from tensors, and a plan with ends=picture takes none"
+    from export.picture_graph import check_can_take_pictures
+
+    try:
+        check_can_take_pictures(spec)
+    except UserError as error:
+        return str(error.what)
+    return None
+
+
+def network_of(job: Mapping[str, Any], engine: Engine) -> Network:
+    """That of a worker's job, with a graph on pictures, such as this engine can read, where that was asked for.
+
+    Args:
+        job: network (JSON), and case, as Case.to_dict, with spec (JSON) and settings.
+    """
+    network = Network.from_json(job["network"])
+    if not asked(job["case"]["settings"]):
+        return network
+    from export.cache import cache_folder
+    from export.picture_graph import picture_network
+
+    spec = ModelSpec.from_json(job["case"]["spec"])
+    return picture_network(network, spec, cache_folder(), exact=engine.has_float64)
+
+
+def difference(shown: np.ndarray, wanted: np.ndarray) -> dict[str, Any]:
+    """How far two pictures, uint8 (H, W, 3), are apart: `most` grey values, `share` of values that differ.
+
+    Raises:
+        RuntimeError: further than rounding explains.
+    """
+    import numpy as np
+
+    apart = np.abs(shown.astype(np.int16) - wanted)
+    found = {"most": int(apart.max()), "share": float((apart > 0).mean())}
+    mse = float(np.square(apart, dtype=np.float64).mean())
+    if mse > 255**2 / 10 ** (FLOOR_DB / 10) and found["share"] > MOST_DIFFERENT:
+        raise RuntimeError(
+            f"ends=picture: the plan's picture is {10 * np.log10(255**2 / mse):.1f} dB from that of the host, "
+            f"{found['share']:.1%} of its values differ"
+        )
+    return found
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    if not found["most"]:
+        return "the plan's picture is the host's, byte for byte"
+    share = f"{found['share']:.2%}"
+    return f"the plan's picture differs from the host's in {share} of its values, by {found['most']} at most"
