@@ -16,7 +16,7 @@ import engines
 from bench import record
 from bench.case import Case, resolution_size, resolve_device
 from bench.machine import usable_cores
-from bench.spawn import JobFailed, run_job
+from bench.spawn import JobFailed, run_job, thread_environment
 from bench.ways import Way
 from engines.sidecar import read_sidecar
 from export.network import Graph, Network
@@ -90,10 +90,9 @@ class PlanTurn:
         if self.run["status"] == "failed":
             return self.run
         own = engines.get(self.case.engine).environment(self.case.settings)
-        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         self._rates.append(_rate())
         try:
-            self._results.append(run_job(self._job(), {**dict.fromkeys(names, str(self.case.threads)), **own}))
+            self._results.append(run_job(self._job(), {**thread_environment(self.case.threads), **own}))
         except JobFailed as failure:
             self.run |= {"status": "failed", "reason": failure.reason, "log": failure.log}
             return self.run

@@ -20,7 +20,8 @@ from bench.picture_names import picture_files
 from bench.preparing import limit_environment, lowerings, tile_job
 from bench.profile import refusal
 from bench.record import Run
-from bench.spawn import Event, JobFailed, run_job
+from bench.spawn import JobFailed, phases, run_job, samples, thread_environment
+from bench.within import run_within
 from export.cache import picture_sha256
 from export.network import Network
 from reference_models.errors import UserError
@@ -59,6 +60,8 @@ class Plan:
     """Model → task that its pictures are judged by."""
     profile: bool = False
     """Whether the times of layers are taken too, each case once, after all were measured."""
+    end: float | None = None
+    """When all has to be done, by time.monotonic(); what is not done by then is left. None: whenever it is."""
 
     @property
     def picture_digests(self) -> list[tuple[str, str]]:
@@ -96,7 +99,7 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
     left = [record.new_run(case, shared) | {"status": "skipped", "reason": reason} for case, reason in plan.left_out]
     with tempfile.TemporaryDirectory(prefix="fullres-") as scratch:
         try:
-            Execution(plan, reporter, Path(scratch)).run(under_way)
+            Execution(plan, reporter, Path(scratch), end=plan.end).run(under_way)
         except KeyboardInterrupt:
             for progress in under_way:
                 if not progress.done:
@@ -126,13 +129,22 @@ class Execution:
     scratch: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     """Of every worker, besides its engine's: where another checkout's packages lie."""
+    end: float | None = None
+    """When workers are ended, with a TimeOver; as Plan.end."""
     _inputs: dict[str, list[str]] = field(default_factory=dict)
     _prepared: dict[str, dict[str, Any]] = field(default_factory=dict)
     _tilings: dict[str, dict[str, Any]] = field(default_factory=dict)
     _unjudged: set[str] = field(default_factory=set)
     """Inputs that an operator failed on."""
 
+    @property
+    def _limit(self) -> dict[str, Any]:
+        return {} if self.end is None else {"end": self.end}
+
     def run(self, under_way: list[Progress]) -> None:
+        if self.end is not None:
+            run_within(self, under_way, self.plan.processes or LIMIT_MIN)
+            return
         self.open(under_way)
         start = time.perf_counter()
         before = self.peaks()
@@ -143,11 +155,15 @@ class Execution:
                     self.turn(progress, before, _place(number, under_way, self.plan, peaks_s))
             if all(progress.done for progress in under_way):
                 break
+        self.close(under_way, before)
+
+    def close(self, under_way: Sequence[Progress], before: Mapping[str, Any]) -> None:
+        """The machine's peaks once more, and the times of layers where they are asked for."""
         close(under_way, before, self.peaks())
-        for progress in under_way if self.plan.profile else ():
+        for progress in under_way if self.plan.profile and self.end is None else ():
             self.profile(progress)
 
-    def open(self, under_way: list[Progress]) -> None:
+    def open(self, under_way: Sequence[Progress]) -> None:
         """Writes the inputs and prepares every network."""
         self._inputs = write_inputs(self.plan.cases, self.plan.pictures, self.plan.originals, self.scratch)
         self._originals(under_way)
@@ -177,7 +193,7 @@ class Execution:
             job = {"job": "profile", "case": case.to_dict(), "network": network, "inputs": inputs}
             job["ms"] = run["latency_ms"]["p50"]
             own = engines.get(case.engine).environment(case.settings)
-            environment = {**_thread_environment(case.threads), **own, **self.environment}
+            environment = {**thread_environment(case.threads), **own, **self.environment}
             try:
                 with self.reporter.stage(f"layers of {case.title}"):
                     run |= run_job(job, environment)
@@ -186,7 +202,7 @@ class Execution:
         with contextlib.suppress(UserError):  # execute() tries again, and says it
             store.put(self.plan.store_path, [run])
 
-    def _originals(self, under_way: list[Progress]) -> None:
+    def _originals(self, under_way: Sequence[Progress]) -> None:
         """Writes what operators make of the inputs, and times them on the first picture of every size."""
         from bench.operator_run import operator_job
 
@@ -200,7 +216,7 @@ class Execution:
             if job:
                 try:
                     with self.reporter.stage(f"original {task}") as show:
-                        series = run_job(job, _thread_environment(case.threads), _phases(show))["series"]
+                        series = run_job(job, thread_environment(case.threads), phases(show))["series"]
                 except JobFailed as failure:  # what was asked for is the network's time: it is measured without
                     for run in runs:
                         run["original_failed"] = failure.reason
@@ -209,7 +225,7 @@ class Execution:
             for run in runs:
                 run["original"] = record.original(task, case, series)
 
-    def _prepare(self, under_way: list[Progress], inputs: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    def _prepare(self, under_way: Sequence[Progress], inputs: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
         """Per model its networks and references. Weights that are refused end the run: nothing is measured yet."""
         prepared = {}
         for model in dict.fromkeys(p.case.model for p in under_way):
@@ -221,13 +237,14 @@ class Execution:
                 "statistics": list(dict.fromkeys(c.statistics for c in cases)),
                 "calibration": self.plan.calibration,
                 "threads": cases[0].threads,
+                "device": cases[0].device,
                 "inputs": {path: path for key in {input_key(c) for c in cases} for path in inputs[key]},
                 "lowerings": lowerings(cases),
             }
             environment = engines.get("torch_eager").environment(engines.get("torch_eager").complete_settings({}))
             try:
                 with self.reporter.stage(f"prepare {model}") as show:
-                    prepared[model] = run_job(job, {**environment, **self.environment}, _phases(show))
+                    prepared[model] = run_job(job, {**environment, **self.environment}, phases(show), **self._limit)
             except JobFailed as failure:
                 if failure.user_error:
                     raise failure.user_error from None
@@ -260,7 +277,7 @@ class Execution:
         }
         with self.reporter.stage("machine's peaks"):
             try:
-                return run_job(job, _thread_environment(cases[0].threads))
+                return run_job(job, thread_environment(cases[0].threads))
             except JobFailed as failure:
                 return {"failed": failure.reason}
 
@@ -299,20 +316,20 @@ class Execution:
             except ValueError as error:
                 return _fail(progress, f"its work could not be counted: {error}", "")
         own = {**engines.get(case.engine).environment(case.settings), **limit_environment(case.memory_mib)}
-        environment = {**_thread_environment(case.threads), **own, **self.environment}
+        environment = {**thread_environment(case.threads), **own, **self.environment}
         progress.rates.append(_machine_rate())
         start = time.perf_counter()
         try:
             title = " · ".join(filter(None, (place, case.title, f"process {number + 1}")))
             with self.reporter.stage(title, total=slice_s) as show:
-                progress.results.append(run_job(job, environment, lambda e: _show(e, show, start)))
+                progress.results.append(run_job(job, environment, samples(show, start), **self._limit))
         except JobFailed as failure:
             return _fail(progress, failure.reason, failure.log)
         progress.rates.append(_machine_rate())
         return None
 
 
-def close(under_way: list[Progress], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def close(under_way: Sequence[Progress], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Places every case under the roof that the machine's peaks, measured before and after, make."""
     for progress in under_way:
         record.place_under_roof(progress.run, record.better_peaks(before, after))
@@ -341,17 +358,6 @@ def _pace(progress: Progress, plan: Plan) -> forecast.Pace:
 def _spent_s(results: Sequence[Mapping[str, Any]]) -> float:
     """What these processes used of the budget: warm-up and samples."""
     return float(sum(sum(r["series"]["samples"]) + sum(r["series"]["warmup"]) for r in results) / 1e3)
-
-
-def _phases(show: Callable[[float, str], None]) -> Callable[[Event], None]:
-    return lambda event: show(0, event.get("name", ""))
-
-
-def _show(event: Event, show: Callable[[float, str], None], start: float) -> None:
-    if event["event"] == "progress":
-        show(time.perf_counter() - start, f"{event['samples']} samples after {event['warmup'] + 1} warm-ups")
-    else:
-        show(time.perf_counter() - start, event.get("name", ""))
 
 
 def _finish(progress: Progress, plan: Plan, peaks: Mapping[str, Any]) -> None:
@@ -392,8 +398,3 @@ def _interrupted(progress: Progress, plan: Plan) -> None:
     else:
         progress.run |= {"status": "skipped", "reason": "interrupted before it was measured"}
     progress.done = True
-
-
-def _thread_environment(threads: int) -> dict[str, str]:
-    """BLAS and OpenMP read these before they are imported."""
-    return {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}

@@ -38,6 +38,10 @@ class JobFailed(Exception):  # noqa: N818  an event, not an error of ours
         return self.reason
 
 
+class TimeOver(Exception):  # noqa: N818  no error either
+    """A worker was ended because its time was over."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, after which the worker ended what it had begun."""
 
@@ -51,6 +55,7 @@ def run_job(
     environment: Mapping[str, str] | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
     grace_s: float = 0,
+    end: float | None = None,
 ) -> dict[str, Any]:
     """The result of `bench/worker.py` for this job. Events on the way go to `on_event`, in this process.
 
@@ -59,9 +64,11 @@ def run_job(
     Args:
         grace_s: seconds that a job which knows bench/stopping.py may take to end its files after Ctrl-C; a second
             Ctrl-C ends it at once.
+        end: when the worker is ended, by time.monotonic(); None: never.
 
     Raises:
         JobFailed: the job raised, was killed, or ended without a word.
+        TimeOver: it was still at work at `end`.
         Interrupted: Ctrl-C, where there is a time of grace.
     """
     with tempfile.TemporaryFile() as log:
@@ -75,13 +82,39 @@ def run_job(
             start_new_session=True,
         )
         try:
-            return _converse(process, job, log, on_event)
+            return _converse(process, job, log, on_event, end)
         except KeyboardInterrupt:
             if not grace_s:
                 raise
             raise Interrupted(_last_words(process, grace_s, on_event)) from None
         finally:
             _end(process)
+
+
+def phases(show: Callable[[float, str], None]) -> Callable[[Event], None]:
+    """What shows the phases of a job in a line of progress."""
+    return lambda event: show(0, event.get("name", ""))
+
+
+def samples(show: Callable[[float, str], None], start: float) -> Callable[[Event], None]:
+    """What shows how far a job that measures has come.
+
+    Args:
+        start: when it was begun, by time.perf_counter().
+    """
+
+    def on_event(event: Event) -> None:
+        words = event.get("name", "")
+        if event["event"] == "progress":
+            words = f"{event['samples']} samples after {event['warmup'] + 1} warm-ups"
+        show(time.perf_counter() - start, words)
+
+    return on_event
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """BLAS and OpenMP read these before they are imported."""
+    return {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def _import_path() -> dict[str, str]:
@@ -92,7 +125,11 @@ def _import_path() -> dict[str, str]:
 
 
 def _converse(
-    process: subprocess.Popen[bytes], job: Mapping[str, Any], log: IO[bytes], on_event: Callable[[Event], None]
+    process: subprocess.Popen[bytes],
+    job: Mapping[str, Any],
+    log: IO[bytes],
+    on_event: Callable[[Event], None],
+    end: float | None,
 ) -> dict[str, Any]:
     assert process.stdin is not None
     assert process.stdout is not None
@@ -104,6 +141,8 @@ def _converse(
     result, peak_mib = None, 0.0
     for event in _events(process):
         peak_mib = max(peak_mib, _resident_mib(process.pid))
+        if end is not None and time.monotonic() > end:
+            raise TimeOver
         if event is None:
             continue
         if event["event"] == "result":

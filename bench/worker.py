@@ -197,6 +197,7 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
 
     from bench.metrics import compare
     from bench.originals import convention, judge_original
+    from bench.reference import made_on
     from reference_models.colour import picture_from_tensor, unit_range
     from reference_models.pictures import write_picture
     from reference_models.spec import ModelSpec
@@ -235,6 +236,7 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
             except UserError as error:  # a number that was measured is worth more than its picture
                 failed = str(error)
     quality = {name: {**_worst(each), "pictures": each} for name, each in found.items()}
+    quality["vs_reference"]["made_on"] = made_on(job["references"][0])
     if beside:
         quality["vs_original"] |= {"baseline": {"name": beside[0][0], **_worst([figures for _, figures in beside])}}
         quality["vs_original"] |= {"task": job.get("original"), "convention": convention(spec.evaluation)}

@@ -191,6 +191,7 @@ def print_measured(measured: Callable[[], list[dict[str, Any]]], plan: Plan, bef
     """Prints the runs of the plan that `measured` gives, after those of `before`; those not stored are shown too."""
     from bench import store
     from bench.run import NotStored
+    from bench.within import LEFT, left_in_words
 
     store.prepare(plan.store_path)
     not_stored = None
@@ -198,19 +199,32 @@ def print_measured(measured: Callable[[], list[dict[str, Any]]], plan: Plan, bef
         runs = measured()
     except NotStored as failure:
         runs, not_stored = failure.runs, failure
-    status = run_status(runs)
+    status = run_status(runs, plan.end is not None, bool(before))
     if not_stored:
         print(f"bench: {not_stored}", file=sys.stderr)
         status = COULD_NOT_MEASURE
     try:
-        print_runs([*before, *runs], None if not_stored else plan.store_path, plan.picture_folder)
+        shown = [*before, *(run for run in runs if run["reason"] != LEFT)]
+        if shown:
+            print_runs(shown, None if not_stored else plan.store_path, plan.picture_folder)
+        if plan.end is not None and (words := left_in_words(runs)):
+            print(words)
     except BrokenPipeError:  # `bench run | head`: what was measured decides the exit code
         drop_output()
     return status
 
 
-def run_status(runs: Sequence[dict[str, Any]]) -> int:
-    """The exit code of having measured these."""
+def run_status(runs: Sequence[dict[str, Any]], within: bool = False, held: bool = False) -> int:
+    """The exit code of having measured these.
+
+    Args:
+        within: what is left when a time is over is no interruption, unless it is all.
+        held: whether there are runs of earlier commands.
+    """
+    if within:
+        measured = held or any(run["status"] == "ok" and not run["interrupted"] for run in runs)
+        runs = [run for run in runs if not run["interrupted"]] if measured else [*runs, {"status": "failed"}]
+        return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
     if any(run["interrupted"] for run in runs):
         return INTERRUPTED
     return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.commands.run import add_measuring, checked_plan, measure_and_print, print_measured, print_runs
 from bench.exit_codes import OK
 from bench.terminal import console_for, drop_output
+from reference_models.errors import UserError
 
 if TYPE_CHECKING:
     from bench.run import Plan
@@ -31,6 +33,12 @@ def add(commands: Any) -> None:
     )
     add_measuring(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of runs.json and pictures")
+    parser.add_argument(
+        "--within",
+        metavar="TIME",
+        help="9min, 90s, 1.5h: ends by then, reports of machine and table included. Sizes that lie far apart come "
+        "first; what is left is measured by the same command again",
+    )
     parser.add_argument("--shard", metavar="I/N", help="only every N-th case, beginning with the I-th")
     parser.add_argument(
         "--cluster",
@@ -45,15 +53,20 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from bench import record, store
     from bench.places import run_places
     from bench.resume import parse_shard, still_to_measure
+    from bench.within import parse_duration
 
+    start, within = time.monotonic(), parse_duration(arguments.within)
     shard = parse_shard(arguments.shard)
+    if within and (arguments.cluster or arguments.profile):
+        other = "--cluster" if arguments.cluster else "--profile"
+        raise UserError(f"`--within` with {other}: that one does not end in time", "one of the two", "Leave one out")
     if arguments.cluster:
         from bench.cluster import check_cluster
 
         check_cluster()
     plan = checked_plan(arguments)
     path, folder = run_places(None, arguments.output)
-    plan = replace(plan, store_path=path, picture_folder=folder)
+    plan = replace(plan, store_path=path, picture_folder=folder, end=start + within if within else None)
     shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256) | {
         "originals": dict(plan.originals)
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,61 @@ def test_reference_is_what_torch_computes(ask: Prepare, picture: Callable[..., s
     assert got.dtype == np.float32
     assert got.shape == (1, 3, 24, 32)
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+class Device:
+    """torch_eager with a device beside the CPU: the same module, and `spoil` for what that device makes of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.opened: list[str] = []
+        real = reference.load_network
+
+        def load_network(engine: Any, network: Network, options: Any) -> Any:
+            self.opened.append(options.device)
+            session = real(engine, network, replace(options, device="cpu"))
+            if options.device != "cpu":
+                read = session.read
+                session.read = lambda: spoil(read())  # type: ignore[method-assign]
+            return session
+
+        monkeypatch.setattr(reference, "load_network", load_network)
+        monkeypatch.setattr(type(reference.engines.get("torch_eager")), "device_missing", lambda *_: None)
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "Fake GPU")
+
+
+def test_where_the_cases_run_on_a_gpu_it_computes_the_references_too(
+    ask: Prepare, picture: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, device = picture(41, (128, 160)), Device(monkeypatch, lambda y: y * np.float32(1 + 1e-6))
+    (on_cpu, _), (on_gpu, phases) = ask({"a": path}), ask({"a": path}, device="cuda:0")
+    paths = [found["references"]["image"]["a"] for found in (on_cpu, on_gpu)]
+    assert [reference.made_on(p) for p in paths] == ["cpu", "cuda:0"]
+    assert device.opened == ["cpu", "cpu", "cuda:0", "cuda:0"]  # alone; both of the proof, then what it allows
+    assert phases == ["reference can24: is cuda:0 exact?", "reference can24 image 160x128"]
+    np.testing.assert_allclose(np.load(paths[1]), np.load(paths[0]), atol=1e-4)
+
+
+def test_a_device_that_computes_something_else_is_no_reference(
+    ask: Prepare, picture: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, device = picture(42), Device(monkeypatch, lambda y: y + np.float32(1e-3))  # as TF32 would
+    found, _ = ask({"a": path}, device="cuda:0")
+    assert reference.made_on(found["references"]["image"]["a"]) == "cpu"
+    assert device.opened == ["cpu", "cuda:0", "cpu"]
+
+
+def test_what_does_not_fit_onto_the_device_is_computed_by_the_cpu(
+    ask: Prepare, picture: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(y: np.ndarray) -> np.ndarray:
+        if y.shape[2] > 100:
+            raise RuntimeError("CUDA out of memory")
+        return y
+
+    Device(monkeypatch, full)
+    found, _ = ask({"small": picture(43), "large": picture(44, (104, 112))}, device="cuda:0")
+    made = {key: reference.made_on(path) for key, path in found["references"]["image"].items()}
+    assert made == {"small": "cuda:0", "large": "cpu"}
 
 
 def test_networks_come_with_their_files(ask: Prepare, picture: Callable[..., str]) -> None:

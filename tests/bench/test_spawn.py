@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.spawn import Event, Interrupted, JobFailed, run_job
+from bench.spawn import Event, Interrupted, JobFailed, TimeOver, run_job
 
 SITE = """
 import sys, types
@@ -45,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PYTHONPATH", str(site))
 
     def call(code: str, **more: Any) -> dict[str, Any]:
-        keywords = {name: more.pop(name) for name in ("environment", "on_event", "grace_s") if name in more}
+        keywords = {name: more.pop(name) for name in ("environment", "on_event", "grace_s", "end") if name in more}
         return run_job({"job": "prepare", "code": textwrap.dedent(code), **more}, **keywords)
 
     return call
@@ -201,6 +201,17 @@ def test_a_memory_error_is_called_out_of_memory(run: Run) -> None:
     assert failure(run, "raise MemoryError").reason == "out of memory"
     code = "import numpy as np; np.zeros(1 << 60, np.uint8)"
     assert failure(run, code).reason.startswith("out of memory (Unable to allocate")
+
+
+def test_a_worker_that_is_still_at_work_when_its_time_is_over_is_ended(run: Run, tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    code = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    start = time.monotonic()
+    with pytest.raises(TimeOver):
+        run(code, end=start + 2)
+    assert time.monotonic() - start < 20
+    assert not psutil.pid_exists(int(mark.read_text()))
+    assert run("result = {'a': 1}", end=time.monotonic() + 60) == {"a": 1}
 
 
 def test_an_unknown_kind_of_job_is_a_failure_and_no_hang() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import run as run_module
 from bench import store
 
 Command = Callable[..., Any]
@@ -97,3 +99,46 @@ def test_a_case_is_held_by_its_recipe(command: Command, tmp_path: Path, save: Ca
     assert "0 of 1 cases are in" in other.err
     assert [run["case"]["recipe"]["floor_db"] for run in store.load(out / "runs.json")] == [20, 15]
     assert len(list(out.glob("layers-*.json"))) == 2
+
+
+def test_a_sweep_within_a_time_ends_in_it_and_the_same_command_goes_on(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second case is left by a clock that jumps; nothing of it stands in the table."""
+    words = (*SWEEP, "--res", "64x48,80x60", "--output", tmp_path / "out")
+    monkeypatch.setattr("bench.run.Execution.peaks", lambda self: {"failed": "left out by the test"})
+    real = run_module.Execution.turn
+
+    def turn(self: Any, *more: Any) -> None:
+        real(self, *more)
+        self.end = time.monotonic() - 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.Execution, "turn", turn)
+        cut = command(*words, "--within", "10min")
+    assert cut.code == 0, cut.err
+    assert "1 cases are left: the same command goes on with them" in cut.out
+    assert "80x60" in cut.out
+    assert "64x48" not in cut.out
+    again = command(*words, "--within", "10min")
+    assert "1 of 2 cases are in" in again.err
+    assert again.code == 0
+    assert "64x48" in again.out
+    assert "are left" not in again.out
+
+
+def test_a_time_that_is_over_before_anything_was_measured_is_no_success(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bench.run.Execution.peaks", lambda self: setattr(self, "end", 0.0) or {"failed": "by the test"}
+    )
+    found = command(*SWEEP, "--res", "64x48", "--output", tmp_path / "out", "--within", "10min")
+    assert found.code == 5
+    assert "1 cases are left" in found.out
+
+
+def test_a_time_is_refused_beside_what_does_not_end_in_time(command: Command, tmp_path: Path) -> None:
+    found = command(*SWEEP, "--res", "64x48", "--output", tmp_path / "out", "--within", "9min", "--profile")
+    assert found.code == 2
+    assert "`--within` with --profile" in found.err
