@@ -12,7 +12,7 @@ from typing import Any, Literal
 from bench import judge, own_time, pairing
 from bench.exit_codes import COULD_NOT_MEASURE, INCONCLUSIVE, OK, REGRESSION
 from bench.metrics import value
-from bench.record import Run
+from bench.record import Run, matrix_peak
 from bench.rules import Rule
 from bench.stats import CONFIDENCE
 
@@ -252,7 +252,7 @@ def _limit_s(run: Run) -> float | None:
     """Least time in s that the peaks allow for the case's work (roofline); None where a peak is unknown."""
     work: dict[str, Any] = run.get("work") or {}
     peaks = work.get("peaks") or {}
-    peak, copy = peaks.get(f"{run['case']['precision']}_gflop_s"), peaks.get("copy_gb_s")
+    peak, copy = matrix_peak(peaks, run["case"]["precision"]), peaks.get("copy_gb_s")
     if not peak or not copy or not work.get("gmac") or not work.get("min_bytes"):
         return None
     return max(2 * work["gmac"] / peak, work["min_bytes"] / 1e9 / copy)

@@ -16,9 +16,11 @@ import numpy as np
 
 from bench.measure import Clock
 
-SIDE = 2048
+SIDE, CUDA_SIDE = 2048, 8192
 COPY_MIB = 256
 REPEATS = 7
+FP8_FROM = (8, 9)
+"""Compute capability from which on tensor cores multiply fp8. Source: PTX ISA, mma, target ISA notes."""
 
 
 def best_s(step: Callable[[], object], repeats: int = REPEATS, clock: Clock = time.perf_counter) -> float:
@@ -104,11 +106,47 @@ def measure_peaks(device: str, threads: int, bf16: bool) -> dict[str, Any]:
     }
 
 
+def eight_bit_products(torch: Any, device: str, side: int) -> dict[str, Callable[[], object] | None]:
+    """Products of two (side, side) matrices: `int8` to int32, `fp8` (e4m3) to bf16; None where the device, or this
+    torch, refuses to multiply them.
+
+    Args:
+        torch: the module.
+        side: a multiple of 16.
+    """
+    one = torch.ones((), device=device)
+
+    def int8() -> Callable[[], object]:
+        # The second factor lies by columns: the one order that every generation's cores take without a copy.
+        a = torch.randint(-127, 128, (side, side), device=device, dtype=torch.int8)
+        return lambda: torch._int_mm(a, a.t())
+
+    def fp8() -> Callable[[], object]:
+        a = torch.rand(side, side, device=device).to(torch.float8_e4m3fn)
+        return lambda: torch._scaled_mm(a, a.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+
+    found: dict[str, Callable[[], object] | None] = {}
+    for name, make in (("int8", int8), ("fp8", fp8)):
+        found[name] = None
+        if name == "fp8" and str(device).startswith("cuda") and torch.cuda.get_device_capability(device) < FP8_FROM:
+            continue
+        try:
+            step = make()
+            step()
+        except (RuntimeError, ValueError, AttributeError):  # by operator and version one or another of these
+            continue
+        found[name] = step
+    return found
+
+
 def _cuda_peaks(device: str) -> dict[str, Any]:
-    """The same by torch on a CUDA device, with an 8192³ product: smaller ones do not fill a large GPU."""
+    """The same by torch on a CUDA device, with an 8192³ product: smaller ones do not fill a large GPU. `int8` and `fp8`
+    count multiplications and additions of integers or eight bits as the others do; None where there are no such cores.
+    """
     import torch
 
-    side, found = 8192, {}
+    side = CUDA_SIDE
+    found: dict[str, float | None] = {}
 
     def synchronized(step: Callable[[], object]) -> float:
         def whole() -> None:
@@ -126,6 +164,8 @@ def _cuda_peaks(device: str) -> dict[str, Any]:
         torch.backends.cuda.matmul.allow_tf32 = tf32
         a = torch.rand(side, side, device=device, dtype=dtype)
         found[f"{name}_gflop_s"] = 2 * side**3 / synchronized(lambda a=a: a @ a) / 1e9  # type: ignore[misc]
+    for name, step in eight_bit_products(torch, device, side).items():
+        found[f"{name}_gflop_s"] = None if step is None else 2 * side**3 / synchronized(step) / 1e9
     source = torch.ones(COPY_MIB << 18, device=device)
     target = torch.zeros_like(source)
     copy = 2 * source.numel() * 4 / synchronized(lambda: target.copy_(source)) / 1e9

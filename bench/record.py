@@ -247,7 +247,7 @@ def place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
     if run["status"] != "ok" or run["work"]["gmac"] is None:  # of a plan nobody knows
         return
     work, seconds = run["work"], run["latency_ms"]["p50"] / 1e3
-    peak = peaks.get(f"{run['case']['precision']}_gflop_s")
+    peak = matrix_peak(peaks, run["case"]["precision"])
     work["peaks"] = dict(peaks)
     seconds /= run.get("contract", {}).get("in_flight", 1)
     work["gflop_per_s"] = 2 * work["gmac"] / seconds
@@ -259,14 +259,19 @@ def place_under_roof(run: Run, peaks: Mapping[str, Any]) -> None:
     work["limit_share"] = max(compute_s, copy_s) / seconds
 
 
+def matrix_peak(peaks: Mapping[str, Any], precision: str) -> float | None:
+    """10^9 operations per second of a matrix product in the narrowest type of this precision; None where unknown."""
+    return peaks.get(f"{precision.removesuffix('+fp16')}_gflop_s")
+
+
 def better_peaks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """The higher of each peak: a limit that the machine has shown once is a limit it has."""
     merged = dict(before if "failed" in after else after)
     if "failed" in before or "failed" in after:
         return merged
-    for key in ("fp32_gflop_s", "bf16_gflop_s", "tf32_gflop_s", "fp16_gflop_s", "copy_gb_s"):
-        if merged.get(key):
-            merged[key] = max(before[key], after[key])
+    for key in (*(f"{word}_gflop_s" for word in ("fp32", "bf16", "tf32", "fp16", "int8", "fp8")), "copy_gb_s"):
+        if rates := [side[key] for side in (before, after) if side.get(key)]:
+            merged[key] = max(rates)
     if before["fp32_gflop_s"] > after["fp32_gflop_s"]:
         merged["fp32_by"] = before["fp32_by"]
     return merged

@@ -310,9 +310,10 @@ def _contract(ok: Sequence[Run]) -> list[str]:
         f"{machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",
     ]
     if peaks.get("fp32_gflop_s"):
-        bf16 = f", bf16 {peaks['bf16_gflop_s']:.0f}" if peaks.get("bf16_gflop_s") else ""
+        known = [(word, peaks.get(f"{word}_gflop_s")) for word in ("bf16", "int8", "fp8")]
+        others = "".join(f", {word} {rate:.0f}" for word, rate in known if rate)
         lines[-1] += (
-            f"; measured peaks: fp32 {peaks['fp32_gflop_s']:.0f}{bf16} GFLOP/s ({peaks['fp32_by']}), "
+            f"; measured peaks: fp32 {peaks['fp32_gflop_s']:.0f}{others} GFLOP/s ({peaks['fp32_by']}), "
             f"copy {peaks['copy_gb_s']:.0f} GB/s."
         )
         if any(r["work"].get("limit_share") is not None for r in ok):

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from engines.installed import package_missing
@@ -57,8 +58,13 @@ def triton_missing() -> str | None:
     return package_missing("triton", ("triton",))
 
 
+@cache
 def jit(function: Callable[..., None]) -> Any:
-    """The Triton kernel of a plain function; TRITON_INTERPRET=1 in the environment makes it run on CPU tensors."""
+    """The Triton kernel of a plain function; TRITON_INTERPRET=1 in the environment makes it run on CPU tensors.
+
+    The same one every time: it holds what was compiled for a device, and another would look for it on disk at every
+    launch.
+    """
     os.environ.setdefault("TRITON_DISABLE_LINE_INFO", "1")  # debug sections would double the PTX
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # the default changes in Triton 3.10
     import triton

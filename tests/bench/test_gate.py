@@ -282,6 +282,18 @@ def test_without_peaks_nothing_can_be_normalised(gate_run: Make) -> None:
     assert gate([gate_run("a")], [other], normalise=True).exit_code == 5
 
 
+def test_quantised_networks_are_normalised_by_the_rate_of_eight_bits(gate_run: Make) -> None:
+    def run(identifier: str, ms: float, rate: float, cpu: str) -> Any:
+        peaks = {"int8_gflop_s": rate, "copy_gb_s": rate}
+        return gate_run(
+            identifier, ms, case={"precision": "int8+fp16"}, machine={"cpu": cpu}, work={"peaks": peaks},
+            machine_gflop_s=[rate],
+        )  # fmt: skip
+
+    like = gate([run("a", 100, 1000, "Slow")], [run("b", 50, 2000, "Fast")], "latency:15%", normalise=True)
+    assert like.outcomes[0].change == pytest.approx(0, abs=2e-3)
+
+
 def test_on_one_machine_normalising_changes_nothing(gate_run: Make) -> None:
     pair = [gate_run("a")], [gate_run("b", 108)]
     assert gate(*pair, normalise=True).outcomes == gate(*pair).outcomes

@@ -167,3 +167,83 @@ def test_bf16_is_asked_only_where_a_case_needs_it(monkeypatch: pytest.MonkeyPatc
 def test_a_cuda_device_is_asked_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peaks, "_cuda_peaks", lambda device: {"device": device})
     assert peaks.measure_peaks("cuda:1", 2, bf16=True) == {"device": "cuda:1"}
+
+
+# A CUDA device's, by torch on this processor
+
+
+@pytest.fixture
+def as_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """torch without a device to wait for, and a capability to be set."""
+    import torch
+
+    monkeypatch.setattr(peaks, "CUDA_SIDE", 64)
+    monkeypatch.setattr(peaks, "COPY_MIB", 1)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    yield torch
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+@pytest.mark.usefixtures("instant")
+def test_every_type_that_tensor_cores_multiply_has_a_rate(as_cuda: Any) -> None:
+    found = peaks._cuda_peaks("cpu")
+    for word in ("fp32", "tf32", "bf16", "fp16", "int8", "fp8"):
+        assert found[f"{word}_gflop_s"] == pytest.approx(2 * 64**3 / 1e9), word
+    assert found["copy_gb_s"] == pytest.approx(2 * 2**20 / 1e9)
+
+
+def test_products_of_eight_bits_are_in_the_type_that_is_named(as_cuda: Any) -> None:
+    steps = peaks.eight_bit_products(as_cuda, "cpu", 32)
+    assert steps["int8"] is not None
+    assert steps["fp8"] is not None
+    assert steps["int8"]().dtype == as_cuda.int32  # type: ignore[attr-defined]
+    assert steps["fp8"]().dtype == as_cuda.bfloat16  # type: ignore[attr-defined]
+
+
+class Torch:
+    """torch with another device's capability, and operators that it may lack or that may refuse."""
+
+    def __init__(self, real: Any, capability: tuple[int, int], **changed: Any) -> None:
+        self._real, self._changed = real, changed
+        self.cuda = type("Cuda", (), {"get_device_capability": staticmethod(lambda device: capability)})
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._changed:
+            return self._changed[name]
+        found = getattr(self._real, name)
+        if name in {"ones", "rand", "randint"}:  # there is no CUDA here to make them on
+            return lambda *sizes, device, **words: found(*sizes, **words)
+        return found
+
+
+def refusing(*arguments: object, **words: object) -> None:
+    raise RuntimeError("this device has no such cores")
+
+
+@pytest.mark.parametrize(
+    ("capability", "changed", "known"),
+    [
+        ((9, 0), {}, {"int8", "fp8"}),
+        ((8, 9), {}, {"int8", "fp8"}),
+        ((8, 6), {}, {"int8"}),
+        ((9, 0), {"_int_mm": refusing}, {"fp8"}),
+        ((9, 0), {"_scaled_mm": refusing}, {"int8"}),
+        ((7, 5), {"_int_mm": refusing}, set()),
+    ],
+)
+def test_what_a_device_does_not_multiply_has_no_rate(
+    capability: tuple[int, int], changed: dict[str, Any], known: set[str]
+) -> None:
+    import torch
+
+    found = peaks.eight_bit_products(Torch(torch, capability, **changed), "cuda:0", 32)
+    assert set(found) == {"int8", "fp8"}
+    assert {name for name, step in found.items() if step} == known
+
+
+@pytest.mark.gpu
+def test_a_device_s_peaks(cuda: str) -> None:
+    found = peaks._cuda_peaks(cuda)
+    assert found["fp16_gflop_s"] > found["fp32_gflop_s"] > 0
+    assert found["int8_gflop_s"] is None or found["int8_gflop_s"] > found["fp32_gflop_s"]

@@ -66,6 +66,16 @@ def test_the_peak_is_that_of_the_precision() -> None:
     assert run["work"]["limit_share"] is run["work"]["limit"] is None
 
 
+@pytest.mark.parametrize(("precision", "share"), [("int8", 0.1), ("int8+fp16", 0.1), ("fp8", 0.05), ("auto", None)])
+def test_eight_bits_have_a_limit_where_their_rate_is_known(precision: str, share: float | None) -> None:
+    """100 GFLOP at 1000 GFLOP/s is 0.1 s of the second that it took. `auto` mixes types."""
+    run = run_of(50, 0, 1000, "tensorrt", precision)
+    record.place_under_roof(run, {**PEAKS, "int8_gflop_s": 1000.0, "fp8_gflop_s": 2000.0})
+    assert run["work"]["limit_share"] == (None if share is None else pytest.approx(share))
+    record.place_under_roof(run, {**PEAKS, "int8_gflop_s": None})
+    assert run["work"]["limit_share"] is run["work"]["limit"] is None
+
+
 def test_what_was_not_measured_or_computes_nothing_has_no_limit() -> None:
     failed = run_of(50, 1e9, 4000) | {"status": "failed"}
     record.place_under_roof(failed, PEAKS)
@@ -84,6 +94,15 @@ def test_the_higher_of_each_peak_counts() -> None:
     assert (better["bf16_gflop_s"], better["copy_gb_s"]) == (310.0, 9.0)
     assert record.better_peaks(after, before)["fp32_by"] == "onnxruntime"
     assert after["fp32_gflop_s"] == 110.0
+
+
+def test_a_rate_that_only_one_of_them_knows_counts() -> None:
+    known, unknown = {**PEAKS, "int8_gflop_s": 900.0}, {**PEAKS, "int8_gflop_s": None}
+    assert record.better_peaks(known, unknown)["int8_gflop_s"] == 900
+    assert record.better_peaks(unknown, known)["int8_gflop_s"] == 900
+    assert record.better_peaks(unknown, unknown)["int8_gflop_s"] is None
+    faster = {**PEAKS, "int8_gflop_s": 950.0}
+    assert record.better_peaks(faster, known)["int8_gflop_s"] == 950
 
 
 def test_a_peak_that_failed_leaves_the_other() -> None:

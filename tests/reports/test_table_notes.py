@@ -283,12 +283,18 @@ def test_with_published_statistics_the_table_says_it_already(make_run: Make) -> 
 
 
 def test_a_share_of_the_limit_is_explained_only_where_one_is_shown(make_run: Make) -> None:
-    """No peak is measured in int8."""
+    """A processor has no peak in int8."""
     run, other = int8(make_run, "a"), case(make_run, "b", 100)
     run["work"]["limit_share"] = None
     assert not any("of limit" in line for line in said([run]))
     assert any("of limit: share" in line for line in said([run, other]))
     assert any("measured peaks: fp32 900" in line for line in said([run]))
+
+
+def test_rates_of_eight_bits_stand_beside_the_others(make_run: Make) -> None:
+    run = int8(make_run, "a")
+    run["work"]["peaks"] = {**run["work"]["peaks"], "bf16_gflop_s": 1500.0, "int8_gflop_s": 3000.0, "fp8_gflop_s": None}
+    assert any("measured peaks: fp32 900, bf16 1500, int8 3000 GFLOP/s" in line for line in said([run]))
 
 
 # What the network replaces

@@ -11,7 +11,7 @@ import pytest
 from engines.plugins.pixel_dcl import PixelInterleave
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
-from engines.plugins.ptx import CAPABILITIES, compile_ptx, entry_parameters, triton_missing, without_scratch
+from engines.plugins.ptx import CAPABILITIES, compile_ptx, entry_parameters, jit, triton_missing, without_scratch
 
 PTX = """
 .version 8.0
@@ -106,6 +106,13 @@ def test_a_parameter_that_is_read_may_not_go():
 def test_what_is_no_ptx_is_said_so():
     with pytest.raises(ValueError, match=r"no \.entry"):
         entry_parameters("nothing")
+
+
+def test_a_function_has_one_kernel_which_keeps_what_was_compiled():
+    if reason := triton_missing():
+        pytest.skip(reason)
+    function = PixelShuffleTail(2).variant("fp16", "fp16").function
+    assert jit(function) is jit(function)
 
 
 def test_the_order_of_parameters_is_tensorrt_s():
