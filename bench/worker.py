@@ -327,6 +327,27 @@ def job_profile(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     return profile(job, emit)
 
 
+def job_kernels(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Our own kernels on a CUDA device, each beside what it replaces."""
+    from bench.kernels import time_kernels
+
+    return time_kernels(job, emit)
+
+
+def job_kernel_check(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Our own kernels through Triton's interpreter, without a device."""
+    from bench.kernels import check_kernels
+
+    return check_kernels(job, emit)
+
+
+def job_kernel_code(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """What the assembler makes of our own kernels."""
+    from bench.kernel_code import examine_code
+
+    return examine_code(job, emit)
+
+
 JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "peaks": job_peaks,
     "prepare": job_prepare,
@@ -341,6 +362,9 @@ JOBS: dict[str, Callable[[Mapping[str, Any], Emit], dict[str, Any]]] = {
     "generalise": job_generalise,
     "worth": job_worth,
     "profile": job_profile,
+    "kernels": job_kernels,
+    "kernel_check": job_kernel_check,
+    "kernel_code": job_kernel_code,
 }
 
 

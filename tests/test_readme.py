@@ -166,10 +166,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Calla
     return str(write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model.ckpt", tensors))
 
 
-FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictures", "--profile"}
+FLAGS = {"--settings", "--options", "--work", "--autocast", "--again", "--pictures", "--profile", "--require"}
 KEPT = {"--model", "--engine", "--precision", "--statistics", "--device", "--option", "--operator", "--a", "--b"}
 KEPT |= {"--codec", "--crf", "--audio", "--plugins", "--check", "--pace", "--in-flight", "--original"}
-KEPT |= {"--tile", "--memory", "--set"}
+KEPT |= {"--tile", "--memory", "--set", "--kernel"}
 KEPT |= {"--weight-bits", "--max", "--min", "--task", "--seed", "--data", "--loss", "--rate", "--clip", "--generated"}
 SMALL = {"--steps": "2", "--batch": "1", "--crop": "24", "--validate-every": "2", "--threads": "1"}
 MADE = {"--images": "photos", "--weights": "weights", "--input": "picture", "--from": "checkpoint"}
@@ -189,6 +189,8 @@ def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]
             out += [word, stood_in(word, next(rest), stand_in, folder)]
     if out[0] == "train":
         out += ["--crop", "32" if "pixel_dcn" in out else "24", "--steps", "2", "--batch", "1", "--threads", "1"]
+    if out[0] == "kernels" and "cpu" not in out:
+        out += ["--res", "320p", "--no-compile"]
     if out[0] == "ab":
         out += ["--budget", "4"]
     if out[0] in {"run", "sweep"}:
@@ -310,13 +312,15 @@ def test_every_bench_command_of_the_documents_works(
         pytest.importorskip("av")
     if "--check" in line:
         pytest.importorskip("polygraphy")
+    if "bench kernels" in line:
+        pytest.importorskip("triton")
     runs = "bench build" not in line or "--check" in line
     if "tensorrt" in line and runs and "tensorrt" not in engines.usable_on("cuda:0"):
         pytest.skip("TensorRT runs on a CUDA device only, and there is none here")
     if "tensorrt_rtx" in line and engines.get("tensorrt_rtx").missing():
         pytest.skip(str(engines.get("tensorrt_rtx").missing()))
     words = cheap(shlex.split(line)[1:], stand_ins, working_folder)
-    judged = {3, 4} if words[0] == "ab" else set()  # which is faster is not the document's to say
+    judged = {3, 4} if words[0] == "ab" or "--require" in words else set()  # what is fast is not the document's to say
     assert main(words) in {0, *judged}, capsys.readouterr().err
     assert capsys.readouterr().out.strip()
     made = [words[words.index(option) + 1] for option in ("--output", "--json", "--bundle") if option in words]

@@ -59,17 +59,20 @@ def triton_missing() -> str | None:
 
 
 @cache
-def jit(function: Callable[..., None]) -> Any:
+def jit(function: Callable[..., None], unassumed: tuple[str, ...] = ()) -> Any:
     """The Triton kernel of a plain function; TRITON_INTERPRET=1 in the environment makes it run on CPU tensors.
 
     The same one every time: it holds what was compiled for a device, and another would look for it on disk at every
     launch.
+
+    Args:
+        unassumed: parameters whose values (1, multiples of 16) decide nothing when it is compiled for a launch.
     """
     os.environ.setdefault("TRITON_DISABLE_LINE_INFO", "1")  # debug sections would double the PTX
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # the default changes in Triton 3.10
     import triton
 
-    return triton.jit(function)
+    return triton.jit(function, do_not_specialize=unassumed)
 
 
 def compile_ptx(variant: Variant, capability: int) -> CompiledKernel:
@@ -123,6 +126,12 @@ def without_scratch(ptx: str, declared: int) -> str:
     return ptx
 
 
-def launch(variant: Variant, grid: tuple[int, ...], arguments: Mapping[str, Any]) -> None:
-    """Runs the kernel on torch tensors: on a GPU, or anywhere under TRITON_INTERPRET=1."""
-    jit(variant.function)[grid](**arguments, **variant.constants, num_warps=variant.warps)
+def launch(variant: Variant, grid: tuple[int, ...], arguments: Mapping[str, Any], planned: bool = False) -> None:
+    """Runs the kernel on torch tensors: on a GPU, or anywhere under TRITON_INTERPRET=1.
+
+    Args:
+        planned: compiled without a look at the sizes, as a plan embeds it; otherwise Triton compiles it once more for
+            sizes that are multiples of 16.
+    """
+    kernel = jit(variant.function, variant.scalars if planned else ())
+    kernel[grid](**arguments, **variant.constants, num_warps=variant.warps)

@@ -124,29 +124,31 @@ def operators() -> Any:
     return torch.ops.fullres
 
 
-def launch_shuffle(x: Any, r: int) -> Any:
-    """The kernel on a device's tensor, or through Triton's interpreter on any."""
+def launch_shuffle(x: Any, r: int, *, planned: bool = False) -> Any:
+    """The kernel on a device's tensor, or through Triton's interpreter on any; `planned` as for launch."""
     x = x.contiguous()
     tail, word = PixelShuffleTail(r), _word(x)
     n, channels, height, width = shape = tail.output_shape(x.shape)
     y, variant = x.new_empty(shape), tail.variant(word, word)
     blocks = -(-channels * height * width // variant.constants["BLOCK"])
-    launch(variant, (blocks, n), {"x": x, "channels": channels, "height": height, "width": width, "y": y})
+    launch(variant, (blocks, n), {"x": x, "channels": channels, "height": height, "width": width, "y": y}, planned)
     return y
 
 
-def launch_interleave(top_left: Any, top_right: Any, bottom_left: Any, bottom_right: Any, slope: float = 1.0) -> Any:
+def launch_interleave(
+    top_left: Any, top_right: Any, bottom_left: Any, bottom_right: Any, slope: float = 1.0, *, planned: bool = False
+) -> Any:
     """As launch_shuffle."""
     maps = [m.contiguous() for m in (top_left, top_right, bottom_left, bottom_right)]
     tail = PixelInterleave(slope)
     n, channels, height, width = maps[0].shape
     y, variant = maps[0].new_empty(tail.output_shape(maps[0].shape)), tail.variant(_word(maps[0]))
     grid = (n * channels * height, -(-width // variant.constants["BLOCK"]))
-    launch(variant, grid, {**dict(zip(MAPS, maps, strict=True)), "width": width, "y": y})
+    launch(variant, grid, {**dict(zip(MAPS, maps, strict=True)), "width": width, "y": y}, planned)
     return y
 
 
-def launch_dcl(a: Any, b: Any, row: Any, column: Any, slope: float = 1.0) -> Any:
+def launch_dcl(a: Any, b: Any, row: Any, column: Any, slope: float = 1.0, *, planned: bool = False) -> Any:
     """As launch_shuffle."""
     a, b, row, column = (t.contiguous() for t in (a, b, row, column))
     tail = PixelDclMaps(slope)
@@ -154,5 +156,5 @@ def launch_dcl(a: Any, b: Any, row: Any, column: Any, slope: float = 1.0) -> Any
     y, variant = a.new_empty(tail.output_shape(a.shape)), tail.variant(_word(a), channels)
     blocks = [-(-size // variant.constants[word]) for size, word in ((width, "BLOCK_W"), (channels, "BLOCK_C"))]
     given = {"a": a, "b": b, "row": row, "column": column, "height": height, "width": width, "y": y}
-    launch(variant, (n * height, *blocks), given)
+    launch(variant, (n * height, *blocks), given, planned)
     return y

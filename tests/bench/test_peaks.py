@@ -213,7 +213,11 @@ class Torch:
             return self._changed[name]
         found = getattr(self._real, name)
         if name in {"ones", "rand", "randint"}:  # there is no CUDA here to make them on
-            return lambda *sizes, device, **words: found(*sizes, **words)
+
+            def anywhere(*sizes: int, device: str, **words: Any) -> Any:
+                return found(*sizes, **words)
+
+            return anywhere
         return found
 
 

@@ -8,10 +8,19 @@ import subprocess
 
 import pytest
 
+from engines.plugins import ptx
 from engines.plugins.pixel_dcl import PixelInterleave
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
-from engines.plugins.ptx import CAPABILITIES, compile_ptx, entry_parameters, jit, triton_missing, without_scratch
+from engines.plugins.ptx import (
+    CAPABILITIES,
+    compile_ptx,
+    entry_parameters,
+    jit,
+    launch,
+    triton_missing,
+    without_scratch,
+)
 
 PTX = """
 .version 8.0
@@ -113,6 +122,28 @@ def test_a_function_has_one_kernel_which_keeps_what_was_compiled():
         pytest.skip(reason)
     function = PixelShuffleTail(2).variant("fp16", "fp16").function
     assert jit(function) is jit(function)
+
+
+def test_a_plan_s_kernel_assumes_nothing_of_its_sizes():
+    if reason := triton_missing():
+        pytest.skip(reason)
+    variant = PixelShuffleTail(2).variant("fp16", "fp16")
+    plain, planned = jit(variant.function), jit(variant.function, variant.scalars)
+    assert [p.name for p in plain.params if p.do_not_specialize] == []
+    assert [p.name for p in planned.params if p.do_not_specialize] == ["channels", "height", "width"]
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_launch_says_which_of_them_it_wants(planned, monkeypatch):
+    variant, asked = PixelShuffleTail(2).variant("fp16", "fp16"), []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda **given: asked.append((grid, given["height"], given["BLOCK"], given["num_warps"]))
+
+    monkeypatch.setattr(ptx, "jit", lambda function, unassumed: (asked.append(unassumed), Kernel())[1])
+    launch(variant, (3, 1), {"height": 7}, planned)
+    assert asked == [("channels", "height", "width") if planned else (), ((3, 1), 7, 1024, 4)]
 
 
 def test_the_order_of_parameters_is_tensorrt_s():

@@ -20,14 +20,15 @@ ops = operators()
 torch.manual_seed(0)
 for dtype, allowed in ((torch.float32, 1e-5), (torch.float16, 4e-3), (torch.bfloat16, 0.0)):
     x = torch.randn(4, 27, 3, 5).to(dtype).transpose(2, 3)  # not contiguous
-    assert torch.equal(launch_shuffle(x, 3), ops.pixel_shuffle(x, 3))
+    for planned in (False, True):
+        assert torch.equal(launch_shuffle(x, 3, planned=planned), ops.pixel_shuffle(x, 3))
     maps = [torch.randn(1, 3, 3, 7).to(dtype) for _ in range(4)]
-    off = launch_interleave(*maps, 0.0).float() - ops.pixel_interleave(*maps, 0.0).float()
+    off = launch_interleave(*maps, 0.0, planned=True).float() - ops.pixel_interleave(*maps, 0.0).float()
     assert off.abs().max() == 0, off
     if dtype != torch.bfloat16:  # Triton 3.9's interpreter multiplies bf16 as if it were integers
         a, b = (torch.randn(4, 18, 3, 5).to(dtype) for _ in range(2))
         row, column = (torch.randn(18, 18, *s).to(dtype) / 4 for s in ((1, 2), (2, 1)))
-        off = launch_dcl(a, b, row, column, 0.25).float() - ops.pixel_dcl(a, b, row, column, 0.25).float()
+        off = launch_dcl(a, b, row, column, 0.25, planned=True).float() - ops.pixel_dcl(a, b, row, column, 0.25).float()
         assert off.abs().max() <= allowed, off.abs().max()
 print("all equal")
 """
