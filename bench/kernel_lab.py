@@ -27,6 +27,7 @@ class CudaLab:
             compiled: whether torch.compile of the operators is a contender.
         """
         self._torch, self._device, self._compiled = torch, device, compiled
+        torch.cuda.set_device(device)  # events and Triton's launches belong to the current one
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
         major, minor = torch.cuda.get_device_capability(device)

@@ -71,15 +71,11 @@ def measure_rows(cases: Sequence[KernelCase], lab: Lab, emit: Emit) -> dict[str,
         product()
         rates[precision] = lab.product_flop / median(lab.time_ms(product) for _ in range(PRODUCTS)) / 1e9
     rows: list[Row] = []
-    copies: list[float] = []
     for number, case in enumerate(cases):
         emit("phase", name=case.title, done=number)
-        ready, samples = lab.prepared(case), {}
-        if not ready.fault and not ready.skipped:
-            samples = in_turn(ready.steps, lab.time_ms)
-            copies += samples["copy"]
-        rows.append(row_of(case, ready, samples, lab.copy_bytes, rates))
+        rows.append(_measured(case, lab, rates))
         emit("row", row=rows[-1])
+    copies = [ms for row in rows if row["times"] for ms in row["times"]["copy"]["samples"]]
     return {
         "rows": rows,
         "goals": judge(rows),
@@ -88,6 +84,13 @@ def measure_rows(cases: Sequence[KernelCase], lab: Lab, emit: Emit) -> dict[str,
         "late": lab.late,
         "device_name": lab.name,
     }
+
+
+def _measured(case: KernelCase, lab: Lab, rates: Mapping[str, float]) -> Row:
+    """One row. Nothing of the case outlives it: two of the largest might not fit beside each other."""
+    ready = lab.prepared(case)
+    timed = not ready.fault and not ready.skipped
+    return row_of(case, ready, in_turn(ready.steps, lab.time_ms) if timed else {}, lab.copy_bytes, rates)
 
 
 def in_turn(steps: Mapping[str, Step], time_ms: Callable[[Step], float]) -> dict[str, list[float]]:

@@ -142,6 +142,16 @@ def test_pixel_dcl_s_operators_are_the_layer_s_own() -> None:
     assert sorted(name for name in own.names if name not in moving) == sorted(layer_names)
 
 
+@pytest.mark.parametrize("case", SMALL, ids=[case.title for case in SMALL])
+def test_torch_compile_takes_the_operators_in_one_piece(case: KernelCase) -> None:
+    ready = made(case, "cpu", 1)
+    torch._dynamo.reset()
+    with torch.inference_mode():
+        compiled = torch.compile(ready.native, dynamic=False, fullgraph=True, backend="eager")
+        assert torch.equal(compiled(*ready.inputs), ready.native(*ready.inputs))
+    torch._dynamo.reset()
+
+
 def judged(case: KernelCase, change: Any, planned_too: bool = True) -> str | None:
     """The verdict on a kernel whose output is the reference's, changed."""
     ready = made(case, "cpu", 1)

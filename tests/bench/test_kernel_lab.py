@@ -44,6 +44,7 @@ class Log:
         self.cuda = SimpleNamespace(
             Event=Event, get_device_capability=lambda device: capability, get_device_name=lambda device: "Made up",
             get_device_properties=lambda device: SimpleNamespace(L2_cache_size=64),
+            set_device=lambda device: did.append(f"set {device}"),
             synchronize=lambda device: did.append("synchronize"), empty_cache=lambda: did.append("empty"),
         )  # fmt: skip
         self.backends = SimpleNamespace(
@@ -106,6 +107,7 @@ def lab(small: None, monkeypatch: pytest.MonkeyPatch) -> tuple[CudaLab, Log]:
     log = Log()
     monkeypatch.setattr(kernel_lab, "made", made)
     made_lab = CudaLab(log, "cuda:0", compiled=True)
+    assert log.did == ["set cuda:0"]  # before the first event
     log.did.clear()
     return made_lab, log
 
@@ -233,7 +235,9 @@ def test_products_are_in_the_type_that_is_named(lab: tuple[CudaLab, Log]) -> Non
 def test_the_names_that_are_used_of_torch_exist() -> None:
     event = torch.cuda.Event
     assert all(hasattr(event, name) for name in ("record", "query", "elapsed_time"))
-    assert all(hasattr(torch.cuda, n) for n in ("empty_cache", "get_device_name", "get_device_properties"))
+    assert all(
+        hasattr(torch.cuda, n) for n in ("empty_cache", "set_device", "get_device_name", "get_device_properties")
+    )
     assert issubclass(torch.OutOfMemoryError, RuntimeError)
     assert issubclass(torch._dynamo.exc.BackendCompilerFailed, RuntimeError)
     assert callable(torch._dynamo.reset)

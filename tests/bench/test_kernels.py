@@ -124,6 +124,28 @@ def test_figures_of_a_row() -> None:
     assert (found["device_name"], found["late"]) == ("Made up", 3)
 
 
+def test_nothing_of_a_case_is_kept_while_the_next_is_made() -> None:
+    """Two of the largest would not fit into some device's memory."""
+    import gc
+    import weakref
+
+    class Large:
+        def __call__(self) -> None: ...
+
+    class Keeping(FakeLab):
+        kept: Any = None
+
+        def prepared(self, case: KernelCase) -> Prepared:
+            gc.collect()
+            assert self.kept is None or self.kept() is None
+            step = Large()
+            self.kept = weakref.ref(step)
+            return Prepared(dict.fromkeys(("kernel", "planned", "native", "copy"), step))
+
+    found, _ = measured(Keeping(MS), "pixel_interleave")
+    assert [row["status"] for row in found["rows"]] == ["ok"] * 3
+
+
 def test_without_a_contender_there_is_no_figure_of_it() -> None:
     ms = {name: MS[name] for name in ("kernel", "planned", "native", "copy")}
     (row,) = measured(FakeLab(ms), "pixel_interleave", precisions=("fp16",))[0]["rows"]
