@@ -75,6 +75,8 @@ class Engine(ABC):
     rank: ClassVar[Mapping[str, int]] = {}
     """Device kind → place in the order of automatic choice, fastest first; absent: never chosen by itself."""
     settings: ClassVar[tuple[Setting, ...]] = ()
+    cuda_only: ClassVar[Mapping[str, str]] = {}
+    """Setting that means nothing on the CPU → the only value that it has there."""
     has_float64: ClassVar[bool] = True
     """Whether a graph may hold float64."""
     computes: ClassVar[bool] = True
@@ -108,7 +110,7 @@ class Engine(ABC):
             return None
         return f"no {precision} on {kind}, only {', '.join(known)}" if known else f"does not run on {kind}"
 
-    def check_settings(self, device: str, settings: Mapping[str, str]) -> None:  # noqa: B027  most take all
+    def check_settings(self, device: str, settings: Mapping[str, str]) -> None:
         """
         Args:
             settings: all of them.
@@ -116,6 +118,13 @@ class Engine(ABC):
         Raises:
             UserError: one that means nothing on this device.
         """
+        for name, value in self.cuda_only.items():
+            if device == "cpu" and settings[name] != value:
+                raise UserError(
+                    f"`{self.name}:{name}={settings[name]}`: on the CPU there is none",
+                    f"{name}={value}",
+                    "Leave it out",
+                )
 
     def recipe(self, device: str, precision: str) -> Recipe | None:
         """How the graph has to be made for this precision; None where the engine takes the FP32 graph."""

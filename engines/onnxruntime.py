@@ -1,4 +1,5 @@
-"""onnxruntime: ONNX Runtime's CPU and CUDA providers, input and output bound to memory that is never copied."""
+"""onnxruntime: ONNX Runtime's CPU provider, input and output bound to memory that is never copied, and its CUDA
+provider, whose session is in engines/ort/cuda.py."""
 
 from __future__ import annotations
 
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engines.allocator import ALLOCATOR, allocator_environment
-from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, LayerTime, Options, Session, Setting
+from engines.engine import CPU_CONTRACT, Engine, LayerTime, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
+from engines.ort.options import CUDA_ONLY, DENORMALS, DEVICE, GRAPH, SPIN, level, session_options
+from engines.ort.placement import placement_missing
+from engines.ort.weights import replace_weights
 from engines.profiling import WARM_UP, medians_of
 from export.network import INPUT, OUTPUT, Graph
 from export.processor import exact_weight_bits
@@ -34,7 +38,7 @@ _DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
 class OnnxRuntimeEngine(Engine):
     name = "onnxruntime"
     title = "ONNX Runtime, CPU or CUDA provider"
-    install = "pip install onnxruntime-gpu (Linux x86-64) or onnxruntime (elsewhere)"
+    install = "pip install onnxruntime-gpu (Linux x86-64; a GPU wants cuda-python too) or onnxruntime (elsewhere)"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "cpu": ("fp32", "int8", "auto"),
         "cuda": ("fp32", "tf32", "fp16"),
@@ -43,15 +47,8 @@ class OnnxRuntimeEngine(Engine):
     tells_layer_times = ("cpu",)
     settings = (
         ALLOCATOR,
-        Setting(
-            "graph",
-            "all",
-            ("all", "extended", "basic", "off"),
-            "graph optimisation level; `all` adds the blocked layout",
-        ),
-        Setting(
-            "denormals", "zero", ("zero", "keep"), "denormal numbers in kernels; `zero` sets the flush-to-zero bits"
-        ),
+        GRAPH,
+        DENORMALS,
         Setting(
             "memory",
             "lean",
@@ -59,8 +56,10 @@ class OnnxRuntimeEngine(Engine):
             "`lean` allocates activations one by one, exactly; `planned`, the library's default, holds them twice from "
             "the second inference on",
         ),
-        Setting("spin", "on", ("on", "off"), "whether idle threads spin between operators"),
+        SPIN,
+        *DEVICE,
     )
+    cuda_only: ClassVar[Mapping[str, str]] = CUDA_ONLY
 
     def missing(self) -> str | None:
         return package_missing("onnxruntime", _DISTRIBUTIONS)
@@ -74,9 +73,11 @@ class OnnxRuntimeEngine(Engine):
             return reason
         import onnxruntime as ort
 
-        if "CUDAExecutionProvider" in ort.get_available_providers():
-            return None
-        return "this build of ONNX Runtime has no CUDA provider"
+        if "CUDAExecutionProvider" not in ort.get_available_providers():
+            return "this build of ONNX Runtime has no CUDA provider"
+        # It would run without, on a stream of its own: not timed by the device and synchronised in every run. One
+        # engine with two meanings of a latency is worse than one more package.
+        return package_missing("cuda", ("cuda-python",)) or placement_missing()
 
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         return allocator_environment(settings)
@@ -96,7 +97,7 @@ class OnnxRuntimeEngine(Engine):
         with tempfile.TemporaryDirectory() as folder:
             chosen = ort.SessionOptions()
             chosen.log_severity_level = 3
-            chosen.graph_optimization_level = _level(options)
+            chosen.graph_optimization_level = level(options)
             chosen.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
             ort.InferenceSession(graph.onnx_path, chosen, providers=["CPUExecutionProvider"])
             nodes = onnx.load(chosen.optimized_model_filepath).graph.node
@@ -119,11 +120,16 @@ class OnnxRuntimeEngine(Engine):
         return medians_of(told[WARM_UP:])
 
     def _load(self, graph: Graph, options: Options) -> Session:
-        return OnnxRuntimeSession(graph, options)
+        if options.device == "cpu":
+            return OnnxRuntimeSession(graph, options)
+        from engines.ort.cuda import CudaSession
+
+        return CudaSession(graph, options)
 
 
 class OnnxRuntimeSession(Session):
-    """New weights mean a new session, 1 to 10 ms for the networks here: refittable ones keep the model in memory."""
+    """On the CPU. New weights mean a new session, 1 to 10 ms for the networks here: refittable ones keep the model in
+    memory."""
 
     def __init__(self, graph: Graph, options: Options, profile: str | None = None) -> None:
         """
@@ -133,31 +139,22 @@ class OnnxRuntimeSession(Session):
         super().__init__(graph, options)
         self._options = options
         self._profile = profile
-        self._cuda = options.device.startswith("cuda")
         self._model: Any = None
         if options.refittable:
             import onnx
 
             self._model = onnx.load(graph.onnx_path)
-            self._initializers = {i.name: i for i in self._model.graph.initializer}
         self._x: np.ndarray | None = None
         self._y: np.ndarray | None = None
         self._binding: Any = None
         self._session = self._new_session()
-        base = CUDA_CONTRACT if self._cuda else CPU_CONTRACT
-        self.contract = {**base, "threads": options.threads}
+        self.contract = {**CPU_CONTRACT, "threads": options.threads}
 
     def _new_session(self) -> Any:
         import onnxruntime as ort
 
-        o, s = ort.SessionOptions(), self._options.settings
-        o.intra_op_num_threads = self._options.threads
-        o.inter_op_num_threads = 1
-        o.log_severity_level = 3
-        o.graph_optimization_level = _level(self._options)
-        o.add_session_config_entry("session.set_denormal_as_zero", "1" if s["denormals"] == "zero" else "0")
-        o.add_session_config_entry("session.intra_op.allow_spinning", "1" if s["spin"] == "on" else "0")
-        if s["memory"] == "lean" and not self._cuda:
+        o = session_options(self._options)
+        if self._options.settings["memory"] == "lean":
             # Its pattern of the first inference is one more block for all activations, beside those that it had.
             o.enable_mem_pattern = False
             _share_exact_arena()
@@ -165,34 +162,13 @@ class OnnxRuntimeSession(Session):
         if self._profile:
             o.enable_profiling, o.profile_file_prefix = True, self._profile
         model = self._model.SerializeToString() if self._model else self.graph.onnx_path
-        session = ort.InferenceSession(model, o, providers=self._providers())
-        if self._cuda and session.get_providers()[:1] != ["CUDAExecutionProvider"]:
-            # With libraries missing, ONNX Runtime builds a CPU session and only logs why.
-            raise RuntimeError(f"ONNX Runtime did not start its CUDA provider; it offers {session.get_providers()}")
-        return session
-
-    def _providers(self) -> list[Any]:
-        if not self._cuda:
-            return ["CPUExecutionProvider"]
-        # ONNX Runtime allows TF32 by default, so an fp32 case must say no. It always adds its CPU provider behind this
-        # one, for shape arithmetic; that no heavy node lands there has yet to be seen on a GPU.
-        tf32 = "1" if self._options.precision == "tf32" else "0"
-        index = self._options.device.partition(":")[2] or "0"
-        return [
-            ("CUDAExecutionProvider", {"device_id": index, "use_tf32": tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"})
-        ]
+        return ort.InferenceSession(model, o, providers=["CPUExecutionProvider"])
 
     def _bind(self, x: np.ndarray) -> None:
         import numpy as np
-        import onnxruntime as ort
 
         self._x = x
         self._binding = self._session.io_binding()
-        if self._cuda:
-            index = int(self._options.device.partition(":")[2] or 0)
-            self._binding.bind_ortvalue_input(INPUT, ort.OrtValue.ortvalue_from_numpy(x, "cuda", index))
-            self._binding.bind_output(OUTPUT, "cuda", index)
-            return
         self._binding.bind_cpu_input(INPUT, x)
         self._y = self._output_buffer(x)  # the old one, where it fits: tiles of one size are bound one after another
         if self._y is None:
@@ -219,20 +195,13 @@ class OnnxRuntimeSession(Session):
         self._session.run_with_iobinding(self._binding)
 
     def _synchronize(self) -> None:
-        if self._cuda:
-            self._binding.synchronize_outputs()
+        pass  # the run has returned
 
     def _read(self) -> np.ndarray:
         return self._y if self._y is not None else self._binding.copy_outputs_to_cpu()[0]
 
     def _refit(self, tensors: Mapping[str, np.ndarray]) -> None:
-        from onnx import numpy_helper
-
-        for name, value in tensors.items():
-            old = self._initializers.get(name)
-            if old is None or tuple(old.dims) != value.shape:
-                raise ValueError(f"{self.graph.onnx_path} has no initializer {name!r} of shape {value.shape}")
-            old.CopyFrom(numpy_helper.from_array(value, name))
+        replace_weights(self._model, tensors, self.graph.onnx_path)
         # The old session goes first: both at once would need the activations' memory twice.
         self._binding = self._session = None
         self._session = self._new_session()
@@ -289,18 +258,6 @@ def _share_exact_arena() -> None:
 
     where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(where, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
-
-
-def _level(options: Options) -> Any:
-    import onnxruntime as ort
-
-    levels = ort.GraphOptimizationLevel
-    return {
-        "all": levels.ORT_ENABLE_ALL,
-        "extended": levels.ORT_ENABLE_EXTENDED,
-        "basic": levels.ORT_ENABLE_BASIC,
-        "off": levels.ORT_DISABLE_ALL,
-    }[options.settings["graph"]]
 
 
 ENGINE = OnnxRuntimeEngine()

@@ -19,6 +19,7 @@ class TorchCompile(Engine):
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = EAGER.precisions
     rank: ClassVar[Mapping[str, int]] = {"cpu": 2, "cuda": 2}
     settings: ClassVar[tuple[Setting, ...]] = SETTINGS
+    cuda_only: ClassVar[Mapping[str, str]] = EAGER.cuda_only
     runs_modules = True
 
     def missing(self) -> str | None:
@@ -35,9 +36,6 @@ class TorchCompile(Engine):
 
     def device_missing(self, device: str) -> str | None:
         return EAGER.device_missing(device)
-
-    def check_settings(self, device: str, settings: Mapping[str, str]) -> None:
-        EAGER.check_settings(device, settings)
 
     def _load(self, graph: Graph, options: Options) -> Session:
         return TorchSession(graph, options, compiled=True)

@@ -15,7 +15,6 @@ from engines.engine import CPU_CONTRACT, CUDA_CONTRACT, Engine, Options, Session
 from engines.installed import cuda_missing, package_missing, package_version
 from export.network import Graph
 from reference_models import module_from_factory
-from reference_models.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +33,6 @@ SETTINGS = (
     Setting("plugins", "off", _ON, "CUDA only: our Triton kernels for PixelShuffle and pixel deconvolution"),
     Setting("l2", "warm", ("warm", "flushed"), "CUDA only: whether the second-level cache is emptied before each"),
 )
-_CUDA_ONLY = {"graph": "off", "plugins": "off", "l2": "warm"}
-"""Setting → the only value that it has on the CPU."""
 
 
 class TorchEager(Engine):
@@ -48,6 +45,7 @@ class TorchEager(Engine):
     }
     rank: ClassVar[Mapping[str, int]] = {"cpu": 3, "cuda": 3}
     settings = SETTINGS
+    cuda_only: ClassVar[Mapping[str, str]] = {"graph": "off", "plugins": "off", "l2": "warm"}
     runs_modules = True
 
     def missing(self) -> str | None:
@@ -66,15 +64,6 @@ class TorchEager(Engine):
         import torch
 
         return None if torch.cuda.is_available() else "this build of PyTorch has no CUDA"
-
-    def check_settings(self, device: str, settings: Mapping[str, str]) -> None:
-        for name, value in _CUDA_ONLY.items():
-            if device == "cpu" and settings[name] != value:
-                raise UserError(
-                    f"`{self.name}:{name}={settings[name]}`: on the CPU there is none",
-                    f"{name}={value}",
-                    "Leave it out",
-                )
 
     def _load(self, graph: Graph, options: Options) -> Session:
         return TorchSession(graph, options)

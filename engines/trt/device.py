@@ -5,6 +5,7 @@ Written from documentation; see docs/gpu-verification.md for what was run.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,15 @@ def device_words(index: int) -> str:
     driver = _checked(cudart, cudart.cudaDriverGetVersion())
     name = properties.name.decode() if isinstance(properties.name, bytes) else properties.name
     return f"{name.strip(chr(0))}, driver {driver}"
+
+
+def bus_address(index: int) -> str:
+    """Where a device stands on the PCI bus, as `0000:65:00.0`, in lower case: its name outside of CUDA."""
+    from cuda.bindings import runtime as cudart
+
+    told = _checked(cudart, cudart.cudaDeviceGetPCIBusId(32, index))
+    text = told.decode() if isinstance(told, bytes) else str(told)
+    return text.strip(chr(0)).lower()
 
 
 def device_memory(index: int) -> int:
@@ -105,6 +115,12 @@ def address_of(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     if strides is not None and tuple(strides) != dense:
         raise UserError(f"device array: strides {tuple(strides)}", expected, "Make it contiguous")
     return int(told["data"][0])
+
+
+def host_array(address: int, like: np.ndarray) -> np.ndarray:
+    """Page-locked memory as an array of this shape and type."""
+    memory = np.ctypeslib.as_array((ctypes.c_uint8 * like.nbytes).from_address(address))
+    return memory.view(like.dtype).reshape(like.shape)
 
 
 class Device:

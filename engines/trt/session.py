@@ -6,7 +6,6 @@ docs/gpu-verification.md for what was run. No clock in here: `device_ms` reads e
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import numpy as np
 from engines.engine import CUDA_CONTRACT, PICTURE_ENDS, LayerTime, Options, Session
 from engines.trt.api import Api
 from engines.trt.builder import BuildRequest, Profile
-from engines.trt.device import Device, DeviceArray, address_of, device_words
+from engines.trt.device import Device, DeviceArray, address_of, device_words, host_array
 from engines.trt.layers import kinds_of, layer_facts, layer_times_ms
 from engines.trt.plans import StoredPlan, plan_folder, stored_plan, write_whole
 from engines.trt.preflight import size_in
@@ -103,7 +102,7 @@ class TrtSession(Session):
             self._prepare(x.shape)
         cast = np.ascontiguousarray(x, self._dtype(self._input))
         if self._staged_x:
-            _host_array(self._staged_x, cast)[...] = cast
+            host_array(self._staged_x, cast)[...] = cast
         self._device.start("h2d")
         self._device.upload(self._x, self._staged_x or cast.ctypes.data, cast.nbytes)
         self._device.stop("h2d")
@@ -170,7 +169,7 @@ class TrtSession(Session):
         self._device.stop("d2h")
         self._device.synchronize()
         if self._staged_y:
-            y[...] = _host_array(self._staged_y, y)
+            y[...] = host_array(self._staged_y, y)
         return y
 
     def device_ms(self) -> dict[str, float]:
@@ -368,9 +367,3 @@ class TrtSession(Session):
 
 def _takes(sizes: Profile, size: tuple[int, int]) -> bool:
     return all(low <= side <= high for low, side, high in zip(sizes.least, size, sizes.most, strict=True))
-
-
-def _host_array(address: int, like: np.ndarray) -> np.ndarray:
-    """Page-locked memory as an array of this shape and type."""
-    memory = np.ctypeslib.as_array((ctypes.c_uint8 * like.nbytes).from_address(address))
-    return memory.view(like.dtype).reshape(like.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 
 import numpy as np
@@ -70,22 +71,6 @@ def test_a_setting_reaches_the_session(networks, built, setting, value, entry):
     assert built[0][0].get_session_config_entry(entry) == "0"
 
 
-@pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("tf32", "1")])
-def test_on_cuda_tf32_is_used_when_asked_for_alone(networks, built, precision, tf32):
-    load(networks, "cuda:1", precision)
-    ((name, options),) = built[0][1]
-    assert name == "CUDAExecutionProvider"
-    assert (options["device_id"], options["use_tf32"]) == ("1", tf32)
-
-
-def test_a_session_that_fell_back_to_the_cpu_is_refused(networks, built, monkeypatch):
-    """With CUDA's libraries missing, ONNX Runtime builds a CPU session and only logs it."""
-    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
-    with pytest.raises(RuntimeError, match="did not start its CUDA provider"):
-        load(networks, "cuda:0")
-    load(networks, "cpu")
-
-
 def test_every_graph_level_gives_the_same_numbers(networks, expected, picture):
     x = picture(20, 30)
     for level in ("all", "extended", "basic", "off"):
@@ -134,6 +119,20 @@ def test_a_build_without_cuda_says_so(monkeypatch):
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     assert ENGINE.device_missing("cuda:0") is None
     assert "does not exist" in ENGINE.device_missing("cuda:1")
+    monkeypatch.setattr(ort, "InferenceSession", object)  # of an older release
+    assert "does not tell where it placed nodes" in ENGINE.device_missing("cuda:0")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda m, *a: None if m == "cuda" else find(m, *a))
+    assert ENGINE.device_missing("cuda:0") == "Python package `cuda-python` is not installed"
+    assert ENGINE.device_missing("cpu") is None
+
+
+@pytest.mark.parametrize("word", ["capture=on", "l2=flushed", "host_memory=pageable"])
+def test_what_only_a_gpu_has_is_refused_on_the_cpu(networks, word):
+    name, _, value = word.partition("=")
+    with pytest.raises(UserError, match=f"`onnxruntime:{word}`: on the CPU there is none"):
+        ENGINE.load(networks["frozen"].main, Options(settings={name: value}))
+    ENGINE.check_settings("cuda:0", ENGINE.complete_settings({name: value}))
 
 
 def test_a_device_that_is_not_there_is_no_reason_to_use_the_cpu(networks, monkeypatch):

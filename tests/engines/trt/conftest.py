@@ -79,6 +79,10 @@ class FakeCuda(types.ModuleType):
     def cudaDeviceGetAttribute(self, name: int, index: int) -> Any:  # noqa: N802
         return Error.cudaSuccess, {75: 8, 76: 9, 38: 4096}[name]
 
+    def cudaDeviceGetPCIBusId(self, length: int, index: int) -> Any:  # noqa: N802
+        assert length >= 13
+        return Error.cudaSuccess, f"0000:{0x65 + index:02X}:00.0".encode() + b"\0"
+
     def cudaStreamCreateWithFlags(self, flags: int) -> Any:  # noqa: N802
         return self._made("stream")
 
@@ -294,6 +298,11 @@ class FakeApi(TensorRtApi):
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     """cuda.bindings.runtime in host memory, for this test."""
+    return installed_cuda(monkeypatch)
+
+
+def installed_cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """Importable as cuda.bindings.runtime for as long as the patch lasts."""
     fake = FakeCuda()
     package, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
     bindings.runtime = fake  # type: ignore[attr-defined]

@@ -158,7 +158,7 @@ def test_several_inferences_in_flight_have_contexts_and_outputs_of_their_own(loa
             addresses = {lane.y for lane in session._lanes} | {session._y}
             assert len(addresses) == 4
             for lane in session._lanes:
-                got = session_file._host_array(lane.y, doubled(x))  # the fake's device memory is the host's
+                got = session_file.host_array(lane.y, doubled(x))  # the fake's device memory is the host's
                 assert np.array_equal(got, doubled(x))
         cuda.calls.clear()
         session.enqueue()
