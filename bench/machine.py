@@ -37,6 +37,7 @@ ISA_FLAGS = {
 DISTRIBUTIONS = (
     *("fullres", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino"),
     *("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-rtx-cu13", "polygraphy"),
+    *("onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnxruntime-ep-nv-tensorrt-rtx-cu12"),
     *("cuda-python", "cuda-bindings", "pycuda", "triton", "numpy", "scipy", "scikit-image", "pillow"),
 )
 

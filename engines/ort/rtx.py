@@ -21,7 +21,7 @@ from engines.ort.device_session import DeviceSession
 from engines.ort.options import RECORD_PLACEMENT, RTX_PACKAGE, session_options
 from engines.ort.tf32 import tf32
 from engines.trt.device import bus_address, device_words
-from engines.trt.plans import plan_folder
+from export.cache import cache_folder
 from export.network import INPUT, Graph
 
 PROVIDER = "NvTensorRTRTXExecutionProvider"
@@ -87,9 +87,12 @@ class RtxSession(DeviceSession):
         return chosen
 
     def _kernels_folder(self, shape: tuple[int, ...]) -> Path:
-        """The provider names files after parts of a graph: one folder for each graph, precision, size and device."""
-        words = (self._version, self.graph.sha256, self._options.precision, shape, device_words(self._index))
-        return plan_folder() / f"{hashlib.sha256(repr(words).encode()).hexdigest()[:32]}.rtx"
+        """The provider names files after parts of a graph, so every graph, precision, size and device has a folder."""
+        level, device = self._options.settings["graph"], device_words(self._index)
+        words = (self._version, self.graph.sha256, self._options.precision, level, shape, device)
+        folder = cache_folder() / "kernels" / hashlib.sha256(repr(words).encode()).hexdigest()[:32]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
 @cache

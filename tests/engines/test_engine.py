@@ -192,3 +192,15 @@ def test_both_contracts_answer_the_same_questions():
 def test_an_engine_that_cannot_tell_times_of_layers_says_so_before_anything_is_built():
     assert not Doubling.tells_layer_times
     assert Doubling().layer_times(GRAPH, Options(), X) is None
+
+
+def test_a_setting_for_a_gpu_is_refused_on_the_cpu_alone():
+    class OnDevices(Doubling):
+        cuda_only = {"layout": "rows"}  # noqa: RUF012
+
+    with pytest.raises(UserError) as error:
+        OnDevices().load(GRAPH, Options(settings={"layout": "columns"}))
+    assert error.value.what == "`doubling:layout=columns`: on the CPU there is none"
+    assert error.value.expected == "layout=rows"
+    for engine, device in ((OnDevices(), "cuda:0"), (Doubling(), "cpu")):
+        engine.check_settings(device, {"layout": "columns", "free": "a"})

@@ -158,6 +158,7 @@ def test_compiled_kernels_are_kept_for_each_graph_precision_and_size(plugin, net
         folders.append(plugin.options[-1]["nv_runtime_cache_path"])
     assert folders[0] == folders[1]
     assert len(set(folders)) == 4
+    assert all(Path(folder).is_dir() for folder in folders)
     with load(networks["frozen"].main, kernels="new") as session:
         session.bind(picture(8, 10))
     assert "nv_runtime_cache_path" not in plugin.options[-1]

@@ -13,7 +13,7 @@ import pytest
 
 from engines.installed import cuda_device_count
 from engines.trt import device as device_file
-from engines.trt.device import Device, DeviceArray, address_of, capability, device_memory, device_words
+from engines.trt.device import Device, DeviceArray, address_of, bus_address, capability, device_memory, device_words
 from reference_models.errors import UserError
 
 
@@ -53,6 +53,7 @@ def test_a_captured_call_runs_when_it_is_replayed_and_only_the_last_capture_is_k
 
 def test_what_the_device_says_of_itself(cuda):
     assert capability(0) == (8, 9)
+    assert [bus_address(index) for index in (0, 5)] == ["0000:65:00.0", "0000:6a:00.0"]
     assert device_words(0) == "Fake GPU, driver 13000"
     assert device_memory(0) == 8 << 30
     assert cuda.live == {}
