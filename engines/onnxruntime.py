@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engines.allocator import ALLOCATOR, allocator_environment
-from engines.engine import CPU_CONTRACT, Engine, LayerTime, Options, Session, Setting
+from engines.engine import CPU_CONTRACT, ENDS, PICTURE_ENDS, Engine, LayerTime, Options, Session, Setting
 from engines.installed import cuda_missing, package_missing, package_version
 from engines.ort.options import CUDA_ONLY, DENORMALS, DEVICE, GRAPH, SPIN, level, session_options
 from engines.ort.placement import placement_missing
 from engines.ort.weights import replace_weights
 from engines.profiling import WARM_UP, medians_of
-from export.network import INPUT, OUTPUT, Graph
+from export.network import Graph
 from export.processor import exact_weight_bits
 from export.recipe import Recipe
 
@@ -58,6 +58,7 @@ class OnnxRuntimeEngine(Engine):
         ),
         SPIN,
         *DEVICE,
+        ENDS,
     )
     cuda_only: ClassVar[Mapping[str, str]] = CUDA_ONLY
 
@@ -149,6 +150,8 @@ class OnnxRuntimeSession(Session):
         self._binding: Any = None
         self._session = self._new_session()
         self.contract = {**CPU_CONTRACT, "threads": options.threads}
+        if graph.takes_pictures:
+            self.contract["ends"] = PICTURE_ENDS
 
     def _new_session(self) -> Any:
         import onnxruntime as ort
@@ -169,12 +172,13 @@ class OnnxRuntimeSession(Session):
 
         self._x = x
         self._binding = self._session.io_binding()
-        self._binding.bind_cpu_input(INPUT, x)
+        given, result = self.graph.ends
+        self._binding.bind_cpu_input(given, x)
         self._y = self._output_buffer(x)  # the old one, where it fits: tiles of one size are bound one after another
         if self._y is None:
-            self._binding.bind_output(OUTPUT, "cpu")
+            self._binding.bind_output(result, "cpu")
         else:
-            self._binding.bind_output(OUTPUT, "cpu", 0, np.float32, self._y.shape, self._y.ctypes.data)
+            self._binding.bind_output(result, "cpu", 0, np.float32, self._y.shape, self._y.ctypes.data)
 
     def _output_buffer(self, x: np.ndarray) -> np.ndarray | None:
         """A buffer for graphs whose output shape is a plain function of the input's; None lets the session allocate."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from engines.engine import Engine, Options, Session, Setting
+from engines.engine import ENDS, Engine, Options, Session, Setting
 from engines.installed import cuda_device_count, cuda_missing, package_missing, package_version
 from engines.ort.options import DEVICE, GRAPH, RTX_PACKAGE
 from engines.ort.placement import placement_missing
@@ -24,9 +24,11 @@ class OnnxRuntimeRtxEngine(Engine):
     title = "ONNX Runtime, TensorRT-RTX provider"
     install = f"pip install {_PLUGINS[0]} cuda-python (an NVIDIA RTX GPU and its driver)"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cuda": ("fp32", "tf32", "bf16", "fp16", "int8")}
+    has_float64 = False
     settings = (
         GRAPH,
         *DEVICE,
+        ENDS,
         Setting("kernels", "kept", ("kept", "new"), "kernels compiled on the device: kept for later processes, or not"),
     )
 

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engines.engine import CUDA_CONTRACT, Options, Session
+from engines.engine import CUDA_CONTRACT, PICTURE_ENDS, Options, Session
 from engines.ort.options import run_options
 from engines.ort.placement import check_placement
 from engines.ort.weights import replace_weights
 from engines.trt.device import Device, host_array
-from export.network import INPUT, OUTPUT, Graph
+from export.network import Graph
 
 CAPTURING_RUNS = 4
 """Runs that leave a captured graph behind: the CUDA provider captures in its third, older releases in their second,
@@ -47,6 +47,8 @@ class DeviceSession(Session):
         # New weights would want a new capture before every inference, which costs more than it saves.
         self._captures = settings["capture"] == "on" and not self._refittable
         self._flushes = settings["l2"] == "flushed"
+        self._kind = np.dtype(np.uint8 if graph.takes_pictures else np.float32)
+        """Of input and output."""
         self._model: Any = None
         if options.refittable:
             import onnx
@@ -68,6 +70,8 @@ class DeviceSession(Session):
         }
         if self._flushes:
             self.contract["l2_state"] = "emptied before every inference"
+        if graph.takes_pictures:
+            self.contract["ends"] = PICTURE_ENDS
 
     @abstractmethod
     def _new_session(self, shape: tuple[int, ...]) -> Any:
@@ -112,11 +116,11 @@ class DeviceSession(Session):
         for address in filter(None, (self._x, self._y, self._staged_x, self._staged_y)):
             self._device.free(address)
         self._x = self._y = self._staged_x = self._staged_y = 0
-        self._x = self._device.allocate(_bytes(shape))
+        self._x = self._device.allocate(self._bytes(shape))
         self._y_shape = self._output_shape(shape)
-        self._y = self._device.allocate(_bytes(self._y_shape))
+        self._y = self._device.allocate(self._bytes(self._y_shape))
         if self._options.settings["host_memory"] == "pinned":
-            self._staged_x, self._staged_y = map(self._device.allocate_pinned, map(_bytes, (shape, self._y_shape)))
+            self._staged_x, self._staged_y = map(self._device.allocate_pinned, map(self._bytes, (shape, self._y_shape)))
         self._bind_buffers(shape)
         self._shape = shape
 
@@ -129,16 +133,18 @@ class DeviceSession(Session):
         if all(isinstance(side, int) for side in known):
             return tuple(known)
         binding = self._session.io_binding()
-        binding.bind_input(INPUT, self.memory, self._index, np.float32, shape, self._x)
-        binding.bind_output(OUTPUT, self.memory, self._index)
+        given, result = self.graph.ends
+        binding.bind_input(given, self.memory, self._index, self._kind, shape, self._x)
+        binding.bind_output(result, self.memory, self._index)
         self._session.run_with_iobinding(binding, run_options(captures=False))
         self._device.synchronize()
         return tuple(binding.get_outputs()[0].shape())
 
     def _bind_buffers(self, shape: tuple[int, ...]) -> None:
         self._binding = self._session.io_binding()
-        self._binding.bind_input(INPUT, self.memory, self._index, np.float32, shape, self._x)
-        self._binding.bind_output(OUTPUT, self.memory, self._index, np.float32, self._y_shape, self._y)
+        given, result = self.graph.ends
+        self._binding.bind_input(given, self.memory, self._index, self._kind, shape, self._x)
+        self._binding.bind_output(result, self.memory, self._index, self._kind, self._y_shape, self._y)
         for _ in range(max(self.least_runs, CAPTURING_RUNS if self._captures else 0)):
             self._submit()
         self._device.synchronize()
@@ -159,7 +165,7 @@ class DeviceSession(Session):
             self._device.flush_cache()
 
     def _read(self) -> np.ndarray:
-        y = np.empty(self._y_shape, np.float32)
+        y = np.empty(self._y_shape, self._kind)
         self._device.start("d2h")
         self._device.download(self._staged_y or y.ctypes.data, self._y, y.nbytes)
         self._device.stop("d2h")
@@ -186,6 +192,5 @@ class DeviceSession(Session):
         self._binding = self._session = None
         self._device.close()
 
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    return 4 * int(np.prod(shape, dtype=np.int64))
+    def _bytes(self, shape: tuple[int, ...]) -> int:
+        return self._kind.itemsize * int(np.prod(shape, dtype=np.int64))

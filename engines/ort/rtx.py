@@ -22,7 +22,7 @@ from engines.ort.options import RECORD_PLACEMENT, RTX_PACKAGE, session_options
 from engines.ort.tf32 import tf32
 from engines.trt.device import bus_address, device_words
 from export.cache import cache_folder
-from export.network import INPUT, Graph
+from export.network import Graph
 
 PROVIDER = "NvTensorRTRTXExecutionProvider"
 
@@ -71,7 +71,7 @@ class RtxSession(DeviceSession):
         import onnx
 
         model = self._model or onnx.load(self.graph.onnx_path, load_external_data=False)
-        (value,) = [value for value in model.graph.input if value.name == INPUT]
+        (value,) = [value for value in model.graph.input if value.name == self.graph.ends[0]]
         return [side.dim_param for side in value.type.tensor_type.shape.dim]
 
     def _provider_options(self, shape: tuple[int, ...]) -> dict[str, str]:

@@ -36,8 +36,8 @@ def layer_facts(trt: Any, engine: Any) -> list[dict[str, Any]]:
 def kinds_of(facts: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Layer → what it is and the type and layout of what it gives, in the library's words, as far as it tells."""
     found = {}
-    for layer in facts:
-        outputs = layer.get("Outputs") or [{}]
-        words = layer.get("LayerType"), outputs[0].get("Format/Datatype") if isinstance(outputs[0], dict) else None
-        found[layer["Name"]] = ", ".join(word for word in words if isinstance(word, str))
+    for told in facts:
+        outputs = told.get("Outputs") or [{}]
+        words = told.get("LayerType"), outputs[0].get("Format/Datatype") if isinstance(outputs[0], dict) else None
+        found[told["Name"]] = ", ".join(word for word in words if isinstance(word, str))
     return found

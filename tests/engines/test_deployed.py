@@ -159,6 +159,25 @@ def test_a_plan_on_pictures_is_given_the_picture_itself(networks, tmp_path, monk
         session.run({"x": array})
 
 
+def test_an_onnx_file_on_pictures_gives_what_the_one_on_tensors_gives(networks, cache, tmp_path):
+    from export.picture_graph import picture_network
+
+    spec, plans = reference_models.get("can24"), []
+    for network in (networks["frozen"], picture_network(networks["frozen"], spec, cache)):
+        folder = tmp_path / str(len(plans))
+        folder.mkdir()
+        plan = deploy(folder, network.main.onnx_path, "onnxruntime")
+        if network.main.takes_pictures:
+            sidecar_path(plan).write_text(
+                json.dumps(json.loads(sidecar_path(plan).read_text()) | {"takes": "pictures"})
+            )
+        plans.append(plan)
+    seen = np.random.default_rng(0).integers(0, 256, (21, 34, 3), np.uint8)
+    with load(plans[0], "cpu") as tensors, load(plans[1], "cpu") as pictures:
+        assert np.array_equal(tensors(seen), pictures(seen))
+        assert pictures._session.graph.takes_pictures
+
+
 def test_a_device_s_array_for_a_plan_of_the_cpu_is_refused(frozen):
     with load(frozen, "cpu") as session, pytest.raises(UserError, match="Copy it to the host"):
         session.run({INPUT: SimpleNamespace(__cuda_array_interface__={})})

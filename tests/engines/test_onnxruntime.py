@@ -285,3 +285,22 @@ def test_as_many_runs_are_profiled_as_are_asked_for_after_the_warm_up(networks, 
     monkeypatch.setattr("engines.onnxruntime.medians_of", lambda runs: seen.append(len(runs)))
     ENGINE.layer_times(networks["frozen"].main, Options(), picture(8, 9), 4)
     assert seen == [4]
+
+
+def test_a_graph_on_pictures_takes_and_gives_bytes(networks, cache):
+    from export.picture_graph import picture_network
+    from reference_models import get
+    from reference_models.colour import picture_from_tensor, tensor_from_picture
+
+    spec, network = get("can24"), networks["image"]
+    options = Options(settings=ENGINE.complete_settings({"ends": "picture"}))
+    inside = ENGINE.load(picture_network(network, spec, cache).main, options)
+    with inside, ENGINE.load(network.main, options) as outside:
+        for seed, size in enumerate(((12, 20), (9, 14))):
+            seen = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+            y = outside.run({"x": tensor_from_picture(seen, spec)})["y"]
+            np.testing.assert_array_equal(inside.run({"picture": seen})["result"], picture_from_tensor(y, spec, seen))
+        assert "uint8" in inside.contract["ends"]
+        assert "ends" not in outside.contract
+        with pytest.raises(UserError, match=r"inputs: got 'x'\. Expected 'picture'"):
+            inside.run({"x": seen})

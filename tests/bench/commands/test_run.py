@@ -524,3 +524,37 @@ def test_calibration_that_shows_nothing_is_refused_at_once(command: Command, tmp
 def test_nothing_to_measure_names_why_thumbnails_are_not_quantised(command: Command) -> None:
     words = ("--engine", "onnxruntime", "--precision", "int8", "--statistics", "thumbnail")
     command(*TINY, *words).assert_refused("nothing to measure", "folded for every picture")
+
+
+def test_a_plan_on_pictures_is_compared_with_what_the_host_makes(command: Command, tmp_path: Path) -> None:
+    words = ("run", "--model", "espcn_x3", "--res", "100x61", "--processes", "1", "--budget", "0.3", "--pictures")
+    outcome = command(*words, "--engine", "onnxruntime,onnxruntime:ends=picture", "--json", tmp_path / "runs.json")
+    assert outcome.code == 0, outcome.err
+    host, inside = store.load(tmp_path / "runs.json")
+    assert inside["use"]["plan_picture"] == {"most": 0, "share": 0.0}
+    assert "plan_picture" not in host["use"]
+    assert "converted in the plan" in inside["contract"]["ends"]
+    # Quality is that of the plan on tensors, the same for both.
+    assert inside["quality"]["vs_reference"]["max_abs"] == host["quality"]["vs_reference"]["max_abs"]
+    assert inside["quality"]["vs_reference"]["made_on"] == "cpu"
+    assert "the plan's picture is the host's, byte for byte" in " ".join(outcome.out.split())
+
+
+def test_a_plan_on_pictures_that_shows_something_else_is_a_failed_row(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is a process of its own: a module in its way makes every plan on pictures a darker one."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import export.picture_graph as g\n"
+        "g._float = lambda value, real=g._float: real(value * 0.8 if value == 255 else value)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("FULLRES_CACHE", str(tmp_path / "cache"))
+    words = ("run", "--model", "espcn_x3", "--res", "100x61", "--processes", "1", "--budget", "0.3")
+    outcome = command(*words, "--engine", "onnxruntime:ends=picture", "--json", tmp_path / "runs.json")
+    assert outcome.code == 5
+    (run,) = store.load(tmp_path / "runs.json")
+    assert run["status"] == "failed"
+    assert "ends=picture: the plan's picture is" in run["reason"]

@@ -10,6 +10,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from engines.engine import Options
 from engines.onnxruntime import ENGINE
 from engines.ort.device_session import CAPTURING_RUNS
+from export.picture_graph import picture_network
+from reference_models import get
+from reference_models.colour import picture_from_tensor, tensor_from_picture
 from tests.engines.ort.conftest import HostSession
 
 
@@ -32,6 +35,22 @@ def test_every_size_that_is_bound_gives_torchs_numbers(host, networks, request, 
         assert session.opened == [(1, 3, 24, 40)]  # one for all sizes
     for x, y in zip(pictures, outputs, strict=True):
         assert difference(y, expected(statistics, x)) < 1e-4
+
+
+@pytest.mark.parametrize("capture", ["off", "on"])
+def test_a_graph_on_pictures_takes_and_gives_bytes(host, networks, cache, fake_cuda, capture):
+    spec, network = get("can24"), networks["frozen"]
+    on_pictures = picture_network(network, spec, cache).main
+    with host(on_pictures, capture=capture) as session, ENGINE.load(network.main, Options()) as plain:
+        for seed, size in enumerate(((12, 20), (9, 14), (12, 20))):
+            seen = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+            got = session.run({"picture": seen})["result"]
+            y = plain.run({"x": tensor_from_picture(seen, spec)})["y"]
+            assert (got.dtype, got.shape) == (np.uint8, seen.shape)
+            np.testing.assert_array_equal(got, picture_from_tensor(y, spec, seen))
+        assert "uint8" in session.contract["ends"]
+        sizes = [len(bytes(memory)) for kind, memory in fake_cuda.live.values() if kind == "device"]
+        assert sizes == [12 * 20 * 3] * 2
 
 
 def test_buffers_stay_for_as_long_as_the_shape_does(host, networks, picture, fake_cuda):
