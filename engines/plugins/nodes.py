@@ -1,44 +1,71 @@
-"""DepthToSpace and pixel deconvolution's interleaving → nodes that are plugins where those are registered.
+"""DepthToSpace, pixel deconvolution's interleaving and what follows them → nodes that are plugins where registered.
 
 Each node lives in its own domain and has a function of standard operators in the same file, so that the file also runs
 where there is no plugin: ONNX Runtime, and TensorRT-RTX, which has none. An onnx.ModelProto is changed in place.
+
+A quantiser behind a node is taken into it where that saves a pass over memory. Behind a convolution's bare shuffle, or
+one with a ReLU, it goes in front instead: the convolution then writes int8, and the shuffle moves single bytes. Both
+give the same numbers, since a shuffle only moves them and int8 around 0 keeps a ReLU.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from engines.plugins.pixel_dcl_maps import LEAST_CHANNELS
-from engines.plugins.registration import NAMESPACE, PIXEL_DCL, PIXEL_INTERLEAVE, PIXEL_SHUFFLE
+import numpy as np
 
-_ONNX = {"", "ai.onnx"}
+from engines.plugins.followers import Followers, followers
+from engines.plugins.functions import function
+from engines.plugins.graph_view import ONNX, GraphView, attribute
+from engines.plugins.names import (
+    DCL_TAPS,
+    NAMESPACE,
+    PIXEL_DCL,
+    PIXEL_DCL_INT8,
+    PIXEL_INTERLEAVE,
+    PIXEL_INTERLEAVE_INT8,
+    PIXEL_INTERLEAVE_OF_INT8,
+    PIXEL_SHUFFLE,
+    PLUGINS,
+    TAIL_ATTRIBUTES,
+    Tail,
+)
+from engines.plugins.pixel_dcl_maps import LEAST_CHANNELS
+
 _MAPS = 4
+_OPSET = 15
+"""Oldest with CastLike, which functions of followers need."""
 
 
 def use_plugins(model: Any, products: Collection[str] = ()) -> list[str]:
     """Names of the plugins that the graph asks for from now on; empty where it has nothing for them.
 
     Args:
-        model: onnx.ModelProto of opset 11 or later, changed in place. Of any precision: what Q/DQ pairs or casts stand
-            between is left as it is.
+        model: onnx.ModelProto of opset 13 or later (followers: 15), changed in place, of any precision.
         products: types of weights (`FLOAT16`, `FLOAT`) whose products may be computed by our kernel for tensor cores:
             `FLOAT` where TF32 is allowed.
     """
-    _interleave(model.graph, products)
-    _shuffle(model.graph)
-    used = {node.op_type for node in model.graph.node if node.domain == NAMESPACE}
+    graph = model.graph
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ONNX)
+    for node in [node for node in graph.node if _is_shuffle(node)]:
+        if not _interleave(graph, node, products, opset >= _OPSET):
+            _shuffle(graph, node, opset >= _OPSET)
+    used = {node.op_type for node in graph.node if node.domain == NAMESPACE}
     if not used:
         return []
-    opset = next(entry.version for entry in model.opset_import if entry.domain in _ONNX)
     from onnx import helper
 
     model.opset_import.append(helper.make_opsetid(NAMESPACE, 1))
-    names = [name for name in _FUNCTIONS if name in used]
-    model.functions.extend(_FUNCTIONS[name](opset) for name in names)
+    names = [name for name in PLUGINS if name in used]
+    model.functions.extend(function(name, opset) for name in names)
     return [f"{NAMESPACE}::{name}" for name in names]
+
+
+def _is_shuffle(node: Any) -> bool:
+    """Whether it is a PixelShuffle: torch's order of channels."""
+    return node.op_type == "DepthToSpace" and node.domain in ONNX and attribute(node, "mode", b"DCR") == b"CRD"
 
 
 def _node(name: str, source: Any, inputs: list[str], output: str, **attributes: Any) -> Any:
@@ -49,60 +76,163 @@ def _node(name: str, source: Any, inputs: list[str], output: str, **attributes: 
     return helper.make_node(name, inputs, [output], name=source.name, domain=NAMESPACE, **asked)
 
 
-def _attribute(node: Any, name: str, default: Any) -> Any:
+def _replace(graph: Any, gone: Collection[Any], new: list[Any]) -> None:
+    """The nodes at the place of the last one that goes: all that they read is there, and their readers come later."""
+    places = [place for place, node in enumerate(graph.node) if any(node is other for other in gone)]
+    at = places[-1] + 1 - len(places)
+    for place in reversed(places):
+        del graph.node[place]
+    for offset, node in enumerate(new):
+        graph.node.insert(at + offset, node)
+
+
+def _shuffle(graph: Any, node: Any, with_followers: bool) -> None:
+    """A DepthToSpace, its followers and a DequantizeLinear in front of it as nodes of ours."""
     from onnx import helper
 
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    view = GraphView(graph)
+    x, r, found = node.input[0], attribute(node, "blocksize", 0), Followers(node.output[0])
+    if with_followers and view.type_of(x) in _floats():
+        found = followers(view, node.output[0])
+    before: Any = view.made.get(x)
+    gone, new = [node, *found.nodes], []
+    taken = view.step(before, "DequantizeLinear")
+    if taken is not None:
+        if view.is_read_once(x):
+            gone.append(before)
+        same = found.kind == "int8" and found.steps.step == taken and found.only_relu and found.steps.slope == 1.0
+        if same:
+            new = [_node(PIXEL_SHUFFLE, node, [before.input[0]], found.output, r=r)]
+        elif not found.nodes:
+            moved = f"{node.output[0]}/int8"
+            behind = helper.make_node("DequantizeLinear", [moved, *before.input[1:]], [found.output], f"{moved}.dq")
+            new = [_node(PIXEL_SHUFFLE, node, [before.input[0]], moved, r=r), behind]
+    elif not found.nodes:
+        new = [_node(PIXEL_SHUFFLE, node, [x], found.output, r=r)]
+    elif found.kind == "int8" and found.only_relu and view.is_read_once(x) and _is_weighted(before):
+        new = _quantised_first(node, found, r)
+    new = new or [_tail(graph, view, node, found, taken)]
+    _replace(graph, gone, new)
 
 
-def _shuffle(graph: Any) -> None:
-    """Every DepthToSpace in torch's order of channels."""
-    for number, node in enumerate(graph.node):
-        if node.op_type == "DepthToSpace" and node.domain in _ONNX and _attribute(node, "mode", b"DCR") == b"CRD":
-            r = _attribute(node, "blocksize", 0)
-            graph.node[number].CopyFrom(_node(PIXEL_SHUFFLE, node, [node.input[0]], node.output[0], r=r))
+def _floats() -> set[int]:
+    """ONNX's numbers of the types that our kernels compute on."""
+    from onnx import TensorProto
+
+    return {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 
-def _interleave(graph: Any, products: Collection[str]) -> None:
-    """Concat → Gather of channels → DepthToSpace → Relu, as the exporter writes `interleave` of the pixel layers."""
-    import numpy as np
+def _is_weighted(node: Any) -> bool:
+    return node is not None and node.op_type in {"Conv", "ConvTranspose"}
 
-    made: dict[str, Any] = {name: node for node in graph.node for name in node.output}
-    stored = _constants(graph)
-    reads = Counter(name for node in graph.node for name in node.input)
-    reads.update(value.name for value in graph.output)
-    gone: list[Any] = []
-    for shuffle in [node for node in graph.node if node.op_type == "DepthToSpace"]:
-        gather = made.get(shuffle.input[0])
-        concat = made.get(gather.input[0]) if gather is not None and gather.op_type == "Gather" else None
-        if gather is None or concat is None or concat.op_type != "Concat" or len(concat.input) != _MAPS:
-            continue
-        order = stored.get(gather.input[1])
-        if (
-            order is None
-            or order.size % _MAPS
-            or not np.array_equal(order.ravel(), np.arange(order.size).reshape(_MAPS, -1).T.ravel())
-            or (_attribute(concat, "axis", 0), _attribute(gather, "axis", 0)) != (1, 1)
-            or (_attribute(shuffle, "mode", b"DCR"), _attribute(shuffle, "blocksize", 0)) != (b"CRD", 2)
-            or reads[concat.output[0]] != 1
-            or reads[gather.output[0]] != 1
-        ):
-            continue
-        last, slope = shuffle, 1.0
-        readers = [node for node in graph.node if shuffle.output[0] in node.input]
-        if reads[shuffle.output[0]] == 1 and [node.op_type for node in readers] == ["Relu"]:
-            last, slope = readers[0], 0.0
-            gone.append(shuffle)
-        found = _masked(graph, list(concat.input), made, reads) if products else None
-        if found and found.type in products:
-            node = _node(PIXEL_DCL, shuffle, found.inputs, last.output[0], slope=slope)
-            gone += found.nodes
-        else:
-            node = _node(PIXEL_INTERLEAVE, shuffle, list(concat.input), last.output[0], slope=slope)
-        last.CopyFrom(node)
-        gone += [concat, gather]
-    for node in gone:
-        graph.node.remove(node)
+
+def _quantised_first(node: Any, found: Followers, r: int) -> list[Any]:
+    """ReLU and quantiser, which then ride in the convolution in front, and a shuffle of int8."""
+    *relu, quantiser = found.nodes
+    tensor, new = node.input[0], []
+    for moved in (*relu, quantiser):
+        copied = type(moved)()
+        copied.CopyFrom(moved)
+        copied.input[0], tensor = tensor, f"{moved.output[0]}/first"
+        copied.output[0] = tensor
+        new.append(copied)
+    return [*new, _node(PIXEL_SHUFFLE, node, [tensor], found.output, r=r)]
+
+
+def _tail(graph: Any, view: GraphView, node: Any, found: Followers, taken: float | None) -> Any:
+    """A shuffle with its followers.
+
+    Args:
+        taken: step of the DequantizeLinear in front, which the node takes in; None where there is none.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    before: Any = view.made.get(node.input[0])
+    r, steps = attribute(node, "blocksize", 0), found.steps
+    source = node.input[0] if taken is None else before.input[0]
+    kind = view.type_of(node.input[0])
+    values = np.zeros(1) if found.bias is None else np.repeat(found.bias, r * r if found.bias.size > 1 else 1)
+    bias = f"{node.output[0]}/bias"
+    # In fp32 alone: a sum without its bias that is rounded to 16 bits, and then again with it, is another sum.
+    if found.bias is None and taken is None and kind == TensorProto.FLOAT and _has_own_bias(view, before):
+        bias = before.input[2]
+        del before.input[2:]
+    else:
+        stored = values.astype(helper.tensor_dtype_to_np_dtype(kind))
+        graph.initializer.append(numpy_helper.from_array(stored, bias))
+    tail = Tail(found.kind, steps.tanh, taken is not None)
+    numbers = (r, steps.slope, steps.low, steps.high, taken or 1.0, steps.step, steps.rounding)
+    told = {name: value if name == "r" else float(value) for name, value in zip(TAIL_ATTRIBUTES, numbers, strict=True)}
+    return _node(tail.name, node, [source, bias], found.output, **told)
+
+
+def _has_own_bias(view: GraphView, node: Any) -> bool:
+    """Whether it is a convolution with nobody else behind it and a stored bias of fp32."""
+    from onnx import TensorProto
+
+    if not _is_weighted(node) or len(node.input) < 3 or not view.is_read_once(node.output[0]):
+        return False
+    stored = view.stored.get(node.input[2])
+    return stored is not None and stored.data_type == TensorProto.FLOAT
+
+
+def _interleave(graph: Any, shuffle: Any, products: Collection[str], with_followers: bool) -> bool:
+    """Concat → Gather of channels → DepthToSpace and its followers, as the exporter writes `interleave` of the pixel
+    layers, as a node of ours; False, and nothing changed, where the graph has something else here."""
+    view = GraphView(graph)
+    gather = view.made.get(shuffle.input[0])
+    concat = view.made.get(gather.input[0]) if gather is not None and gather.op_type == "Gather" else None
+    if gather is None or concat is None or concat.op_type != "Concat" or len(concat.input) != _MAPS:
+        return False
+    order = view.constant(gather.input[1])
+    if (
+        order is None
+        or order.size % _MAPS
+        or not np.array_equal(order.ravel(), np.arange(order.size).reshape(_MAPS, -1).T.ravel())
+        or (attribute(concat, "axis", 0), attribute(gather, "axis", 0)) != (1, 1)
+        or attribute(shuffle, "blocksize", 0) != 2
+        or not view.is_read_once(concat.output[0])
+        or not view.is_read_once(gather.output[0])
+    ):
+        return False
+    found = followers(view, shuffle.output[0], slope_only=True)
+    if not with_followers:
+        found = found.unquantised()
+    maps, slope, gone = list(concat.input), {"slope": found.steps.slope}, [concat, gather, shuffle]
+    if whole := _of_int8(view, shuffle, maps, found):
+        found, new = whole
+        _replace(graph, [*gone, *found.nodes], new)
+        return True
+    step = {"step": found.steps.step} if found.kind == "int8" else {}
+    masked = _masked(graph, maps, view) if products else None
+    if masked and masked.type in products:
+        name = PIXEL_DCL_INT8 if step else PIXEL_DCL
+        new = [_node(name, shuffle, masked.inputs, found.output, **slope, **step)]
+        gone += masked.nodes
+    else:
+        name = PIXEL_INTERLEAVE_INT8 if step else PIXEL_INTERLEAVE
+        new = [_node(name, shuffle, maps, found.output, **slope, **step)]
+    _replace(graph, [*gone, *found.nodes], new)
+    return True
+
+
+def _of_int8(view: GraphView, shuffle: Any, maps: list[str], found: Followers) -> tuple[Followers, list[Any]] | None:
+    """The followers that are replaced and the nodes in their place, where all maps come from int8 of one step."""
+    from onnx import helper
+
+    before: list[Any] = [view.made.get(name) for name in maps]
+    step = view.step(before[0], "DequantizeLinear")
+    if step is None or not found.only_relu or any(view.step(n, "DequantizeLinear") != step for n in before):
+        return None
+    given = [node.input[0] for node in before]
+    if found.kind == "int8" and found.steps.step == step:
+        last, behind = found.output, []
+    else:
+        found = found.unquantised()
+        last = f"{shuffle.output[0]}/int8"
+        behind = [helper.make_node("DequantizeLinear", [last, *before[0].input[1:]], [found.output], f"{last}.dq")]
+    node = _node(PIXEL_INTERLEAVE_OF_INT8, shuffle, given, last, slope=found.steps.slope, step=step)
+    return found, [node, *behind]
 
 
 @dataclass(frozen=True)
@@ -116,97 +246,30 @@ class _Masked:
     """Of the weights."""
 
 
-_TAPS = (((0, 0, 0, 1), (1, 0, 0, 0)), ((0, 0, 1, 0), (0, 1, 0, 0)))
-"""Zeros around a and around b, for the top right and the bottom left map."""
-
-
-def _masked(graph: Any, maps: list[str], made: Mapping[str, Any], reads: Mapping[str, int]) -> _Masked | None:
+def _masked(graph: Any, maps: list[str], view: GraphView) -> _Masked | None:
     """Four maps that are a, two sums of two convolutions each, and b."""
     from onnx import TensorProto
 
     a, b, nodes, weights = maps[0], maps[3], [], []
-    for target, zeros in zip(maps[1:3], _TAPS, strict=True):
-        total = made.get(target)
-        convs = [made[n] for n in total.input if n in made] if total is not None and total.op_type == "Add" else []
-        if reads[target] != 1 or [conv.op_type for conv in convs] != ["Conv", "Conv"]:
+    for target, zeros in zip(maps[1:3], DCL_TAPS, strict=True):
+        total = view.made.get(target)
+        added = total.input if total is not None and total.op_type == "Add" else []
+        convs = [view.made[n] for n in added if n in view.made]
+        if not view.is_read_once(target) or [conv.op_type for conv in convs] != ["Conv", "Conv"]:
             return None
         for conv, source, wanted in zip(convs, (a, b), zeros, strict=True):
-            plain = _attribute(conv, "pads", []) == list(wanted) and len(conv.input) == 2
-            unit = all(set(_attribute(conv, word, [1])) == {1} for word in ("strides", "dilations"))
-            if conv.input[0] != source or not plain or not unit or reads[conv.output[0]] != 1:
+            plain = attribute(conv, "pads", []) == list(wanted) and len(conv.input) == 2
+            unit = all(set(attribute(conv, word, [1])) == {1} for word in ("strides", "dilations"))
+            if conv.input[0] != source or not plain or not unit or not view.is_read_once(conv.output[0]):
                 return None
             weights.append(conv.input[1])
         nodes += [total, *convs]
     row, column = weights[:2]
-    stored = {tensor.name: tensor for tensor in graph.initializer if tensor.name in {row, column}}
-    if weights[2:] != [column, row] or len(stored) != 2:
+    if weights[2:] != [column, row] or not {row, column} <= set(view.stored):
         return None
-    channels = stored[row].dims[0]
-    if [*stored[row].dims] != [channels, channels, 1, 2] or [*stored[column].dims] != [channels, channels, 2, 1]:
+    channels = view.stored[row].dims[0]
+    shapes = [[*view.stored[name].dims] for name in (row, column)]
+    if shapes != [[channels, channels, 1, 2], [channels, channels, 2, 1]]:
         return None
-    kind = TensorProto.DataType.Name(stored[row].data_type)
+    kind = TensorProto.DataType.Name(view.stored[row].data_type)
     return _Masked([a, b, row, column], nodes, kind) if channels >= LEAST_CHANNELS else None
-
-
-def _constants(graph: Any) -> Mapping[str, Any]:
-    from onnx import numpy_helper
-
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) <= 2}
-    for node in graph.node:
-        if node.op_type == "Constant" and any(a.name == "value" for a in node.attribute):
-            found[node.output[0]] = numpy_helper.to_array(_attribute(node, "value", None))
-    return found
-
-
-def _reference(node: Any, name: str, attribute: str, kind: int) -> Any:
-    """The node with an attribute that takes its value from one of the function's."""
-    added = node.attribute.add()
-    added.name, added.ref_attr_name, added.type = name, attribute, kind
-    return node
-
-
-def _shuffle_function(opset: int) -> Any:
-    from onnx import AttributeProto, helper
-
-    body = helper.make_node("DepthToSpace", ["X"], ["Y"], mode="CRD")
-    body = _reference(body, "blocksize", "r", AttributeProto.INT)
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_function(NAMESPACE, PIXEL_SHUFFLE, ["X"], ["Y"], [body], opsets, attributes=["r"])
-
-
-def _interleave_function(opset: int) -> Any:
-    """The order DCR takes maps one after the other, so that nothing needs to be gathered."""
-    from onnx import AttributeProto, helper
-
-    inputs = ["A", "B", "C", "D"]
-    activate = _reference(helper.make_node("LeakyRelu", ["Z"], ["Y"]), "alpha", "slope", AttributeProto.FLOAT)
-    body = [
-        helper.make_node("Concat", inputs, ["M"], axis=1),
-        helper.make_node("DepthToSpace", ["M"], ["Z"], mode="DCR", blocksize=2),
-        activate,
-    ]
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_function(NAMESPACE, PIXEL_INTERLEAVE, inputs, ["Y"], body, opsets, attributes=["slope"])
-
-
-def _dcl_function(opset: int) -> Any:
-    """What it replaces, with the convolutions in their places."""
-    from onnx import AttributeProto, helper
-
-    terms = zip(
-        "PQRS", ("A", "B", "A", "B"), ("V", "W", "W", "V"), (zeros for pair in _TAPS for zeros in pair), strict=True
-    )
-    activate = _reference(helper.make_node("LeakyRelu", ["Z"], ["Y"]), "alpha", "slope", AttributeProto.FLOAT)
-    body = [
-        *(helper.make_node("Conv", [source, taps], [name], pads=zeros) for name, source, taps, zeros in terms),
-        helper.make_node("Add", ["P", "Q"], ["TR"]),
-        helper.make_node("Add", ["R", "S"], ["BL"]),
-        helper.make_node("Concat", ["A", "TR", "BL", "B"], ["M"], axis=1),
-        helper.make_node("DepthToSpace", ["M"], ["Z"], mode="DCR", blocksize=2),
-        activate,
-    ]
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_function(NAMESPACE, PIXEL_DCL, ["A", "B", "V", "W"], ["Y"], body, opsets, attributes=["slope"])
-
-
-_FUNCTIONS = {PIXEL_DCL: _dcl_function, PIXEL_INTERLEAVE: _interleave_function, PIXEL_SHUFFLE: _shuffle_function}

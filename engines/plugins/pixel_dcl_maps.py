@@ -1,10 +1,9 @@
 """Pixel deconvolution behind its first two maps, in one pass: masked convolution, interleaving, activation.
 
-(N, C, H, W) maps a of parity (0, 0) and b of (1, 1), of fp32 or fp16 → (N, C, 2H, 2W). The masked 3x3 kernel meets
-nothing but zeros around a and b, which therefore stay as they are; each of the other two maps is four products of
-channels per pixel: matrix products of (channels out, channels in) by (channels in, columns), on tensor cores. Sums are
-FP32. Unfused, these are four convolutions, two additions, and the four passes
-of pixel_dcl.py.
+(N, C, H, W) maps a of parity (0, 0) and b of (1, 1), of fp32 or fp16 → (N, C, 2H, 2W) of the same type or int8. The
+masked 3x3 kernel meets nothing but zeros around a and b, which therefore stay as they are; each of the other two maps
+is four products of channels per pixel: matrix products of (channels out, channels in) by (channels in, columns), on
+tensor cores. Sums are FP32. Unfused, these are four convolutions, two additions, and the passes of pixel_dcl.py.
 """
 # ruff: noqa: N803, PLR0917  the kernel: Triton's constants are written in capitals, and it has no keyword arguments
 
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engines.plugins.last_steps import LastSteps, finished
 from engines.plugins.ptx import Variant
 
 try:
@@ -25,12 +25,14 @@ LEAST_CHANNELS, LEAST_CAPABILITY = 16, 80
 """Fewer channels than a tensor core takes would leave most of it idle; Triton makes none of Turing's (7.5)."""
 
 
+_NONE = LastSteps()
+
+
 @dataclass(frozen=True)
 class PixelDclMaps:
     """The last two maps of a pixel deconvolution and everything behind them."""
 
-    slope: float = 1.0
-    """What elements below 0 are multiplied by: 1 leaves them, 0 is ReLU."""
+    steps: LastSteps = _NONE
 
     def output_shape(self, shape: Sequence[Any]) -> tuple[Any, ...]:
         """Of maps of this shape; the sides may be symbolic."""
@@ -53,19 +55,22 @@ class PixelDclMaps:
         bottom_left = F.conv2d(F.pad(x, (0, 0, 0, 1)), down) + F.conv2d(F.pad(z, (1, 0)), across)
         rows = [torch.stack(maps, -1).flatten(-2) for maps in ((x, top_right), (bottom_left, z))]
         y = torch.stack(rows, -2).flatten(-3, -2)
-        return F.leaky_relu(y, self.slope).to(a.dtype)
+        return self.steps.reference(y, a.dtype)
 
-    def variant(self, kind: str, channels: int) -> Variant:
-        """The kernel for this type (Triton's word) and number of channels. fp32 is multiplied in TF32: products of full
-        fp32 have no tensor cores, and a library's convolutions are the better choice for them."""
+    def variant(self, kind: str, target: str, channels: int) -> Variant:
+        """The kernel for these types of input and output (Triton's words) and number of channels.
+
+        fp32 is multiplied in TF32: products of full fp32 have no tensor cores, and a library's convolutions are the
+        better choice for them.
+        """
         constants = {
             "C": channels,
-            "SLOPE": self.slope,
+            "LAST": self.steps.within_type(),
             "BLOCK_C": 16 if channels <= 16 else 32,
             "BLOCK_K": 16,
             "BLOCK_W": 32 if kind == "fp32" else 64,  # shared memory of 48 KiB, which every device grants
         }
-        pointers = dict.fromkeys(("a", "b", "row", "column", "y"), kind)
+        pointers = {**dict.fromkeys(("a", "b", "row", "column"), kind), "y": target}
         return Variant(pixel_dcl_maps, pointers, ("height", "width"), constants)
 
 
@@ -78,7 +83,7 @@ def pixel_dcl_maps(
     width: tl.tensor,
     y: tl.tensor,
     C: tl.constexpr,
-    SLOPE: tl.constexpr,
+    LAST: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_W: tl.constexpr,
@@ -123,12 +128,10 @@ def pixel_dcl_maps(
     inside = (plane < C) & (j < width)
     top_left = tl.load(a + (own + i) * width + j, mask=inside, other=0).to(tl.float32)
     bottom_right = tl.load(b + (own + i) * width + j, mask=inside, other=0).to(tl.float32)
-    upper, lower = tl.interleave(top_left, top_right), tl.interleave(bottom_left, bottom_right)
-    if SLOPE != 1.0:
-        upper = tl.where(upper < 0, upper * SLOPE, upper)
-        lower = tl.where(lower < 0, lower * SLOPE, lower)
+    upper = finished(tl.interleave(top_left, top_right), None, 0, y, LAST)
+    lower = finished(tl.interleave(bottom_left, bottom_right), None, 0, y, LAST)
     twice = tl.program_id(1) * (2 * BLOCK_W) + tl.arange(0, 2 * BLOCK_W)[None, :]
     written = (plane < C) & (twice < 2 * width)
     target = (own * 2 + 2 * i) * (2 * width) + twice
-    tl.store(y + target, upper.to(y.dtype.element_ty), mask=written)
-    tl.store(y + target + 2 * width, lower.to(y.dtype.element_ty), mask=written)
+    tl.store(y + target, upper, mask=written)
+    tl.store(y + target + 2 * width, lower, mask=written)

@@ -1,101 +1,131 @@
-"""PixelShuffle in one pass, with what follows it: bias, activation, clipping, and the displayable picture.
+"""PixelShuffle in one pass, with what follows it: bias, activation, clipping, and what the output stores.
 
 The last layer of a network then writes each output element once. (N, C*r*r, H, W) of fp32, fp16, bf16 or int8 →
-(N, C, H*r, W*r) of a float type, or (N, H*r, W*r, C) uint8. Order of channels as torch.nn.PixelShuffle.
+(N, C, H*r, W*r) of a float type or int8, or (N, H*r, W*r, C) or (H*r, W*r, C) uint8. Order of channels as
+torch.nn.PixelShuffle.
+
+What bounds these kernels is memory, so what counts is bytes per load and store instruction, and integer instructions
+per element. Two kernels, since Triton's tiles have sides that are powers of two:
+- r = 2 and 4: a thread loads 16/r bytes of each of r neighbouring planes and joins them in registers to 16 bytes of one
+  row of the output: one store, and whole sectors of 32 bytes both ways.
+- others, and pictures: one row of the output per program. Lanes of a warp take neighbouring elements, which lie in r
+  planes (a picture's in C*r), and the sectors read are used up by the same program; results are exchanged in shared
+  memory so that each thread stores up to 16 bytes. Divisions are by constants: none by a width, per element.
+Rows that no full vector divides go element by element.
 """
-# ruff: noqa: N803, PLR0917  the kernel: Triton's constants are written in capitals, and it has no keyword arguments
+# ruff: noqa: N803, PLR0917  the kernels: Triton's constants are written in capitals, and go by position
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engines.plugins.ptx import Variant
+from engines.plugins.last_steps import BYTES, PICTURE, VECTOR_BYTES, LastSteps, finished, vector
+from engines.plugins.ptx import Variant, kernel_part
 
 try:
     import triton.language as tl
 except ModuleNotFoundError:  # shape rule and reference are usable without
     tl = None
 
-ACTIVATIONS = ("none", "relu", "leaky_relu", "tanh")
-MAX_ELEMENTS = 2**31 - 2**12
-"""Of one image's output: offsets are int32, and the last block may reach past the end."""
+THREADS = 128
+JOINED = (2, 4)
+"""Values of r that are joined in registers."""
+
+
+_NONE = LastSteps()
 
 
 @dataclass(frozen=True)
 class PixelShuffleTail:
-    """What happens to every element, in this order: times `input_scale`, plus bias, activation, clip, to the output."""
+    """A shuffle and the steps behind it.
+
+    An image of the input has less than 2^31 elements: offsets inside it are int32.
+    """
 
     r: int
-    input_scale: float = 1.0
-    """int8 input: one step, in the units of bias and output."""
+    steps: LastSteps = _NONE
     bias: bool = False
-    """Whether there is one: (C*r*r,) of the input's type, fp32 beside int8."""
-    activation: str = "none"
-    slope: float = 0.0
-    """Of leaky_relu below 0."""
-    low: float = float("-inf")
-    high: float = float("inf")
-    picture: bool = False
-    """Clip to [0, 1], and write floor(255 y + rounding) as uint8 NHWC."""
-    rounding: float = 0.5
+    """Whether there is one in front of the activation: (C*r*r,)."""
+    batched: bool = True
+    """Picture: whether the output has the batch axis; without it there is one image."""
 
     def __post_init__(self) -> None:
-        if self.r < 1 or self.activation not in ACTIVATIONS:
-            raise ValueError(f"r {self.r}, activation {self.activation!r}: expected r >= 1 and one of {ACTIVATIONS}")
+        if self.r < 1:
+            raise ValueError(f"r {self.r}: expected r >= 1")
+
+    @property
+    def picture(self) -> bool:
+        return self.steps.output == PICTURE
 
     def output_shape(self, shape: Sequence[Any]) -> tuple[Any, ...]:
         """Of an input of this shape; the sides may be symbolic."""
         n, planes, height, width = shape
         channels = planes // (self.r * self.r)
         large = (height * self.r, width * self.r)
-        return (n, *large, channels) if self.picture else (n, channels, *large)
+        if self.picture:
+            return (n, *large, channels) if self.batched else (*large, channels)
+        return n, channels, *large
+
+    def grid(self, shape: Sequence[Any], block: int, cdiv: Callable[[Any, int], Any]) -> tuple[Any, Any]:
+        """Programs for an input of this shape; the sides may be symbolic."""
+        n, planes, height, width = shape
+        channels = planes // (self.r * self.r)
+        if self.picture:
+            return n * height * self.r, cdiv(width * self.r * channels, block)
+        if self.r in JOINED:
+            return n * channels * height, cdiv(width, block)
+        return n * channels * height * self.r, cdiv(width * self.r, block)
 
     def reference(self, x: Any, bias: Any = None, dtype: Any = None) -> Any:
         """The same by torch's own operators, in float32 until the last step.
 
         Args:
             x, bias: torch tensors.
-            dtype: torch dtype of the output; None: the input's. Ignored for pictures.
+            dtype: torch dtype of a float output; None: the input's.
         """
         import torch
 
-        y = x.float() * self.input_scale
+        y = x.float() * self.steps.input_step
         if bias is not None:
             y = y + bias.float().view(1, -1, 1, 1)
-        if self.activation == "relu":
-            y = torch.relu(y)
-        elif self.activation == "leaky_relu":
-            y = torch.nn.functional.leaky_relu(y, self.slope)
-        elif self.activation == "tanh":
-            y = torch.tanh(y)
-        y = torch.nn.functional.pixel_shuffle(y, self.r).clamp(self.low, self.high)
+        y = self.steps.reference(torch.nn.functional.pixel_shuffle(y, self.r), dtype or x.dtype)
         if not self.picture:
-            return y.to(dtype or x.dtype)
-        return torch.floor(255 * y.clamp(0, 1) + self.rounding).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+            return y
+        y = y.permute(0, 2, 3, 1).contiguous()
+        return y if self.batched else y.squeeze(0)
 
-    def variant(self, source: str, target: str, block: int = 1024) -> Variant:
-        """The kernel for these types (Triton's words); a picture's target is `u8`."""
-        beside = "fp32" if source == "i8" else source
-        pointers = {"x": source, **({"bias": beside} if self.bias else {}), "y": "u8" if self.picture else target}
-        constants: dict[str, Any] = {
-            "R": self.r,
-            "INPUT_SCALE": self.input_scale,
-            "ACTIVATION": ACTIVATIONS.index(self.activation),
-            "SLOPE": self.slope,
-            "LOW": max(self.low, 0.0) if self.picture else self.low,
-            "HIGH": min(self.high, 1.0) if self.picture else self.high,
-            "PICTURE": self.picture,
-            "ROUNDING": self.rounding,
-            "BLOCK": block,
-        }
-        if not self.bias:
-            constants["bias"] = None
-        return Variant(pixel_shuffle, pointers, ("channels", "height", "width"), constants)
+    def variant(self, source: str, target: str, beside: str = "", channels: int = 0, block: int = 0) -> Variant:
+        """The kernel for these types (Triton's words); a picture's target is `u8`.
+
+        Args:
+            beside: type of the bias, which is a parameter even where it is not read; empty: the input's type, and no
+                parameter where there is no bias.
+            channels: of the output; needed for pictures.
+            block: see `grid`; 0: chosen here.
+        """
+        beside = beside or (source if self.bias else "")
+        pointers = {"x": source, **({"bias": beside} if beside else {}), "y": target}
+        last = self.steps._replace(biased=self.bias).for_types(source, target)
+        constants: dict[str, Any] = {"R": self.r, "LAST": last, **({} if beside else {"bias": None})}
+        if self.r in JOINED and not self.picture:
+            constants["VECTOR"] = vector(source, target, self.r)
+            # Two vectors of the output a thread, so that enough bytes are on their way, and no more than 16 elements:
+            # with 32 registers, or few more, every thread that a multiprocessor holds is at work.
+            columns = min(2 * constants["VECTOR"], 16 // self.r)
+            constants["BLOCK"] = block or columns * THREADS // self.r
+            function: Callable[..., None] = joined_shuffle
+        else:
+            constants["CHANNELS"] = channels if self.picture else 0
+            constants["VECTOR"] = VECTOR_BYTES // BYTES[target]
+            constants["BLOCK"] = block or 1024
+            function = gathered_shuffle
+        return Variant(function, pointers, ("channels", "height", "width"), constants)
 
 
-def pixel_shuffle(
+@kernel_part
+def _joined_rows(
     x: tl.tensor,
     bias: tl.tensor,
     channels: tl.tensor,
@@ -103,41 +133,106 @@ def pixel_shuffle(
     width: tl.tensor,
     y: tl.tensor,
     R: tl.constexpr,
-    INPUT_SCALE: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SLOPE: tl.constexpr,
-    LOW: tl.constexpr,
-    HIGH: tl.constexpr,
-    PICTURE: tl.constexpr,
-    ROUNDING: tl.constexpr,
+    LAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """Triton kernel; grid (cdiv(channels * height * width, BLOCK), N). channels, height and width are the output's."""
-    o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = o < channels * height * width
-    if PICTURE:
-        c = o % channels
-        column = (o // channels) % width
-        row = o // channels // width
+    row = tl.arange(0, R)[:, None]
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    h = tl.program_id(0) % height
+    image = (tl.program_id(0) // height).to(tl.int64)
+    plane = height * width
+    source = x + (image * (R * R) * height + h) * width + row * (R * plane) + column
+    inside = column < width
+    beside = ((image % channels).to(tl.int32) * R + row) * R
+    # All loads stand before the first store, which could be to where they read for all that the compiler knows.
+    a = finished(tl.load(source, mask=inside, other=0), bias, beside, y, LAST)
+    b = finished(tl.load(source + plane, mask=inside, other=0), bias, beside + 1, y, LAST)
+    if R == 4:
+        c = finished(tl.load(source + 2 * plane, mask=inside, other=0), bias, beside + 2, y, LAST)
+        d = finished(tl.load(source + 3 * plane, mask=inside, other=0), bias, beside + 3, y, LAST)
+        wide = tl.interleave(tl.interleave(a, c), tl.interleave(b, d))
     else:
-        column = o % width
-        row = (o // width) % height
-        c = o // width // height
-    plane = (c * R + row % R) * R + column % R
-    source = (plane * (height // R) + row // R) * (width // R) + column // R
-    image = tl.program_id(1).to(tl.int64) * channels * height * width
-    value = tl.load(x + image + source, mask=inside, other=0).to(tl.float32) * INPUT_SCALE
-    if bias is not None:
-        value += tl.load(bias + plane, mask=inside, other=0).to(tl.float32)
-    if ACTIVATION == 1:
-        value = tl.maximum(value, 0.0)
-    elif ACTIVATION == 2:
-        value = tl.where(value < 0.0, value * SLOPE, value)
-    elif ACTIVATION == 3:
-        # tanh without a call of a library, exact to a few ulp where it matters: 1 - 2 / (exp(2 |v|) + 1), odd.
-        size = 1.0 - 2.0 / (tl.exp(2.0 * tl.abs(value)) + 1.0)
-        value = tl.where(value < 0.0, -size, size)
-    value = tl.minimum(tl.maximum(value, LOW), HIGH)
-    if PICTURE:
-        value = value * 255.0 + ROUNDING
-    tl.store(y + image + o, value.to(y.dtype.element_ty), mask=inside)
+        wide = tl.interleave(a, b)
+    o = tl.program_id(1) * (BLOCK * R) + tl.arange(0, BLOCK * R)[None, :]
+    target = y + ((image * height + h) * R) * (width * R) + row * (width * R) + o
+    tl.store(target, wide, mask=o < width * R)
+
+
+def joined_shuffle(
+    x: tl.tensor,
+    bias: tl.tensor,
+    channels: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    y: tl.tensor,
+    R: tl.constexpr,
+    LAST: tl.constexpr,
+    VECTOR: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """Triton kernel for r = 2 and 4; grid (N * C * H, cdiv(W, BLOCK)), C of the output, H and W of the input.
+
+    A program makes R rows of the output from BLOCK columns of one row of R*R planes.
+    """
+    # The same twice: multiplied by VECTOR the width is known to be divisible, and every row begins at a full vector.
+    if width % VECTOR == 0:
+        _joined_rows(x, bias, channels, height, width // VECTOR * VECTOR, y, R, LAST, BLOCK)
+    else:
+        _joined_rows(x, bias, channels, height, width, y, R, LAST, BLOCK)
+
+
+@kernel_part
+def _gathered_row(
+    x: tl.tensor,
+    bias: tl.tensor,
+    channels: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    y: tl.tensor,
+    R: tl.constexpr,
+    LAST: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    o = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.program_id(0) % (height * R)
+    image = (tl.program_id(0) // (height * R)).to(tl.int64)
+    if CHANNELS > 0:
+        length = width * (R * CHANNELS)
+        pixel = o // CHANNELS
+        plane = ((o % CHANNELS) * R + row % R) * R + pixel % R
+        planes = CHANNELS * R * R
+        beside = plane
+    else:
+        length = width * R
+        pixel = o
+        plane = (row % R) * R + pixel % R
+        planes = R * R
+        beside = (image % channels).to(tl.int32) * planes + plane
+    source = x + (image * planes * height + row // R) * width + (plane * (height * width) + pixel // R)
+    inside = o < length
+    value = finished(tl.load(source, mask=inside, other=0), bias, beside, y, LAST)
+    tl.store(y + (image * (height * R) + row) * length + o, value, mask=inside)
+
+
+def gathered_shuffle(
+    x: tl.tensor,
+    bias: tl.tensor,
+    channels: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    y: tl.tensor,
+    R: tl.constexpr,
+    LAST: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    VECTOR: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """Triton kernel for every r; grid (rows of the output of all planes, cdiv(elements of a row, BLOCK)).
+
+    CHANNELS: of a picture, whose row holds all of them; 0 for planes, one after the other.
+    """
+    if width % VECTOR == 0:
+        _gathered_row(x, bias, channels, height, width // VECTOR * VECTOR, y, R, LAST, CHANNELS, BLOCK)
+    else:
+        _gathered_row(x, bias, channels, height, width, y, R, LAST, CHANNELS, BLOCK)

@@ -75,6 +75,14 @@ def jit(function: Callable[..., None], unassumed: tuple[str, ...] = ()) -> Any:
     return triton.jit(function, do_not_specialize=unassumed)
 
 
+def kernel_part(function: Callable[..., Any]) -> Any:
+    """Decorator: a function that kernels call. Triton takes no plain one there; without Triton it stays plain."""
+    try:
+        return jit(function)
+    except ModuleNotFoundError:
+        return function
+
+
 def compile_ptx(variant: Variant, capability: int) -> CompiledKernel:
     """PTX of a kernel for `sm_<capability>` and every later one.
 

@@ -6,22 +6,29 @@ every attribute in every function, a `tactic` in the last, and lists of int32 sy
 # ruff: noqa: PLR0917  the library passes every attribute by position
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from engines.plugins.last_steps import FLOAT, INT8, PICTURE, LastSteps
+from engines.plugins.names import (
+    NAMESPACE,
+    PIXEL_DCL,
+    PIXEL_DCL_INT8,
+    PIXEL_INTERLEAVE,
+    PIXEL_INTERLEAVE_INT8,
+    PIXEL_INTERLEAVE_OF_INT8,
+    PIXEL_SHUFFLE,
+    PLUGINS,
+    TAILS,
+    Tail,
+)
 from engines.plugins.pixel_dcl import MAPS, PixelInterleave
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
-from engines.plugins.pixel_shuffle import ACTIVATIONS, PixelShuffleTail
+from engines.plugins.pixel_shuffle import PixelShuffleTail
 from engines.plugins.ptx import Variant, compile_ptx
 
-NAMESPACE = "fullres"
-"""Of the plugins and of the ONNX nodes that ask for them."""
-PIXEL_SHUFFLE, PIXEL_SHUFFLE_TAIL, PIXEL_INTERLEAVE, PIXEL_DCL = (
-    "FullresPixelShuffle",
-    "FullresPixelShuffleTail",
-    "FullresPixelInterleave",
-    "FullresPixelDcl",
-)
-"""No operator of ONNX may have such a name: TensorRT's parser looks for operators without looking at the domain."""
+_FLOATS = "FP32|FP16|BF16"
+_OUTPUTS = {"float": FLOAT, "int8": INT8, "picture": PICTURE, "pictures": PICTURE}
 
 
 def register_plugins(trt: Any, trtp: Any, capability: int) -> list[str]:
@@ -32,10 +39,14 @@ def register_plugins(trt: Any, trtp: Any, capability: int) -> list[str]:
         capability: of the device that the plan is for, as an `sm_` number; PTX for it runs on later ones too.
     """
     _register_pixel_shuffle(trt, trtp, capability)
-    _register_pixel_shuffle_tail(trt, trtp, capability)
-    _register_pixel_interleave(trt, trtp, capability)
+    for tail in TAILS.values():
+        _register_tail(trt, trtp, capability, tail)
+    _register_interleave(trt, trtp, capability)
+    for name in (PIXEL_INTERLEAVE_INT8, PIXEL_INTERLEAVE_OF_INT8):
+        _register_interleave_int8(trt, trtp, capability, name)
     _register_pixel_dcl(trt, trtp, max(capability, LEAST_CAPABILITY))
-    return [f"{NAMESPACE}::{name}" for name in (PIXEL_SHUFFLE, PIXEL_SHUFFLE_TAIL, PIXEL_INTERLEAVE, PIXEL_DCL)]
+    _register_pixel_dcl_int8(trt, trtp, max(capability, LEAST_CAPABILITY))
+    return [f"{NAMESPACE}::{name}" for name in PLUGINS]
 
 
 def _register_kernel(trtp: Any, plugin: str, implement: Any) -> None:
@@ -67,12 +78,16 @@ def _implementation(trtp: Any, variant: Variant, capability: int, grid: Sequence
     return kernel.name, kernel.ptx, launch, symbols
 
 
-def _shuffled(trtp: Any, variant: Variant, capability: int, shape: Any, picture: bool) -> Any:
-    """The implementation of a pixel shuffle with an output of this symbolic shape."""
-    n, *sides = shape
-    channels, height, width = (sides[2], sides[0], sides[1]) if picture else sides
-    blocks = trtp.cdiv(channels * height * width, variant.constants["BLOCK"])
-    return _implementation(trtp, variant, capability, (blocks, n), (channels, height, width))
+def _tied(trtp: Any, *types: str) -> list[Any]:
+    """One combination of types per alternative (`|`), the same alternative everywhere."""
+    return [trtp.AutoTuneCombination(", ".join(types), "LINEAR")]
+
+
+def _shuffled(trtp: Any, tail: PixelShuffleTail, variant: Variant, capability: int, shape: Any) -> Any:
+    """The implementation of a pixel shuffle with an input of this symbolic shape."""
+    _, planes, height, width = shape
+    grid = tail.grid(shape, variant.constants["BLOCK"], trtp.cdiv)
+    return _implementation(trtp, variant, capability, grid, (planes // (tail.r * tail.r), height, width))
 
 
 def _register_pixel_shuffle(trt: Any, trtp: Any, capability: int) -> None:
@@ -84,64 +99,80 @@ def _register_pixel_shuffle(trt: Any, trtp: Any, capability: int) -> None:
 
     @trtp.autotune(plugin)
     def choose(x: trtp.TensorDesc, outputs: tuple[trtp.TensorDesc]) -> list[trtp.AutoTuneCombination]:
-        return [trtp.AutoTuneCombination("FP32|FP16|BF16|INT8, FP32|FP16|BF16|INT8", "LINEAR")]
+        return _tied(trtp, *[f"{_FLOATS}|INT8"] * 2)
 
     def implement(x: trtp.TensorDesc, r: int, outputs: tuple[trtp.TensorDesc], tactic: int) -> Any:
-        word = _word(trt, x.dtype)
-        variant = PixelShuffleTail(r).variant(word, word)
-        return _shuffled(trtp, variant, capability, outputs[0].shape_expr, picture=False)
+        word, tail = _word(trt, x.dtype), PixelShuffleTail(r)
+        return _shuffled(trtp, tail, tail.variant(word, word), capability, x.shape_expr)
 
     _register_kernel(trtp, plugin, implement)
 
 
-def _register_pixel_shuffle_tail(trt: Any, trtp: Any, capability: int) -> None:
-    plugin = f"{NAMESPACE}::{PIXEL_SHUFFLE_TAIL}"
+def _register_tail(trt: Any, trtp: Any, capability: int, tail: Tail) -> None:
+    plugin = f"{NAMESPACE}::{tail.name}"
+    output = _OUTPUTS[tail.output]
 
-    def tail(r: int, activation: int, slope: float, low: float, high: float, picture: int) -> PixelShuffleTail:
-        word = ACTIVATIONS[activation]
-        return PixelShuffleTail(r, 1.0, True, word, slope, low, high, bool(picture))
+    def described(*numbers: float) -> PixelShuffleTail:
+        r, slope, low, high, taken, given, rounding = numbers
+        steps = LastSteps(taken, tail.tanh, slope, low, high, output, given, rounding)
+        return PixelShuffleTail(int(r), steps, batched=tail.output != "picture")
 
     @trtp.register(plugin)
     def describe(
         x: trtp.TensorDesc,
         bias: trtp.TensorDesc,
         r: int,
-        activation: int,
         slope: float,
         low: float,
         high: float,
-        picture: int,
+        taken: float,
+        given: float,
+        rounding: float,
     ) -> trtp.TensorDesc:
-        shape = tail(r, activation, slope, low, high, picture).output_shape(x.shape_expr)
-        return trtp.from_shape_expr(shape, dtype=trt.uint8 if picture else x.dtype)
+        shape = described(r, slope, low, high, taken, given, rounding).output_shape(x.shape_expr)
+        types = {FLOAT: bias.dtype, INT8: trt.int8, PICTURE: trt.uint8}
+        return trtp.from_shape_expr(shape, dtype=types[output])
 
     @trtp.autotune(plugin)
     def choose(
-        x: trtp.TensorDesc, bias: trtp.TensorDesc, picture: int, outputs: tuple[trtp.TensorDesc]
+        x: trtp.TensorDesc, bias: trtp.TensorDesc, outputs: tuple[trtp.TensorDesc]
     ) -> list[trtp.AutoTuneCombination]:
-        target = "UINT8|UINT8" if picture else "FP32|FP16"
-        return [trtp.AutoTuneCombination(f"FP32|FP16, FP32|FP16, {target}", "LINEAR")]
+        targets = {FLOAT: _FLOATS, INT8: "INT8|INT8|INT8", PICTURE: "UINT8|UINT8|UINT8"}
+        return _tied(trtp, "INT8|INT8|INT8" if tail.of_int8 else _FLOATS, _FLOATS, targets[output])
 
     def implement(
         x: trtp.TensorDesc,
         bias: trtp.TensorDesc,
         r: int,
-        activation: int,
         slope: float,
         low: float,
         high: float,
-        picture: int,
+        taken: float,
+        given: float,
+        rounding: float,
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> Any:
-        word = _word(trt, x.dtype)
-        variant = tail(r, activation, slope, low, high, picture).variant(word, word)
-        return _shuffled(trtp, variant, capability, outputs[0].shape_expr, bool(picture))
+        kernel = described(r, slope, low, high, taken, given, rounding)
+        # A bias of one element is the zero that stands for none: a shuffle has at least four planes.
+        kernel = replace(kernel, bias=int(bias.shape[0]) > 1)
+        target = {FLOAT: _word(trt, bias.dtype), INT8: "i8", PICTURE: "u8"}[output]
+        channels = int(x.shape[1]) // (r * r) if output == PICTURE else 0
+        variant = kernel.variant(_word(trt, x.dtype), target, _word(trt, bias.dtype), channels)
+        return _shuffled(trtp, kernel, variant, capability, x.shape_expr)
 
     _register_kernel(trtp, plugin, implement)
 
 
-def _register_pixel_interleave(trt: Any, trtp: Any, capability: int) -> None:
+def _interleaved(trt: Any, trtp: Any, capability: int, steps: LastSteps, x: Any) -> Any:
+    """The implementation of an interleaving whose first map is described so."""
+    tail, word = PixelInterleave(steps), _word(trt, x.dtype)
+    variant = tail.variant(word, word if steps.output == FLOAT else "i8")
+    grid = tail.grid(x.shape_expr, variant.constants["BLOCK"], trtp.cdiv)
+    return _implementation(trtp, variant, capability, grid, (x.shape_expr[3],))
+
+
+def _register_interleave(trt: Any, trtp: Any, capability: int) -> None:
     plugin = f"{NAMESPACE}::{PIXEL_INTERLEAVE}"
 
     @trtp.register(plugin)
@@ -162,7 +193,7 @@ def _register_pixel_interleave(trt: Any, trtp: Any, capability: int) -> None:
         bottom_right: trtp.TensorDesc,
         outputs: tuple[trtp.TensorDesc],
     ) -> list[trtp.AutoTuneCombination]:
-        return [trtp.AutoTuneCombination(", ".join(["FP32|FP16|BF16"] * (len(MAPS) + 1)), "LINEAR")]
+        return _tied(trtp, *[_FLOATS] * (len(MAPS) + 1))
 
     def implement(
         top_left: trtp.TensorDesc,
@@ -173,12 +204,61 @@ def _register_pixel_interleave(trt: Any, trtp: Any, capability: int) -> None:
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> Any:
-        variant = PixelInterleave(slope).variant(_word(trt, top_left.dtype))
-        n, channels, height, width = top_left.shape_expr
-        blocks = trtp.cdiv(width, variant.constants["BLOCK"])
-        return _implementation(trtp, variant, capability, (n * channels * height, blocks), (width,))
+        return _interleaved(trt, trtp, capability, LastSteps(slope=slope), top_left)
 
     _register_kernel(trtp, plugin, implement)
+
+
+def _register_interleave_int8(trt: Any, trtp: Any, capability: int, name: str) -> None:
+    """Both with an int8 output; int8 maps have its step."""
+    plugin, of_int8 = f"{NAMESPACE}::{name}", name == PIXEL_INTERLEAVE_OF_INT8
+
+    @trtp.register(plugin)
+    def describe(
+        top_left: trtp.TensorDesc,
+        top_right: trtp.TensorDesc,
+        bottom_left: trtp.TensorDesc,
+        bottom_right: trtp.TensorDesc,
+        slope: float,
+        step: float,
+    ) -> trtp.TensorDesc:
+        return trtp.from_shape_expr(PixelInterleave().output_shape(top_left.shape_expr), dtype=trt.int8)
+
+    @trtp.autotune(plugin)
+    def choose(
+        top_left: trtp.TensorDesc,
+        top_right: trtp.TensorDesc,
+        bottom_left: trtp.TensorDesc,
+        bottom_right: trtp.TensorDesc,
+        outputs: tuple[trtp.TensorDesc],
+    ) -> list[trtp.AutoTuneCombination]:
+        maps, target = ("INT8", "INT8") if of_int8 else (_FLOATS, "INT8|INT8|INT8")
+        return _tied(trtp, *[maps] * len(MAPS), target)
+
+    def implement(
+        top_left: trtp.TensorDesc,
+        top_right: trtp.TensorDesc,
+        bottom_left: trtp.TensorDesc,
+        bottom_right: trtp.TensorDesc,
+        slope: float,
+        step: float,
+        outputs: tuple[trtp.TensorDesc],
+        tactic: int,
+    ) -> Any:
+        steps = LastSteps(step if of_int8 else 1.0, slope=slope, output=INT8, step=step)
+        return _interleaved(trt, trtp, capability, steps, top_left)
+
+    _register_kernel(trtp, plugin, implement)
+
+
+def _convolved(trt: Any, trtp: Any, capability: int, steps: LastSteps, ends: Sequence[Any]) -> Any:
+    """The implementation of a deconvolution's end; ends: descriptions of the map a and of the weights of a row."""
+    a, row = ends
+    word, tail = _word(trt, a.dtype), PixelDclMaps(steps)
+    variant = tail.variant(word, word if steps.output == FLOAT else "i8", int(row.shape[0]))
+    n, channels, height, width = a.shape_expr
+    blocks = (trtp.cdiv(width, variant.constants["BLOCK_W"]), trtp.cdiv(channels, variant.constants["BLOCK_C"]))
+    return _implementation(trtp, variant, capability, (n * height, *blocks), (height, width))
 
 
 def _register_pixel_dcl(trt: Any, trtp: Any, capability: int) -> None:
@@ -198,7 +278,7 @@ def _register_pixel_dcl(trt: Any, trtp: Any, capability: int) -> None:
         column: trtp.TensorDesc,
         outputs: tuple[trtp.TensorDesc],
     ) -> list[trtp.AutoTuneCombination]:
-        return [trtp.AutoTuneCombination(", ".join(["FP32|FP16"] * 5), "LINEAR")]
+        return _tied(trtp, *["FP32|FP16"] * 5)
 
     def implement(
         a: trtp.TensorDesc,
@@ -209,9 +289,46 @@ def _register_pixel_dcl(trt: Any, trtp: Any, capability: int) -> None:
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> Any:
-        variant = PixelDclMaps(slope).variant(_word(trt, a.dtype), int(row.shape[0]))
-        n, channels, height, width = a.shape_expr
-        blocks = (trtp.cdiv(width, variant.constants["BLOCK_W"]), trtp.cdiv(channels, variant.constants["BLOCK_C"]))
-        return _implementation(trtp, variant, capability, (n * height, *blocks), (height, width))
+        return _convolved(trt, trtp, capability, LastSteps(slope=slope), (a, row))
+
+    _register_kernel(trtp, plugin, implement)
+
+
+def _register_pixel_dcl_int8(trt: Any, trtp: Any, capability: int) -> None:
+    plugin = f"{NAMESPACE}::{PIXEL_DCL_INT8}"
+
+    @trtp.register(plugin)
+    def describe(
+        a: trtp.TensorDesc,
+        b: trtp.TensorDesc,
+        row: trtp.TensorDesc,
+        column: trtp.TensorDesc,
+        slope: float,
+        step: float,
+    ) -> trtp.TensorDesc:
+        return trtp.from_shape_expr(PixelDclMaps().output_shape(a.shape_expr), dtype=trt.int8)
+
+    @trtp.autotune(plugin)
+    def choose(
+        a: trtp.TensorDesc,
+        b: trtp.TensorDesc,
+        row: trtp.TensorDesc,
+        column: trtp.TensorDesc,
+        outputs: tuple[trtp.TensorDesc],
+    ) -> list[trtp.AutoTuneCombination]:
+        return _tied(trtp, *["FP32|FP16"] * 4, "INT8|INT8")
+
+    def implement(
+        a: trtp.TensorDesc,
+        b: trtp.TensorDesc,
+        row: trtp.TensorDesc,
+        column: trtp.TensorDesc,
+        slope: float,
+        step: float,
+        outputs: tuple[trtp.TensorDesc],
+        tactic: int,
+    ) -> Any:
+        steps = LastSteps(slope=slope, output=INT8, step=step)
+        return _convolved(trt, trtp, capability, steps, (a, row))
 
     _register_kernel(trtp, plugin, implement)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import Any
 
+from engines.plugins.last_steps import LastSteps
 from engines.plugins.pixel_dcl import MAPS, PixelInterleave
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, LEAST_CHANNELS, PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
@@ -74,6 +75,10 @@ def _word(tensor: Any) -> str:
     return {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int8: "i8"}[tensor.dtype]
 
 
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
 @cache
 def operators() -> Any:
     """`pixel_shuffle(x, r)`, `pixel_interleave(4 maps, slope)` and `pixel_dcl(a, b, row, column, slope)` in the
@@ -96,12 +101,12 @@ def operators() -> Any:
         bottom_right: torch.Tensor,
         slope: float = 1.0,
     ) -> torch.Tensor:
-        return PixelInterleave(slope).reference(top_left, top_right, bottom_left, bottom_right)
+        return PixelInterleave(LastSteps(slope=slope)).reference(top_left, top_right, bottom_left, bottom_right)
 
     def pixel_dcl(
         a: torch.Tensor, b: torch.Tensor, row: torch.Tensor, column: torch.Tensor, slope: float = 1.0
     ) -> torch.Tensor:
-        return PixelDclMaps(slope).reference(a, b, row, column)
+        return PixelDclMaps(LastSteps(slope=slope)).reference(a, b, row, column)
 
     # Postponed annotations are text; the schema wants types.
     tensor = "Tensor"
@@ -128,10 +133,10 @@ def launch_shuffle(x: Any, r: int, *, planned: bool = False) -> Any:
     """The kernel on a device's tensor, or through Triton's interpreter on any; `planned` as for launch."""
     x = x.contiguous()
     tail, word = PixelShuffleTail(r), _word(x)
-    n, channels, height, width = shape = tail.output_shape(x.shape)
-    y, variant = x.new_empty(shape), tail.variant(word, word)
-    blocks = -(-channels * height * width // variant.constants["BLOCK"])
-    launch(variant, (blocks, n), {"x": x, "channels": channels, "height": height, "width": width, "y": y}, planned)
+    planes, height, width = x.shape[1:]
+    y, variant = x.new_empty(tail.output_shape(x.shape)), tail.variant(word, word)
+    given = {"x": x, "channels": planes // (r * r), "height": height, "width": width, "y": y}
+    launch(variant, tail.grid(x.shape, variant.constants["BLOCK"], _cdiv), given, planned)
     return y
 
 
@@ -140,20 +145,19 @@ def launch_interleave(
 ) -> Any:
     """As launch_shuffle."""
     maps = [m.contiguous() for m in (top_left, top_right, bottom_left, bottom_right)]
-    tail = PixelInterleave(slope)
-    n, channels, height, width = maps[0].shape
-    y, variant = maps[0].new_empty(tail.output_shape(maps[0].shape)), tail.variant(_word(maps[0]))
-    grid = (n * channels * height, -(-width // variant.constants["BLOCK"]))
-    launch(variant, grid, {**dict(zip(MAPS, maps, strict=True)), "width": width, "y": y}, planned)
+    tail, word = PixelInterleave(LastSteps(slope=slope)), _word(maps[0])
+    y, variant = maps[0].new_empty(tail.output_shape(maps[0].shape)), tail.variant(word, word)
+    given = {**dict(zip(MAPS, maps, strict=True)), "width": maps[0].shape[3], "y": y}
+    launch(variant, tail.grid(maps[0].shape, variant.constants["BLOCK"], _cdiv), given, planned)
     return y
 
 
 def launch_dcl(a: Any, b: Any, row: Any, column: Any, slope: float = 1.0, *, planned: bool = False) -> Any:
     """As launch_shuffle."""
     a, b, row, column = (t.contiguous() for t in (a, b, row, column))
-    tail = PixelDclMaps(slope)
+    tail, word = PixelDclMaps(LastSteps(slope=slope)), _word(a)
     n, channels, height, width = a.shape
-    y, variant = a.new_empty(tail.output_shape(a.shape)), tail.variant(_word(a), channels)
+    y, variant = a.new_empty(tail.output_shape(a.shape)), tail.variant(word, word, channels)
     blocks = [-(-size // variant.constants[word]) for size, word in ((width, "BLOCK_W"), (channels, "BLOCK_C"))]
     given = {"a": a, "b": b, "row": row, "column": column, "height": height, "width": width, "y": y}
     launch(variant, (n * height, *blocks), given, planned)

@@ -8,14 +8,26 @@ import pytest
 
 import engines
 from engines.plugins import nodes
+from engines.plugins.names import (
+    NAMESPACE,
+    PIXEL_DCL,
+    PIXEL_DCL_INT8,
+    PIXEL_INTERLEAVE,
+    PIXEL_INTERLEAVE_INT8,
+    PIXEL_INTERLEAVE_OF_INT8,
+    PIXEL_SHUFFLE,
+    Tail,
+)
 from engines.plugins.nodes import use_plugins
-from engines.plugins.registration import NAMESPACE, PIXEL_DCL, PIXEL_INTERLEAVE, PIXEL_SHUFFLE
 
 
-def run(model, x):
+def run(model, x, plain=False):
+    """plain: node by node as the graph says, without ONNX Runtime's own idea of pairs of Q/DQ and of halves."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
+    if plain:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, {"x": x})[0]
@@ -59,6 +71,287 @@ def pixel_shuffles():
         return torch.nn.Sequential(convs[0], torch.nn.PixelShuffle(r), convs[1]), model
 
     return {r: make(r) for r in (2, 3, 4)}
+
+
+# Followers: what stands behind a shuffle goes into its node.
+
+
+class Chain:
+    """A graph that is written node by node: `x` → Conv `c` → DepthToSpace, r = 2 → whatever is added → the last one.
+
+    Six planes of 3x3 weights would hide an error of the order of channels: every plane has a bias of its own.
+    """
+
+    def __init__(self, dtype=np.float32, convolved=True):
+        from onnx import helper, numpy_helper
+
+        rng = np.random.default_rng(0)
+        self.dtype, self.stored, self.nodes = dtype, [], []
+        weights = {"w": rng.standard_normal((12, 3, 3, 3)) / 4, "b": rng.standard_normal(12)}
+        self.stored += [numpy_helper.from_array(v.astype(dtype), n) for n, v in weights.items()]
+        self.last, self._helper = "x", helper
+        if convolved:
+            self("Conv", "w", "b", pads=[1] * 4)
+
+    def __call__(self, operator, *inputs, **attributes):
+        from onnx import numpy_helper
+
+        names = []
+        for value in inputs:
+            names.append(value if isinstance(value, str) else f"k{len(self.stored)}")
+            if not isinstance(value, str):
+                stored = np.asarray(value, self.dtype if isinstance(value, float) else None)
+                self.stored.append(numpy_helper.from_array(stored, names[-1]))
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(self._helper.make_node(operator, [self.last, *names], [name], f"n{name}", **attributes))
+        self.last = name
+        return self
+
+    def shuffled(self):
+        return self("DepthToSpace", blocksize=2, mode="CRD")
+
+    def quantised(self, step=0.02):
+        zero = np.zeros((), np.int8)
+        return self("QuantizeLinear", step, zero)("DequantizeLinear", step, zero)
+
+    def model(self, kind=None, planes=3, rank=4):
+        from onnx import TensorProto, helper
+
+        float_kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+        shapes = [("x", float_kind, [1, planes, "H", "W"]), (self.last, kind or float_kind, [None] * rank)]
+        ends = [helper.make_tensor_value_info(*shape) for shape in shapes]
+        graph = helper.make_graph(self.nodes, "g", ends[:1], ends[1:], self.stored)
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        onnx.checker.check_model(made, full_check=True)
+        assert TensorProto.FLOAT == 1
+        return made
+
+
+def used(model, wanted, allowed=1e-6, planes=3):
+    """The model with plugin nodes: of these operators, in this order, and what it computes stays."""
+    changed = onnx.ModelProto.FromString(model.SerializeToString())
+    use_plugins(changed)
+    onnx.checker.check_model(changed, full_check=True)
+    assert [n.op_type for n in changed.graph.node] == wanted
+    kind = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+    x = (np.random.default_rng(3).random((1, planes, 7, 9)) * 3 - 1.5).astype(kind)
+    before, after = run(model, x, plain=True), run(changed, x, plain=True)
+    assert before.dtype == after.dtype
+    assert before.shape == after.shape
+    off = np.abs(after.astype(np.float64) - before.astype(np.float64))
+    assert off.max() <= allowed, off.max()
+    return changed
+
+
+def told(model, name):
+    node = next(n for n in model.graph.node if n.op_type == name)
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+TAIL, TANH, INT8 = Tail("float").name, Tail("float", tanh=True).name, Tail("int8").name
+SLOPES = np.full((3, 1, 1), 0.25, np.float32)
+FLOATS = {
+    "relu": [("Relu",)], "leaky": [("LeakyRelu",)], "prelu": [("PRelu", SLOPES)], "tanh": [("Tanh",)],
+    "clip": [("Clip", -0.5, 0.25)], "relu, then clip": [("Relu",), ("Clip", "", 0.25)],
+    "clip, then relu": [("Clip", -0.5, 0.25), ("Relu",)], "add": [("Add", SLOPES)], "one": [("Add", 0.5), ("Relu",)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("name", FLOATS)
+def test_bias_activation_and_clip_become_one_node(name, dtype):
+    chain = Chain(dtype).shuffled()
+    for operator, *inputs in FLOATS[name]:
+        chain(operator, *(v.astype(dtype) if isinstance(v, np.ndarray) else v for v in inputs))
+    allowed = 1e-6 if dtype is np.float32 else 4e-3
+    changed = used(chain.model(), ["Conv", TANH if name == "tanh" else TAIL], allowed)
+    # fp32: the convolution's own bias goes into the tail, except where another is there already.
+    moved = dtype is np.float32 and name not in {"add", "one"}
+    assert len(changed.graph.node[0].input) == (2 if moved else 3)
+    bias = changed.graph.node[1].input[1]
+    sizes = {"add": 12, "one": 1}
+    stored = next(t for t in changed.graph.initializer if t.name == bias)
+    assert onnx.numpy_helper.to_array(stored).size == (12 if moved else sizes.get(name, 1))
+    assert (bias == "b") == moved
+
+
+def test_a_bias_that_others_read_or_that_is_computed_stays():
+    chain = Chain().shuffled()("Relu")
+    chain.nodes.append(onnx.helper.make_node("Identity", ["t0"], ["other"]))
+    model = chain.model()
+    model.graph.output.append(onnx.helper.make_tensor_value_info("other", 1, [None] * 4))
+    changed = used(model, ["Conv", TAIL, "Identity"])
+    assert len(changed.graph.node[0].input) == 3
+    model = Chain().shuffled()("Relu").model()
+    model.graph.node.insert(0, onnx.helper.make_node("Neg", ["b"], ["b2"]))
+    model.graph.node[1].input[2] = "b2"
+    assert len(used(model, ["Neg", "Conv", TAIL]).graph.node[1].input) == 3
+
+
+@pytest.mark.parametrize(
+    ("followers", "wanted"),
+    [
+        ([("PRelu", np.array([0.1, 0.2, 0.3], np.float32).reshape(3, 1, 1))], [PIXEL_SHUFFLE, "PRelu"]),
+        ([("Sigmoid",)], [PIXEL_SHUFFLE, "Sigmoid"]),
+        ([("Clip", -0.5, 0.25), ("Tanh",)], [TAIL, "Tanh"]),
+        ([("Tanh",), ("LeakyRelu",)], [TANH, "LeakyRelu"]),
+        ([("Clip", 0.5), ("Clip", "", 0.25)], [TAIL, "Clip"]),
+        ([("Add", np.ones((1, 1, 14, 18), np.float32))], [PIXEL_SHUFFLE, "Add"]),
+        ([("Relu",), ("Add", 0.5)], [TAIL, "Add"]),
+    ],
+)
+def test_what_no_tail_computes_stays_behind_it(followers, wanted):
+    chain = Chain().shuffled()
+    for operator, *inputs in followers:
+        chain(operator, *inputs)
+    used(chain.model(), ["Conv", *wanted])
+
+
+def test_a_tensor_that_somebody_else_reads_ends_the_chain():
+    model = Chain().shuffled()("Relu")("Clip", 0.0, 1.0).model()
+    model.graph.output.append(onnx.helper.make_tensor_value_info("t2", 1, [None] * 4))
+    changed = used(model, ["Conv", TAIL, "Clip"])
+    assert told(changed, TAIL)["high"] == np.inf
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("activation", [("PRelu", SLOPES), ("Tanh",), ("Clip", -0.5, 0.25)])
+def test_a_quantiser_goes_into_the_tail(activation, dtype):
+    """The tail writes int8; rounding in fp16 between the nodes may move a value across a step's middle."""
+    operator, *inputs = activation
+    chain = Chain(dtype).shuffled()
+    chain(operator, *(v.astype(dtype) if isinstance(v, np.ndarray) else v for v in inputs)).quantised()
+    name = Tail("int8", operator == "Tanh").name
+    changed = used(chain.model(), ["Conv", name, "DequantizeLinear"], 1e-6 if dtype is np.float32 else 0.0201)
+    assert told(changed, name)["given"] == float(dtype(0.02))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_quantiser_behind_a_bare_shuffle_goes_in_front_of_it(relu):
+    chain = Chain().shuffled()
+    if relu:
+        chain("Relu")
+    chain.quantised()
+    middle = ["Relu", "QuantizeLinear"] if relu else ["QuantizeLinear"]
+    changed = used(chain.model(), ["Conv", *middle, PIXEL_SHUFFLE, "DequantizeLinear"], 0)
+    assert len(changed.graph.node[0].input) == 3
+
+
+def test_int8_in_front_of_a_shuffle_is_what_it_moves():
+    wanted = ["Conv", "QuantizeLinear", PIXEL_SHUFFLE, "DequantizeLinear"]
+    used(Chain().quantised().shuffled().model(), wanted, 0)
+    used(Chain().quantised().shuffled().quantised().model(), wanted, 0)
+    of_int8 = Tail("float", of_int8=True).name
+    changed = used(Chain().quantised().shuffled()("LeakyRelu").model(), ["Conv", "QuantizeLinear", of_int8])
+    assert told(changed, of_int8)["taken"] == np.float32(0.02)
+    to_int8 = Tail("int8", of_int8=True).name
+    chain = Chain().quantised().shuffled()("LeakyRelu").quantised(0.04)
+    used(chain.model(), ["Conv", "QuantizeLinear", to_int8, "DequantizeLinear"], 1e-6)
+
+
+def test_steps_that_are_not_int8_around_zero_stay():
+    zero = np.array(3, np.int8)
+    chain = Chain().shuffled()("LeakyRelu")("QuantizeLinear", 0.02, zero)("DequantizeLinear", 0.02, zero)
+    used(chain.model(), ["Conv", TAIL, "QuantizeLinear", "DequantizeLinear"])
+
+
+def test_followers_need_operators_that_old_opsets_lack():
+    model = Chain().shuffled()("Relu").model()
+    model.opset_import[0].version = 14
+    used(model, ["Conv", PIXEL_SHUFFLE, "Relu"])
+
+
+ENDS = {
+    "cast, then transposed": [("Cast", 2), ("Transpose", [1, 2, 0])],
+    "transposed, then cast": [("Transpose", [1, 2, 0]), ("Cast", 2)],
+    "floor": [("Floor",), ("Cast", 2), ("Transpose", [1, 2, 0])],
+    "batch axis back": [("Transpose", [1, 2, 0]), ("Cast", 2), ("Unsqueeze",)],
+}
+
+
+@pytest.mark.parametrize("rounding", [0.5, 0.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_picture_is_written_by_the_shuffle_itself(end, dtype, rounding):
+    """As export/picture_graph.py writes it, in whichever order of its last steps."""
+    chain, first = Chain(dtype).shuffled(), np.zeros(1, np.int64)
+    if dtype is np.float16:
+        chain("Cast", to=1)
+    unit = [np.float32(v) for v in (0, 1)]
+    chain("Squeeze", first)("Clip", *unit)("Mul", np.float32(255))
+    if rounding:
+        chain("Add", np.float32(rounding))
+    for operator, *words in ENDS[end]:
+        if operator == "Unsqueeze":
+            chain(operator, first)
+        else:
+            chain(operator, **dict(zip([{"Cast": "to", "Transpose": "perm"}.get(operator)], words, strict=False)))
+    whole = end == "batch axis back"
+    name = Tail("pictures" if whole else "picture").name
+    changed = used(chain.model(kind=2, rank=4 if whole else 3), ["Conv", name], 1)
+    assert told(changed, name)["rounding"] == rounding
+    model = chain.model(kind=2, rank=4 if whole else 3)
+    x = (np.random.default_rng(3).random((1, 3, 20, 30)) * 2 - 1).astype(dtype)
+    # A bias that is added later may cross a grey level; so may what ONNX Runtime's CPU leaves in fp32 between halves.
+    other = run(changed, x, plain=True) != run(model, x, plain=True)
+    assert other.mean() < (1e-3 if dtype is np.float32 else 1e-2)
+
+
+def test_pictures_of_several_images_keep_their_axis():
+    chain = Chain().shuffled()("Relu")("Clip", 0.0, 1.0)("Mul", 255.0)("Add", 0.5)("Transpose", perm=[0, 2, 3, 1])
+    name = Tail("pictures").name
+    changed = used(chain("Cast", to=2).model(kind=2), ["Conv", name], 1)
+    assert told(changed, name)["slope"] == 0.0
+
+
+@pytest.mark.parametrize("change", ["not clipped", "other levels", "other axes", "half", "blue first"])
+def test_what_is_no_picture_is_not_taken_for_one(change):
+    dtype = np.float16 if change == "half" else np.float32
+    chain = Chain(dtype).shuffled()
+    if change != "not clipped":
+        chain("Clip", 0.0, 1.0)
+    chain("Mul", 254.0 if change == "other levels" else 255.0)
+    chain("Transpose", perm=[0, 3, 2, 1] if change == "other axes" else [0, 2, 3, 1])
+    if change == "blue first":
+        chain("Gather", np.array([2, 1, 0]), axis=3)
+    model = chain("Cast", to=2).model(kind=2)
+    first = [PIXEL_SHUFFLE] if change == "not clipped" else [TAIL]
+    if change == "not clipped":  # what is out of range may become any number
+        changed = onnx.ModelProto.FromString(model.SerializeToString())
+        use_plugins(changed)
+        assert [n.op_type for n in changed.graph.node] == ["Conv", *first, "Mul", "Transpose", "Cast"]
+        return
+    used(model, ["Conv", *first, *(n.op_type for n in model.graph.node[3:])], 1)
+
+
+# Networks against torch
+
+
+class Own(__import__("torch").nn.Module):
+    """A network of one's own that ends in a shuffle of RGB."""
+
+    def __init__(self):
+        import torch
+
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.slope = torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.PReLU()
+        self.middle, self.last = torch.nn.Conv2d(16, 64, 3, padding=1), torch.nn.Conv2d(16, 27, 3, padding=1)
+
+    def forward(self, x):
+        import torch
+
+        y = self.slope(torch.nn.functional.pixel_shuffle(self.middle(self.first(x)), 2))
+        return torch.nn.functional.pixel_shuffle(self.last(y), 3).clamp(0, 1)
+
+
+def test_a_network_of_one_s_own_has_no_node_left_behind_its_shuffles(tmp_path):
+    module = Own()
+    model = exported(module, 3, tmp_path / "net.onnx")
+    assert use_plugins(model) == [f"{NAMESPACE}::{TAIL}"]
+    assert [n.op_type for n in model.graph.node if n.op_type != "Constant"] == ["Conv", "Conv", TAIL, "Conv", TAIL]
+    x = picture(12, 10)
+    assert np.abs(run(model, x) - of_torch(module, x)).max() < 1e-5
 
 
 def picture(height=13, width=11):
@@ -168,6 +461,63 @@ def test_a_masked_convolution_is_part_of_the_node_where_its_products_may_be_ours
     for products in ((), ("FLOAT16",)):
         other = onnx.ModelProto.FromString(original.SerializeToString())
         assert use_plugins(other, products) == [f"{NAMESPACE}::{PIXEL_INTERLEAVE}"]
+
+
+def _with_quantiser(original, step=0.05):
+    """The model with a Q/DQ pair behind its only output."""
+    from onnx import helper, numpy_helper
+
+    model = onnx.ModelProto.FromString(original.SerializeToString())
+    graph, y = model.graph, original.graph.output[0].name
+    values = (np.float32(step), np.int8(0))
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), f"q{i}") for i, v in enumerate(values))
+    for node in graph.node:
+        node.output[:] = ["before" if name == y else name for name in node.output]
+    graph.node.append(helper.make_node("QuantizeLinear", ["before", "q0", "q1"], ["quantised"]))
+    graph.node.append(helper.make_node("DequantizeLinear", ["quantised", "q0", "q1"], [y]))
+    return model
+
+
+def test_a_quantiser_behind_a_deconvolution_goes_into_its_node(deconvolution):
+    original, x = _with_quantiser(deconvolution[1]), picture(12, 10)
+    for products, name in (((), PIXEL_INTERLEAVE_INT8), (("FLOAT",), PIXEL_DCL_INT8)):
+        model = onnx.ModelProto.FromString(original.SerializeToString())
+        assert use_plugins(model, products) == [f"{NAMESPACE}::{name}"]
+        onnx.checker.check_model(model, full_check=True)
+        assert [n.op_type for n in model.graph.node][-2:] == [name, "DequantizeLinear"]
+        off = np.abs(run(model, x) - run(original, x))
+        assert off.max() < 0.051
+        assert (off > 1e-6).mean() < 1e-3
+
+
+@pytest.mark.parametrize("behind", ["nothing", "same step", "other step"])
+def test_maps_of_int8_with_one_step_are_interleaved_as_bytes(behind):
+    chain = Chain(convolved=False)
+    chain.quantised()
+    for _ in range(3):  # x has as many planes as a map: three more readers of it are the other maps
+        chain.nodes += [onnx.helper.make_node("Identity", ["t0"], [f"m{len(chain.nodes)}"])]
+    maps = ["t1"]
+    for i, node in enumerate(list(chain.nodes[2:])):
+        chain.nodes.append(
+            onnx.helper.make_node("DequantizeLinear", [node.output[0], *chain.nodes[1].input[1:]], [f"d{i}"])
+        )
+        maps.append(f"d{i}")
+    order = np.arange(12).reshape(4, 3).T.ravel()
+    chain("Concat", *maps[1:], axis=1)
+    chain.nodes[-1].input[:] = maps
+    chain("Gather", order, axis=1).shuffled()("Relu")
+    if behind != "nothing":
+        chain.quantised(0.02 if behind == "same step" else 0.03)
+    model = chain.model()
+    changed = onnx.ModelProto.FromString(model.SerializeToString())
+    assert use_plugins(changed) == [f"{NAMESPACE}::{PIXEL_INTERLEAVE_OF_INT8}"]
+    onnx.checker.check_model(changed, full_check=True)
+    tail = {"nothing": [], "same step": [], "other step": ["QuantizeLinear", "DequantizeLinear"]}[behind]
+    kinds = [n.op_type for n in changed.graph.node]
+    assert kinds[kinds.index(PIXEL_INTERLEAVE_OF_INT8) :] == [PIXEL_INTERLEAVE_OF_INT8, "DequantizeLinear", *tail]
+    assert not {"Concat", "Gather", "DepthToSpace", "Relu"} & set(kinds)
+    x = picture()
+    assert np.array_equal(run(changed, x, plain=True), run(model, x, plain=True))
 
 
 @pytest.mark.parametrize("change", ["zeros", "weights", "read", "channels"])

@@ -6,26 +6,34 @@ from pathlib import Path
 
 import pytest
 
+from engines.plugins.last_steps import LastSteps
 from engines.plugins.pixel_dcl import PixelInterleave
 
 ROOT = Path(__file__).resolve().parents[3]
 INTERPRET = """
 import itertools, torch
+from engines.plugins.last_steps import INT8, LastSteps
 from engines.plugins.pixel_dcl import MAPS, PixelInterleave
 from engines.plugins.ptx import launch
 
-words = {torch.float32: "fp32", torch.float16: "fp16"}
+words = {torch.float32: "fp32", torch.float16: "fp16", torch.int8: "i8"}
 torch.manual_seed(0)
-for n, dtype, (slope, height, width) in itertools.product(
-    (1, 4), words, ((1.0, 3, 7), (0.0, 1, 1), (0.25, 1, 70), (1.0, 2, 64))
+for n, dtype, int8, (slope, height, width) in itertools.product(
+    (1, 4), words, (False, True), ((1.0, 3, 7), (0.0, 1, 1), (0.25, 1, 70), (0.0, 2, 64))
 ):
-    maps = [torch.randn(n, 3, height, width).to(dtype) for _ in MAPS]
-    tail = PixelInterleave(slope)
+    whole = dtype == torch.int8
+    if whole and (not int8 or slope == 0.25):
+        continue
+    maps = [(torch.randn(n, 2, height, width) * 20).to(dtype) for _ in MAPS]
+    steps = LastSteps(0.3 if whole else 1.0, slope=slope, output=INT8, step=0.3) if int8 else LastSteps(slope=slope)
+    tail = PixelInterleave(steps)
     wanted = tail.reference(*maps)
     y = torch.full_like(wanted, 77)
-    grid = (n * 3 * height, -(-width // 32))
-    launch(tail.variant(words[dtype], 32), grid, dict(zip(MAPS, maps), width=width, y=y))
-    assert torch.equal(y, wanted), (n, dtype, slope, height, width)
+    variant = tail.variant(words[dtype], words[wanted.dtype], 32)
+    grid = tail.grid(maps[0].shape, 32, lambda a, b: -(-a // b))
+    launch(variant, grid, dict(zip(MAPS, maps), width=width, y=y))
+    assert variant.constants["LAST"].moves == (whole or (not int8 and slope == 1.0))
+    assert torch.equal(y, wanted), (n, dtype, int8, slope, height, width)
 print("all equal")
 """
 
@@ -45,7 +53,7 @@ def test_the_reference_puts_every_map_at_its_parity(size):
     for number, found in enumerate(maps):
         assert torch.equal(y[:, :, number // 2 :: 2, number % 2 :: 2], found)
     assert torch.equal(y, interleave(*maps))  # what the layers do
-    assert torch.equal(PixelInterleave(0.0).reference(*maps), y.clamp(min=0))
+    assert torch.equal(PixelInterleave(LastSteps(slope=0.0)).reference(*maps), y.clamp(min=0))
 
 
 def test_the_shape_rule():

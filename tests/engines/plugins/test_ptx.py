@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from engines.plugins import ptx
+from engines.plugins.last_steps import INT8, PICTURE, LastSteps
 from engines.plugins.pixel_dcl import PixelInterleave
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
@@ -37,24 +38,31 @@ PTX = """
 	ret;
 }
 """
+LEAKY = LastSteps(slope=0.2, low=0, high=1)
+TO_INT8, OF_INT8 = LastSteps(slope=0.2, output=INT8, step=0.1), LastSteps(0.1, slope=0.0, output=INT8, step=0.1)
 VARIANTS = {
     "shuffle fp32": PixelShuffleTail(2).variant("fp32", "fp32"),
     "shuffle fp16": PixelShuffleTail(3).variant("fp16", "fp16"),
-    "tail fp16": PixelShuffleTail(
-        2, bias=True, activation="leaky_relu", slope=0.2, low=0, high=1
-    ).variant("fp16", "fp16"),
+    "shuffle int8": PixelShuffleTail(4).variant("i8", "i8"),
+    "tail fp16": PixelShuffleTail(2, LEAKY, bias=True).variant("fp16", "fp16"),
+    "tail of int8": PixelShuffleTail(3, LEAKY._replace(input_step=0.1)).variant("i8", "fp16"),
+    "tail to int8": PixelShuffleTail(2, TO_INT8, bias=True).variant("fp16", "i8"),
+    "picture": PixelShuffleTail(2, LastSteps(output=PICTURE)).variant("fp16", "u8", channels=3),
     "picture of int8": PixelShuffleTail(
-        4, 0.01, bias=True, activation="tanh", picture=True
-    ).variant("i8", "u8"),
-    "interleave fp32": PixelInterleave().variant("fp32"),
-    "interleave fp16": PixelInterleave(0.0).variant("fp16"),
+        4, LastSteps(0.01, tanh=True, output=PICTURE), bias=True
+    ).variant("i8", "u8", "fp16", channels=3),
+    "interleave fp32": PixelInterleave().variant("fp32", "fp32"),
+    "interleave fp16": PixelInterleave(LastSteps(slope=0.0)).variant("fp16", "fp16"),
+    "interleave to int8": PixelInterleave(TO_INT8).variant("fp16", "i8"),
+    "interleave int8": PixelInterleave(OF_INT8).variant("i8", "i8"),
     "shuffle bf16": PixelShuffleTail(2, bias=True).variant("bf16", "bf16"),
-    "interleave bf16": PixelInterleave(0.0).variant("bf16"),
-    "maps fp16": PixelDclMaps(0.0).variant("fp16", 64),
-    "maps fp32": PixelDclMaps(0.0).variant("fp32", 32),
+    "interleave bf16": PixelInterleave(LastSteps(slope=0.0)).variant("bf16", "bf16"),
+    "maps fp16": PixelDclMaps(LastSteps(slope=0.0)).variant("fp16", "fp16", 64),
+    "maps fp32": PixelDclMaps(LastSteps(slope=0.0)).variant("fp32", "fp32", 32),
+    "maps to int8": PixelDclMaps(TO_INT8).variant("fp16", "i8", 48),
 }  # fmt: skip
-ORDINARY = {("tail fp16", 75), ("shuffle fp16", 90), ("picture of int8", 120), ("interleave fp16", 100)}
-"""The rest of the product, half a minute of it, is slow."""
+ORDINARY = {("tail fp16", 75), ("tail to int8", 90), ("picture of int8", 120), ("interleave int8", 100)}
+"""The rest of the product, a minute of it, is slow."""
 
 
 @pytest.fixture
@@ -86,7 +94,8 @@ def test_the_assembler_takes_it_with_the_declared_parameters(name, capability, c
     assert version <= 9.0  # a CUDA 13.0 driver's compiler takes no newer
     assert kernel.threads == 128
     assert kernel.shared_bytes <= 48 << 10  # more would have to be asked for at every launch
-    products = {"maps fp16": "m16n8k16.row.col.f32.f16.f16.f32", "maps fp32": "m16n8k8.row.col.f32.tf32.tf32.f32"}
+    halves = "m16n8k16.row.col.f32.f16.f16.f32"
+    products = {"maps fp16": halves, "maps to int8": halves, "maps fp32": "m16n8k8.row.col.f32.tf32.tf32.f32"}
     assert products.get(name, "") in kernel.ptx
     if not shutil.which("ptxas"):
         pytest.skip("no ptxas on the PATH")

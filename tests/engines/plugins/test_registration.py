@@ -7,6 +7,7 @@ The Python layer is the real one of the 11.4 bindings; the registry is that of t
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.plugins import registration
+from engines.plugins import names
 from engines.plugins.ptx import entry_parameters, triton_missing
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -128,70 +129,88 @@ def bindings(tmp_path_factory):
     }  # fmt: skip
 
 
-SHUFFLE, TAIL, INTERLEAVE, DCL = (
-    f"{registration.NAMESPACE}::{name}"
+SHUFFLE, INTERLEAVE, INTERLEAVE_INT8, INTERLEAVE_OF_INT8, DCL, DCL_INT8 = (
+    f"{names.NAMESPACE}::{name}"
     for name in (
-        registration.PIXEL_SHUFFLE, registration.PIXEL_SHUFFLE_TAIL, registration.PIXEL_INTERLEAVE,
-        registration.PIXEL_DCL,
+        *(names.PIXEL_SHUFFLE, names.PIXEL_INTERLEAVE, names.PIXEL_INTERLEAVE_INT8, names.PIXEL_INTERLEAVE_OF_INT8),
+        *(names.PIXEL_DCL, names.PIXEL_DCL_INT8),
     )
-)  # fmt: skip
-TAIL_WORDS = {"r": 2, "activation": 2, "slope": 0.2, "low": 0.0, "high": 1.0}
+)
+TAIL, INT8, PICTURE, PICTURES, PICTURE_OF_INT8, TANH_OF_INT8 = (
+    f"{names.NAMESPACE}::{names.Tail(*words).name}"
+    for words in (
+        *(("float",), ("int8",), ("picture",), ("pictures",), ("picture", False, True)),
+        ("float", True, True),
+    )  # type: ignore[arg-type]
+)
+WORDS = {"r": 2, "slope": 0.2, "low": 0.0, "high": 1.0, "taken": 1.0, "given": 1.0, "rounding": 0.5}
+
+
+def _cases():
+    """Plugin, shapes and types of its inputs, attributes."""
+    maps, dcl = [(2, 16, 64, 600)] * 4, [(2, 48, 64, 600)] * 2 + [(48, 48, 1, 2), (48, 48, 2, 1)]
+    tail, image, none = [(2, 12, 64, 48), (12,)], [(1, 12, 64, 48), (12,)], [(1, 12, 64, 48), (1,)]
+    half = ["float16"] * 4
+    return [
+        (SHUFFLE, [(1, 27, 64, 48)], half[:1], {"r": 3}),
+        (SHUFFLE, [(1, 12, 5, 7)], ["float32"], {"r": 2}),
+        (SHUFFLE, [(1, 12, 5, 7)], ["int8"], {"r": 2}),
+        (TAIL, tail, half[:2], {**WORDS, "low": -math.inf, "high": math.inf}),
+        (INT8, none, half[:2], {**WORDS, "given": 0.02}),
+        (PICTURE, image, ["float32"] * 2, WORDS),
+        (PICTURES, tail, half[:2], WORDS),
+        (PICTURE_OF_INT8, image, ["int8", "float32"], {**WORDS, "taken": 0.02}),
+        (TANH_OF_INT8, none, ["int8", "float16"], {**WORDS, "taken": 0.02}),
+        (INTERLEAVE, maps, half, {"slope": 0.0}),
+        (INTERLEAVE, maps, ["bfloat16"] * 4, {"slope": 0.0}),
+        (INTERLEAVE_INT8, maps, half, {"slope": 0.2, "step": 0.02}),
+        (INTERLEAVE_OF_INT8, maps, ["int8"] * 4, {"slope": 0.0, "step": 0.02}),
+        (DCL, dcl, half, {"slope": 0.0}),
+        (DCL_INT8, dcl, half, {"slope": 0.0, "step": 0.02}),
+    ]
 
 
 @pytest.mark.slow
 def test_a_builder_gets_shapes_types_grids_scalars_and_ptx(bindings):
-    cases = [
-        (SHUFFLE, [(1, 27, 64, 48)], ["float16"], {"r": 3}),
-        (SHUFFLE, [(1, 12, 5, 7)], ["float32"], {"r": 2}),
-        (SHUFFLE, [(1, 12, 5, 7)], ["int8"], {"r": 2}),
-        (TAIL, [(2, 12, 64, 48), (12,)], ["float16"] * 2, {**TAIL_WORDS, "picture": 0}),
-        (TAIL, [(2, 12, 64, 48), (12,)], ["float32"] * 2, {**TAIL_WORDS, "picture": 1}),
-        (INTERLEAVE, [(2, 16, 64, 600)] * 4, ["float16"] * 4, {"slope": 0.0}),
-        (INTERLEAVE, [(2, 16, 64, 600)] * 4, ["bfloat16"] * 4, {"slope": 0.0}),
-        (DCL, [(2, 48, 64, 600)] * 2 + [(48, 48, 1, 2), (48, 48, 2, 1)], ["float16"] * 4, {"slope": 0.0}),
-    ]
+    cases = _cases()
     done = subprocess.run(
         [sys.executable, "-c", DRIVE], input=json.dumps(cases), capture_output=True, text=True, check=False,
         env={**os.environ, **bindings},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["names"] == [SHUFFLE, TAIL, INTERLEAVE, DCL]
-    half, single, byte, tail, picture, maps, brain, dcl = told["driven"]
+    assert told["names"] == [f"{names.NAMESPACE}::{name}" for name in names.PLUGINS]
+    driven = told["driven"]
+    half, single, byte, tail, int8, picture, pictures, picture_of_int8, tanh = driven[:9]
+    maps, brain, maps_int8, maps_of_int8, dcl, dcl_int8 = driven[9:]
     assert (half["types"], half["shapes"]) == (["HALF"], [[1, 3, 192, 144]])
-    assert half["grid"] == [-(-3 * 192 * 144 // 1024), 1, 1]
-    assert half["scalars"] == [3, 192, 144]
-    assert ["HALF/LINEAR", "HALF/LINEAR"] in half["formats"]
-    assert ["INT8/LINEAR", "INT8/LINEAR"] in half["formats"]
-    assert (single["types"], single["scalars"], byte["types"]) == (["FLOAT"], [3, 10, 14], ["INT8"])
-    assert (tail["shapes"], tail["types"], tail["grid"]) == ([[2, 3, 128, 96]], ["HALF"], [36, 2, 1])
-    assert (picture["shapes"], picture["types"]) == ([[2, 128, 96, 3]], ["UINT8"])
-    assert picture["scalars"] == [3, 128, 96]
-    assert picture["formats"] == [
-        ["FLOAT/LINEAR", "FLOAT/LINEAR", "UINT8/LINEAR"],
-        ["HALF/LINEAR", "HALF/LINEAR", "UINT8/LINEAR"],
-    ]
+    assert (half["grid"], half["scalars"]) == ([3 * 64 * 3, 1, 1], [3, 64, 48])
+    for types in ("FLOAT", "HALF", "BF16", "INT8"):
+        assert [f"{types}/LINEAR"] * 2 in half["formats"]
+    assert (single["types"], single["scalars"], byte["types"]) == (["FLOAT"], [3, 5, 7], ["INT8"])
+    assert (tail["shapes"], tail["types"], tail["grid"]) == ([[2, 3, 128, 96]], ["HALF"], [2 * 3 * 64, 1, 1])
+    assert (int8["types"], int8["scalars"]) == (["INT8"], [3, 64, 48])
+    assert int8["formats"] == [[f"{t}/LINEAR"] * 2 + ["INT8/LINEAR"] for t in ("FLOAT", "HALF", "BF16")]
+    assert (picture["shapes"], picture["types"]) == ([[128, 96, 3]], ["UINT8"])
+    assert (picture["grid"], picture["scalars"]) == ([128, 1, 1], [3, 64, 48])
+    assert (pictures["shapes"], pictures["types"]) == ([[2, 128, 96, 3]], ["UINT8"])
+    assert pictures["formats"] == [[f"{t}/LINEAR"] * 2 + ["UINT8/LINEAR"] for t in ("FLOAT", "HALF", "BF16")]
+    assert ["INT8/LINEAR", "FLOAT/LINEAR", "UINT8/LINEAR"] in picture_of_int8["formats"]
+    assert (tanh["types"], tanh["shapes"]) == (["HALF"], [[1, 3, 128, 96]])
+    assert ["INT8/LINEAR", "HALF/LINEAR", "HALF/LINEAR"] in tanh["formats"]
     assert (maps["shapes"], maps["grid"], maps["scalars"]) == ([[2, 16, 128, 1200]], [2 * 16 * 64, 2, 1], [600])
-    assert brain["types"] == ["BF16"]
-    assert (dcl["shapes"], dcl["types"]) == ([[2, 48, 128, 1200]], ["HALF"])
+    assert (brain["types"], maps_int8["types"], maps_of_int8["types"]) == (["BF16"], ["INT8"], ["INT8"])
+    assert ["HALF/LINEAR"] * 4 + ["INT8/LINEAR"] in maps_int8["formats"]
+    assert maps_of_int8["formats"] == [["INT8/LINEAR"] * 5]
+    assert (dcl["shapes"], dcl["types"], dcl_int8["types"]) == ([[2, 48, 128, 1200]], ["HALF"], ["INT8"])
     assert (dcl["grid"], dcl["scalars"]) == ([2 * 64, 10, 2], [64, 600])
     assert "mma.sync" in dcl["ptx"]
-    pointers = {SHUFFLE: ["u64", *["u32"] * 3, "u64"], TAIL: ["u64"] * 2 + ["u32"] * 3 + ["u64"]}
-    pointers[INTERLEAVE] = ["u64"] * 4 + ["u32", "u64"]
-    pointers[DCL] = ["u64"] * 4 + ["u32"] * 2 + ["u64"]
-    for case, found in zip(cases, told["driven"], strict=True):
-        assert [kind for kind, _ in entry_parameters(found["ptx"])] == pointers[case[0]]
+    assert "mma.sync" in dcl_int8["ptx"]
+    for (name, shapes, _, _), found in zip(cases, driven, strict=True):
+        # A bias of one element, which stands for none, is passed all the same.
+        scalars = 1 if "Interleave" in name else 2 if "Dcl" in name else 3
+        wanted = ["u64"] * len(shapes) + ["u32"] * scalars + ["u64"]
+        assert [kind for kind, _ in entry_parameters(found["ptx"])] == wanted, name
         assert f".entry {found['kernel']}(" in found["ptx"]
         assert ".target sm_80" in found["ptx"]
         assert found["block"] == 128
-
-
-def test_no_plugin_has_the_name_of_an_operator():
-    """TensorRT's parser would take the operator: it does not look at the domain."""
-    import onnx
-
-    operators = {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
-    names = {name.rpartition(":")[2] for name in (SHUFFLE, TAIL, INTERLEAVE, DCL)}
-    assert len(names) == 4
-    assert not names & operators
-    assert registration.NAMESPACE not in {"", "trt", "tensorrt", "std"}
