@@ -31,6 +31,8 @@ class Followers:
     bias: Any = None
     """NumPy array (C,) or (1,) of an Add's constant; None: no Add."""
     nodes: tuple[Any, ...] = ()
+    crop: tuple[str, ...] = ()
+    """Inputs of a Slice of rows and columns behind the data: starts of 0, ends, axes; empty: nothing is cut off."""
 
     @property
     def only_slope(self) -> bool:
@@ -55,15 +57,17 @@ class Followers:
         return replace(self, output=quantiser.input[0], kind="float", steps=steps, nodes=tuple(nodes))
 
 
-def followers(view: GraphView, tensor: str, slope_only: bool = False) -> Followers:
+def followers(view: GraphView, tensor: str, slope_only: bool = False, enlarged: int = 0) -> Followers:
     """The longest chain behind this tensor.
 
     Args:
         slope_only: stop in front of anything that is neither a slope nor a quantiser.
+        enlarged: how many rows and columns become of one in front of it: a picture may be cut to multiples of that
+            many, which can be done in front. 0: it may not be cut.
     """
     found, stage = Followers(tensor), 0
     while (node := view.only_reader(found.output)) is not None:
-        if not slope_only and (picture := _picture(view, found)):
+        if not slope_only and (picture := _picture(view, found, enlarged)):
             return picture
         if step := view.step(node, "QuantizeLinear"):
             steps = found.steps._replace(output=INT8, step=step)
@@ -134,22 +138,47 @@ class _Planes:
     low: float
     high: float
     axes: list[str] = field(default_factory=lambda: ["n", "c", "h", "w"])
+    zero: float = 0.0
+    unit: float = 1.0
+    """A tensor's values are (y - zero) / unit, times 255 where `scaled`."""
     scaled: bool = False
     added: float | None = None
     bytes: bool = False
+    crop: tuple[str, ...] = ()
 
 
-def _picture(view: GraphView, found: Followers) -> Followers | None:
+def _picture(view: GraphView, found: Followers, enlarged: int) -> Followers | None:
     """The chain up to a uint8 picture whose channels come last, in whichever order its axes and type are changed."""
     state, nodes, tensor, whole = _Planes(found.steps.low, found.steps.high), list(found.nodes), found.output, None
-    while (node := view.only_reader(tensor)) is not None and _towards_picture(view, node, tensor, state):
+    while (node := view.only_reader(tensor)) is not None and (
+        _cropped(view, node, state, enlarged) or _towards_picture(view, node, tensor, state)
+    ):
         nodes.append(node)
         tensor = node.output[0]
         if state.bytes and state.axes[-3:] == ["h", "w", "c"]:
-            steps = found.steps._replace(low=state.low, high=state.high, output=PICTURE, rounding=state.added or 0.0)
+            picture = {"rounding": state.added or 0.0, "zero": state.zero, "gain": 255 / state.unit}
+            steps = found.steps._replace(low=state.low, high=state.high, output=PICTURE, **picture)
             kind: Any = "pictures" if state.axes[0] == "n" else "picture"
-            whole = replace(found, output=tensor, kind=kind, steps=steps, nodes=tuple(nodes))
+            whole = replace(found, output=tensor, kind=kind, steps=steps, nodes=tuple(nodes), crop=state.crop)
     return whole
+
+
+def _cropped(view: GraphView, node: Any, state: _Planes, enlarged: int) -> bool:
+    """Whether this is a Slice from the first row and column to a multiple of `enlarged`; noted in the state."""
+    if not enlarged or node.op_type != "Slice" or state.crop or state.axes != ["n", "c", "h", "w"]:
+        return False
+    _, *where = node.input
+    plain = len(where) == 3 and view.number(where[0]) == 0
+    if not plain or np.asarray(view.constant(where[2])).tolist() != [2, 3]:
+        return False
+    ends = view.constant(where[1])
+    if ends is None and (made := view.made.get(where[1])) is not None and made.op_type == "Mul":
+        factors = [view.constant(name) for name in made.input]
+        ends = next((factor for factor in factors if factor is not None), None)
+    if ends is None or np.any(np.asarray(ends) % enlarged):
+        return False
+    state.crop = tuple(where)
+    return True
 
 
 def _towards_picture(view: GraphView, node: Any, tensor: str, state: _Planes) -> bool:
@@ -160,17 +189,26 @@ def _towards_picture(view: GraphView, node: Any, tensor: str, state: _Planes) ->
         return False
     if node.op_type == "Cast":
         kind = attribute(node, "to", 0)
-        state.bytes = kind == _UINT8 and state.scaled and state.low >= 0 and state.high <= 1
+        within = state.low >= state.zero and state.high <= state.zero + state.unit
+        state.bytes = kind == _UINT8 and state.scaled and within
         return state.bytes or (kind == _FLOAT and not state.scaled)
     if node.op_type == "Clip":
-        ends, unit = _bounds(view, node), 255.0 if state.scaled else 1.0
+        ends, unit = _bounds(view, node), state.unit / (255 if state.scaled else 1)
         if ends is None or state.added is not None:
             return False
-        state.low, state.high = max(state.low, ends[0] / unit), min(state.high, ends[1] / unit)
+        low, high = (end * unit + state.zero for end in ends)
+        state.low, state.high = max(state.low, low), min(state.high, high)
         return state.low <= state.high
     if node.op_type == "Floor":
         return state.scaled
     number = _float_number(view, node, tensor)
+    if number is not None and not state.scaled and state.unit == 1 and node.input[0] == tensor:
+        if node.op_type == "Sub" and not state.zero:
+            state.zero = number
+            return True
+        if node.op_type == "Div" and number > 0:
+            state.unit = number
+            return True
     if node.op_type == "Mul" and number == 255 and not state.scaled:
         state.scaled = True
         return True

@@ -104,15 +104,18 @@ def _tail(tail: Tail) -> list[Any]:
     if tail.output == "picture":
         nodes += [_constant("first", np.array([0])), _node("Squeeze", ["clipped", "first"], "one")]
         planes = "one"
-    constants = {"zero": 0.0, "unit": 1.0, "levels": 255.0}
     return [
         *nodes,
-        *(_constant(name, np.float32(value)) for name, value in constants.items()),
-        _referring(_node("Constant", [], "half"), "value_float", "rounding", "FLOAT"),
+        *(_constant(name, np.float32(value)) for name, value in {"black": 0, "white": 255}.items()),
+        *(
+            _referring(_node("Constant", [], f"its_{w}"), "value_float", w, "FLOAT")
+            for w in ("zero", "gain", "rounding")
+        ),
         _node("Cast", [planes], "single", to=1),
-        _node("Clip", ["single", "zero", "unit"], "within"),
-        _node("Mul", ["within", "levels"], "scaled"),
-        _node("Add", ["scaled", "half"], "rounded"),
+        _node("Sub", ["single", "its_zero"], "shifted"),
+        _node("Mul", ["shifted", "its_gain"], "scaled"),
+        _node("Clip", ["scaled", "black", "white"], "levels"),
+        _node("Add", ["levels", "its_rounding"], "rounded"),
         _node("Transpose", ["rounded"], "last", perm=[1, 2, 0] if planes == "one" else [0, 2, 3, 1]),
         _node("Cast", ["last"], "Y", to=2),
     ]

@@ -43,7 +43,11 @@ class LastSteps(NamedTuple):
     step: float = 1.0
     """int8 output: one step."""
     rounding: float = 0.5
-    """Picture: what is added to 255 y before the fraction goes."""
+    """Picture: what is added to grey levels before the fraction goes."""
+    zero: float = 0.0
+    """Picture: the value of grey level 0."""
+    gain: float = 255.0
+    """Picture: grey levels per unit."""
     biased: bool = False
     """Whether there is a bias behind `input_step`; kernels' own business, as the next."""
     moves: bool = False
@@ -52,7 +56,8 @@ class LastSteps(NamedTuple):
     def within_type(self) -> LastSteps:
         """With the bounds of the output's type."""
         if self.output == PICTURE:
-            return self._replace(low=max(self.low, 0.0), high=min(self.high, 1.0))
+            most = self.zero + 255 / self.gain
+            return self._replace(low=max(self.low, self.zero), high=min(self.high, most))
         if self.output == INT8:
             return self._replace(low=max(self.low, -128 * self.step), high=min(self.high, 127 * self.step))
         return self
@@ -79,7 +84,8 @@ class LastSteps(NamedTuple):
         y = torch.tanh(value) if self.tanh else torch.nn.functional.leaky_relu(value, self.slope)
         y = y.clamp(self.low, self.high)
         if self.output == PICTURE:
-            return torch.floor(255 * y.clamp(0, 1) + self.rounding).to(torch.uint8)
+            levels = (y - self.zero).clamp(0, 255 / self.gain) * self.gain
+            return torch.floor(levels + self.rounding).to(torch.uint8)
         if self.output == INT8:
             return torch.round(y / y.new_tensor(self.step)).clamp(-128, 127).to(torch.int8)
         return y.to(dtype)
@@ -117,7 +123,9 @@ def finished(value: tl.tensor, bias: tl.tensor, place: tl.tensor, y: tl.tensor, 
         if LAST.high < float("inf"):
             value = tl.minimum(value, LAST.high)
         if LAST.output == 2:
-            value = value * 255.0 + LAST.rounding
+            if LAST.zero != 0.0:
+                value = value - LAST.zero
+            value = value * LAST.gain + LAST.rounding
         elif LAST.output == 1:
             # The quotient that a division would give, in three instructions instead of ten: one correction of a
             # product with the reciprocal. Source: P. Markstein, IA-64 and Elementary Functions (2000), chapter 8.

@@ -41,7 +41,7 @@ class Tail:
         return f"{PIXEL_SHUFFLE}{'Tanh' if self.tanh else ''}{output}{'OfInt8' if self.of_int8 else ''}"
 
 
-TAIL_ATTRIBUTES = ("r", "slope", "low", "high", "taken", "given", "rounding")
+TAIL_ATTRIBUTES = ("r", "slope", "low", "high", "taken", "given", "rounding", "zero", "gain")
 """`taken` and `given`: steps of an int8 input and output, 1 elsewhere. The rest: engines.plugins.last_steps."""
 TAILS = {
     tail.name: tail

@@ -93,7 +93,7 @@ def _shuffle(graph: Any, node: Any, with_followers: bool) -> None:
     view = GraphView(graph)
     x, r, found = node.input[0], attribute(node, "blocksize", 0), Followers(node.output[0])
     if with_followers and view.type_of(x) in _floats():
-        found = followers(view, node.output[0])
+        found = followers(view, node.output[0], enlarged=r)
     before: Any = view.made.get(x)
     gone, new = [node, *found.nodes], []
     taken = view.step(before, "DequantizeLinear")
@@ -111,7 +111,7 @@ def _shuffle(graph: Any, node: Any, with_followers: bool) -> None:
         new = [_node(PIXEL_SHUFFLE, node, [x], found.output, r=r)]
     elif found.kind == "int8" and found.only_relu and view.is_read_once(x) and _is_weighted(before):
         new = _quantised_first(node, found, r)
-    new = new or [_tail(graph, view, node, found, taken)]
+    new = new or _tail(graph, view, node, found, taken)
     _replace(graph, gone, new)
 
 
@@ -139,8 +139,8 @@ def _quantised_first(node: Any, found: Followers, r: int) -> list[Any]:
     return [*new, _node(PIXEL_SHUFFLE, node, [tensor], found.output, r=r)]
 
 
-def _tail(graph: Any, view: GraphView, node: Any, found: Followers, taken: float | None) -> Any:
-    """A shuffle with its followers.
+def _tail(graph: Any, view: GraphView, node: Any, found: Followers, taken: float | None) -> list[Any]:
+    """A shuffle with its followers, behind a Slice where they cut something off.
 
     Args:
         taken: step of the DequantizeLinear in front, which the node takes in; None where there is none.
@@ -161,9 +161,22 @@ def _tail(graph: Any, view: GraphView, node: Any, found: Followers, taken: float
         stored = values.astype(helper.tensor_dtype_to_np_dtype(kind))
         graph.initializer.append(numpy_helper.from_array(stored, bias))
     tail = Tail(found.kind, steps.tanh, taken is not None)
-    numbers = (r, steps.slope, steps.low, steps.high, taken or 1.0, steps.step, steps.rounding)
+    numbers = (r, steps.slope, steps.low, steps.high, taken or 1.0, steps.step, steps.rounding, steps.zero, steps.gain)
     told = {name: value if name == "r" else float(value) for name, value in zip(TAIL_ATTRIBUTES, numbers, strict=True)}
-    return _node(tail.name, node, [source, bias], found.output, **told)
+    cut = _cut_first(graph, node, source, found, r) if found.crop else []
+    return [*cut, _node(tail.name, node, [cut[-1].output[0] if cut else source, bias], found.output, **told)]
+
+
+def _cut_first(graph: Any, node: Any, source: str, found: Followers, r: int) -> list[Any]:
+    """The Slice behind a shuffle by r as one in front of it; what it keeps are multiples of r."""
+    from onnx import helper, numpy_helper
+
+    name, (starts, ends, axes) = f"{node.output[0]}/cut", found.crop
+    graph.initializer.append(numpy_helper.from_array(np.array([r]), f"{name}/by"))
+    return [
+        helper.make_node("Div", [ends, f"{name}/by"], [f"{name}/ends"], f"{name}/ends"),
+        helper.make_node("Slice", [source, starts, f"{name}/ends", axes], [name], name),
+    ]
 
 
 def _has_own_bias(view: GraphView, node: Any) -> bool:

@@ -113,8 +113,8 @@ def _register_tail(trt: Any, trtp: Any, capability: int, tail: Tail) -> None:
     output = _OUTPUTS[tail.output]
 
     def described(*numbers: float) -> PixelShuffleTail:
-        r, slope, low, high, taken, given, rounding = numbers
-        steps = LastSteps(taken, tail.tanh, slope, low, high, output, given, rounding)
+        r, slope, low, high, taken, given, *picture = numbers
+        steps = LastSteps(taken, tail.tanh, slope, low, high, output, given, *picture)
         return PixelShuffleTail(int(r), steps, batched=tail.output != "picture")
 
     @trtp.register(plugin)
@@ -128,8 +128,10 @@ def _register_tail(trt: Any, trtp: Any, capability: int, tail: Tail) -> None:
         taken: float,
         given: float,
         rounding: float,
+        zero: float,
+        gain: float,
     ) -> trtp.TensorDesc:
-        shape = described(r, slope, low, high, taken, given, rounding).output_shape(x.shape_expr)
+        shape = described(r, slope, low, high, taken, given, rounding, zero, gain).output_shape(x.shape_expr)
         types = {FLOAT: bias.dtype, INT8: trt.int8, PICTURE: trt.uint8}
         return trtp.from_shape_expr(shape, dtype=types[output])
 
@@ -150,10 +152,12 @@ def _register_tail(trt: Any, trtp: Any, capability: int, tail: Tail) -> None:
         taken: float,
         given: float,
         rounding: float,
+        zero: float,
+        gain: float,
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> Any:
-        kernel = described(r, slope, low, high, taken, given, rounding)
+        kernel = described(r, slope, low, high, taken, given, rounding, zero, gain)
         # A bias of one element is the zero that stands for none: a shuffle has at least four planes.
         kernel = replace(kernel, bias=int(bias.shape[0]) > 1)
         target = {FLOAT: _word(trt, bias.dtype), INT8: "i8", PICTURE: "u8"}[output]

@@ -13,7 +13,7 @@ TEXT = """<ir_version: 10, opset_import: ["": 20]>
 g (float[N, 2, H, W] x) => (KIND y)
 <float slope = {0.25}, float[2, 1, 1] slopes = {0.25, 0.5}, float low = {-1}, float high = {0.5}, float zero = {0},
  float one = {1}, float levels = {255}, float half = {0.5}, float step = {0.125}, int8 none = {0},
- int64[1] first = {0}, int64[1] last = {3}, float[1, 2, 1, 1] bias = {1, 2}, float16 small = {255}>
+ int64[1] first = {0}, int64[1] last = {3}, float[1, 2, 1, 1] bias = {1, 2}, float16 small = {255}, float two = {2}>
 { BODY }"""
 
 
@@ -88,8 +88,8 @@ BYTES = "c = Mul (b, levels) d = Add (c, half)"
             "picture",
         ),
         (
-            "a = Mul (x, levels) b = Clip (a, zero, levels) c = Add (b, half)"
-            " e = Transpose <perm = [0, 2, 3, 1]> (c) f = Cast <to = 2> (e) y = Squeeze (f, first)",
+            "s = Clip (x, low, one) t = Sub (s, low) u = Div (t, two) a = Mul (u, levels) b = Clip (a, zero, levels)"
+            " c = Add (b, half) e = Transpose <perm = [0, 2, 3, 1]> (c) f = Cast <to = 2> (e) y = Squeeze (f, first)",
             "picture",
         ),
     ],
@@ -97,12 +97,16 @@ BYTES = "c = Mul (b, levels) d = Add (c, half)"
 def test_a_picture_in_every_order(body, kind):
     found = chain(body, "uint8[H, W, 2]" if kind == "picture" else "uint8[N, H, W, 2]")
     assert (found.output, found.kind) == ("y", kind)
-    assert found.steps == LastSteps(low=0.0, high=1.0, output=PICTURE, rounding=0.5)
+    signed = "Sub" in body
+    picture = {"zero": -1.0, "gain": 127.5} if signed else {}
+    assert found.steps == LastSteps(low=-1.0 if signed else 0.0, high=1.0, output=PICTURE, rounding=0.5, **picture)
 
 
 @pytest.mark.parametrize(
     "body",
     [
+        f"s = Clip (x, zero, one) b = Sub (s, low) {BYTES}"
+        " e = Transpose <perm = [0, 2, 3, 1]> (d) y = Cast <to = 2> (e)",
         f"b = Clip (x, low, one) {BYTES} e = Transpose <perm = [0, 2, 3, 1]> (d) y = Cast <to = 2> (e)",
         f"b = Clip (x, zero, one) {BYTES} e = Transpose <perm = [0, 3, 2, 1]> (d) y = Cast <to = 2> (e)",
         f"b = Clip (x, zero, one) {BYTES} e = Transpose <perm = [0, 2, 3, 1]> (d) y = Cast <to = 3> (e)",
@@ -113,4 +117,4 @@ def test_a_picture_in_every_order(body, kind):
 def test_what_is_no_picture(body):
     found = chain(body, "uint8[N, H, W, 2]")
     assert found.kind == "float"
-    assert found.output == "b"
+    assert found.output == ("s" if "Sub" in body else "b")

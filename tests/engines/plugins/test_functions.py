@@ -42,9 +42,11 @@ def of_plugin(name, dtype):
         x, bias = torch.randn(1, 12, 5, 7), torch.randn(12).to(kind)
         x = (x * 20).to(torch.int8) if tail.of_int8 else x.to(kind)
         taken = STEP if tail.of_int8 else 1.0
-        steps = LastSteps(float(dtype(taken)), tail.tanh, 0.25, -0.5, 0.75, KINDS[tail.output], float(dtype(STEP)))
+        numbers = (0.25, -0.5, 0.75, KINDS[tail.output], float(dtype(STEP)), 0.25, -0.75, 170.0)
+        steps = LastSteps(float(dtype(taken)), tail.tanh, *numbers)
         kernel = PixelShuffleTail(2, steps, bias=True, batched=tail.output != "picture")
-        told = {"r": 2, "slope": 0.25, "low": -0.5, "high": 0.75, "taken": taken, "given": STEP, "rounding": 0.5}
+        told = {"r": 2, "slope": 0.25, "low": -0.5, "high": 0.75, "taken": taken, "given": STEP}
+        told |= {"rounding": 0.25, "zero": -0.75, "gain": 170.0}
         return [x, bias], told, kernel.reference(x, bias, kind)
     maps = [torch.randn(1, 3, 5, 7).to(kind) for _ in range(4)]
     if name == PIXEL_INTERLEAVE:

@@ -78,6 +78,8 @@ def test_elements_only_move_where_nothing_is_computed(steps, source, target, mov
 
 def test_bounds_are_those_of_the_output_s_type_too():
     assert LastSteps(low=-2, high=0.5, output=PICTURE).within_type()[3:5] == (0, 0.5)
+    signed = LastSteps(low=-2, output=PICTURE, zero=-1.0, gain=127.5)
+    assert signed.within_type()[3:5] == (-1, 1)
     assert LastSteps(high=3, output=INT8, step=0.5).within_type()[3:5] == (-64, 3)
     assert LastSteps(low=-2, output=FLOAT).within_type()[3:5] == (-2, float("inf"))
 

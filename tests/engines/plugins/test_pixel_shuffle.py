@@ -26,7 +26,7 @@ TAILS = (
     lambda r, i: PixelShuffleTail(r),
     lambda r, i: PixelShuffleTail(r, LastSteps(i, slope=0.2, low=-0.5, high=0.7), bias=True),
     lambda r, i: PixelShuffleTail(r, LastSteps(0.02, tanh=True, output=PICTURE), bias=True),
-    lambda r, i: PixelShuffleTail(r, LastSteps(0.02, output=PICTURE, rounding=0.0)),
+    lambda r, i: PixelShuffleTail(r, LastSteps(0.02, output=PICTURE, rounding=0.25, zero=-1.0, gain=127.5)),
     lambda r, i: PixelShuffleTail(r, LastSteps(i, slope=0.25, output=INT8, step=0.3), bias=True),
     lambda r, i: PixelShuffleTail(r, LastSteps(0.5, slope=0.0, output=INT8, step=0.5)),
 )

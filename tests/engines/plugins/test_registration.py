@@ -143,7 +143,17 @@ TAIL, INT8, PICTURE, PICTURES, PICTURE_OF_INT8, TANH_OF_INT8 = (
         ("float", True, True),
     )  # type: ignore[arg-type]
 )
-WORDS = {"r": 2, "slope": 0.2, "low": 0.0, "high": 1.0, "taken": 1.0, "given": 1.0, "rounding": 0.5}
+WORDS = {
+    "r": 2,
+    "slope": 0.2,
+    "low": 0.0,
+    "high": 1.0,
+    "taken": 1.0,
+    "given": 1.0,
+    "rounding": 0.5,
+    "zero": 0.0,
+    "gain": 255.0,
+}
 
 
 def _cases():
