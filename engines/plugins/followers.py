@@ -156,7 +156,7 @@ def _picture(view: GraphView, found: Followers, enlarged: int) -> Followers | No
         nodes.append(node)
         tensor = node.output[0]
         if state.bytes and state.axes[-3:] == ["h", "w", "c"]:
-            picture = {"rounding": state.added or 0.0, "zero": state.zero, "gain": 255 / state.unit}
+            picture: dict[str, Any] = {"rounding": state.added or 0.0, "zero": state.zero, "gain": 255 / state.unit}
             steps = found.steps._replace(low=state.low, high=state.high, output=PICTURE, **picture)
             kind: Any = "pictures" if state.axes[0] == "n" else "picture"
             whole = replace(found, output=tensor, kind=kind, steps=steps, nodes=tuple(nodes), crop=state.crop)

@@ -14,6 +14,7 @@ from engines.plugins.names import (
     NAMESPACE,
     PIXEL_DCL,
     PIXEL_DCL_INT8,
+    PIXEL_DCL_OF_INT8,
     PIXEL_INTERLEAVE_INT8,
     PIXEL_INTERLEAVE_OF_INT8,
     PIXEL_SHUFFLE,
@@ -138,9 +139,18 @@ def _of_maps(name: str) -> tuple[list[str], list[Any], list[str]]:
             _node("QuantizeLinear", ["active", "step", "zero"], "Y"),
         ]
         return maps, nodes, ["slope", "step"]
-    convolved = name in {PIXEL_DCL, PIXEL_DCL_INT8}
-    nodes = _masked() if convolved else []
+    convolved = name in {PIXEL_DCL, PIXEL_DCL_INT8, PIXEL_DCL_OF_INT8}
+    nodes = _masked("A", "B", "V", "W") if convolved else []
     inputs = ["A", "B", "V", "W"] if convolved else maps
+    attributes = ["slope"]
+    if name == PIXEL_DCL_OF_INT8:
+        inputs, attributes = ["A", "B", "AQ", "BQ", "V", "W", "VS", "WS"], ["slope", "a_step", "b_step"]
+        nodes = [_constant("none", np.int8(0))]
+        for m in "AB":
+            nodes += _given(f"{m}S", f"{m.lower()}_step", m)
+            nodes.append(_node("DequantizeLinear", [f"{m}Q", f"{m}S", "none"], f"{m}F"))
+        nodes += [_node("DequantizeLinear", [w, f"{w}S"], f"{w}F", axis=0) for w in "VW"]
+        nodes += _masked("AF", "BF", "VF", "WF")
     quantised = name in {PIXEL_DCL_INT8, PIXEL_INTERLEAVE_INT8}
     nodes += [
         _node("Concat", ["A", "TR", "BL", "B"] if convolved else maps, "M", axis=1),
@@ -149,13 +159,13 @@ def _of_maps(name: str) -> tuple[list[str], list[Any], list[str]]:
     ]
     if quantised:
         nodes += _quantised("active", "step", "A")
-    return inputs, nodes, ["slope", "step"] if quantised else ["slope"]
+        attributes.append("step")
+    return inputs, nodes, attributes
 
 
-def _masked() -> list[Any]:
-    """TR and BL of A, B and the weights V of a row and W of a column."""
-    terms = zip(
-        "PQRS", ("A", "B", "A", "B"), ("V", "W", "W", "V"), (zeros for pair in DCL_TAPS for zeros in pair), strict=True
-    )
+def _masked(a: str, b: str, row: str, column: str) -> list[Any]:
+    """TR and BL of two maps and the weights of a row and a column."""
+    zeros = (zeros for pair in DCL_TAPS for zeros in pair)
+    terms = zip("PQRS", (a, b, a, b), (row, column, column, row), zeros, strict=True)
     convs = [_node("Conv", [source, taps], name, pads=zeros) for name, source, taps, zeros in terms]
     return [*convs, _node("Add", ["P", "Q"], "TR"), _node("Add", ["R", "S"], "BL")]

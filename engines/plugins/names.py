@@ -19,8 +19,8 @@ PIXEL_INTERLEAVE, PIXEL_INTERLEAVE_INT8, PIXEL_INTERLEAVE_OF_INT8 = (
     "FullresPixelInterleaveOfInt8",
 )
 """Float to float, float to int8, and int8 to int8 of the same step."""
-PIXEL_DCL, PIXEL_DCL_INT8 = "FullresPixelDcl", "FullresPixelDclInt8"
-"""Float to float and to int8."""
+PIXEL_DCL, PIXEL_DCL_INT8, PIXEL_DCL_OF_INT8 = "FullresPixelDcl", "FullresPixelDclInt8", "FullresPixelDclOfInt8"
+"""Float to float, float to int8, and products of int8 to float."""
 DCL_TAPS = (((0, 0, 0, 1), (1, 0, 0, 0)), ((0, 0, 1, 0), (0, 1, 0, 0)))
 """Zeros around maps a and b (ONNX's order), for the top right and the bottom left map."""
 
@@ -53,6 +53,6 @@ TAILS = {
 PLUGINS = (
     *(PIXEL_SHUFFLE, *TAILS),
     *(PIXEL_INTERLEAVE, PIXEL_INTERLEAVE_INT8, PIXEL_INTERLEAVE_OF_INT8),
-    *(PIXEL_DCL, PIXEL_DCL_INT8),
+    *(PIXEL_DCL, PIXEL_DCL_INT8, PIXEL_DCL_OF_INT8),
 )
 """In the order in which they are registered."""

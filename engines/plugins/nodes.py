@@ -11,7 +11,6 @@ give the same numbers, since a shuffle only moves them and int8 around 0 keeps a
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,12 @@ import numpy as np
 from engines.plugins.followers import Followers, followers
 from engines.plugins.functions import function
 from engines.plugins.graph_view import ONNX, GraphView, attribute
+from engines.plugins.masked import masked_convolution
 from engines.plugins.names import (
-    DCL_TAPS,
     NAMESPACE,
     PIXEL_DCL,
     PIXEL_DCL_INT8,
+    PIXEL_DCL_OF_INT8,
     PIXEL_INTERLEAVE,
     PIXEL_INTERLEAVE_INT8,
     PIXEL_INTERLEAVE_OF_INT8,
@@ -32,7 +32,6 @@ from engines.plugins.names import (
     TAIL_ATTRIBUTES,
     Tail,
 )
-from engines.plugins.pixel_dcl_maps import LEAST_CHANNELS
 
 _MAPS = 4
 _OPSET = 15
@@ -44,8 +43,8 @@ def use_plugins(model: Any, products: Collection[str] = ()) -> list[str]:
 
     Args:
         model: onnx.ModelProto of opset 13 or later (followers: 15), changed in place, of any precision.
-        products: types of weights (`FLOAT16`, `FLOAT`) whose products may be computed by our kernel for tensor cores:
-            `FLOAT` where TF32 is allowed.
+        products: types of weights (`FLOAT16`, `FLOAT`, `INT8`) whose products may be computed by our kernels for tensor
+            cores: `FLOAT` where TF32 is allowed.
     """
     graph = model.graph
     opset = next(entry.version for entry in model.opset_import if entry.domain in ONNX)
@@ -216,15 +215,18 @@ def _interleave(graph: Any, shuffle: Any, products: Collection[str], with_follow
         found, new = whole
         _replace(graph, [*gone, *found.nodes], new)
         return True
-    step = {"step": found.steps.step} if found.kind == "int8" else {}
-    masked = _masked(graph, maps, view) if products else None
-    if masked and masked.type in products:
-        name = PIXEL_DCL_INT8 if step else PIXEL_DCL
-        new = [_node(name, shuffle, masked.inputs, found.output, **slope, **step)]
-        gone += masked.nodes
+    masked = masked_convolution(view, maps) if products else None
+    if masked and masked.type not in products:
+        masked = None
+    if masked and masked.type == "INT8":
+        found = found.unquantised()
+        new = [_node(PIXEL_DCL_OF_INT8, shuffle, masked.inputs, found.output, **slope, **masked.steps)]
     else:
-        name = PIXEL_INTERLEAVE_INT8 if step else PIXEL_INTERLEAVE
-        new = [_node(name, shuffle, maps, found.output, **slope, **step)]
+        step = {"step": found.steps.step} if found.kind == "int8" else {}
+        names = (PIXEL_DCL, PIXEL_DCL_INT8) if masked else (PIXEL_INTERLEAVE, PIXEL_INTERLEAVE_INT8)
+        inputs = masked.inputs if masked else maps
+        new = [_node(names[bool(step)], shuffle, inputs, found.output, **slope, **step)]
+    gone += masked.nodes if masked else []
     _replace(graph, [*gone, *found.nodes], new)
     return True
 
@@ -246,43 +248,3 @@ def _of_int8(view: GraphView, shuffle: Any, maps: list[str], found: Followers) -
         behind = [helper.make_node("DequantizeLinear", [last, *before[0].input[1:]], [found.output], f"{last}.dq")]
     node = _node(PIXEL_INTERLEAVE_OF_INT8, shuffle, given, last, slope=found.steps.slope, step=step)
     return found, [node, *behind]
-
-
-@dataclass(frozen=True)
-class _Masked:
-    """The masked convolution of a pixel deconvolution with a 3x3 kernel."""
-
-    inputs: list[str]
-    """Maps a and b, the weights of a row of two taps and of a column of two."""
-    nodes: list[Any]
-    type: str
-    """Of the weights."""
-
-
-def _masked(graph: Any, maps: list[str], view: GraphView) -> _Masked | None:
-    """Four maps that are a, two sums of two convolutions each, and b."""
-    from onnx import TensorProto
-
-    a, b, nodes, weights = maps[0], maps[3], [], []
-    for target, zeros in zip(maps[1:3], DCL_TAPS, strict=True):
-        total = view.made.get(target)
-        added = total.input if total is not None and total.op_type == "Add" else []
-        convs = [view.made[n] for n in added if n in view.made]
-        if not view.is_read_once(target) or [conv.op_type for conv in convs] != ["Conv", "Conv"]:
-            return None
-        for conv, source, wanted in zip(convs, (a, b), zeros, strict=True):
-            plain = attribute(conv, "pads", []) == list(wanted) and len(conv.input) == 2
-            unit = all(set(attribute(conv, word, [1])) == {1} for word in ("strides", "dilations"))
-            if conv.input[0] != source or not plain or not unit or not view.is_read_once(conv.output[0]):
-                return None
-            weights.append(conv.input[1])
-        nodes += [total, *convs]
-    row, column = weights[:2]
-    if weights[2:] != [column, row] or not {row, column} <= set(view.stored):
-        return None
-    channels = view.stored[row].dims[0]
-    shapes = [[*view.stored[name].dims] for name in (row, column)]
-    if shapes != [[channels, channels, 1, 2], [channels, channels, 2, 1]]:
-        return None
-    kind = TensorProto.DataType.Name(view.stored[row].data_type)
-    return _Masked([a, b, row, column], nodes, kind) if channels >= LEAST_CHANNELS else None

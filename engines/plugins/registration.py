@@ -14,6 +14,7 @@ from engines.plugins.names import (
     NAMESPACE,
     PIXEL_DCL,
     PIXEL_DCL_INT8,
+    PIXEL_DCL_OF_INT8,
     PIXEL_INTERLEAVE,
     PIXEL_INTERLEAVE_INT8,
     PIXEL_INTERLEAVE_OF_INT8,
@@ -23,6 +24,7 @@ from engines.plugins.names import (
     Tail,
 )
 from engines.plugins.pixel_dcl import MAPS, PixelInterleave
+from engines.plugins.pixel_dcl_int8 import PixelDclOfInt8
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
 from engines.plugins.ptx import Variant, compile_ptx
@@ -46,6 +48,7 @@ def register_plugins(trt: Any, trtp: Any, capability: int) -> list[str]:
         _register_interleave_int8(trt, trtp, capability, name)
     _register_pixel_dcl(trt, trtp, max(capability, LEAST_CAPABILITY))
     _register_pixel_dcl_int8(trt, trtp, max(capability, LEAST_CAPABILITY))
+    _register_pixel_dcl_of_int8(trt, trtp, max(capability, LEAST_CAPABILITY))
     return [f"{NAMESPACE}::{name}" for name in PLUGINS]
 
 
@@ -113,8 +116,8 @@ def _register_tail(trt: Any, trtp: Any, capability: int, tail: Tail) -> None:
     output = _OUTPUTS[tail.output]
 
     def described(*numbers: float) -> PixelShuffleTail:
-        r, slope, low, high, taken, given, *picture = numbers
-        steps = LastSteps(taken, tail.tanh, slope, low, high, output, given, *picture)
+        r, slope, low, high, taken, given, rounding, zero, gain = numbers
+        steps = LastSteps(taken, tail.tanh, slope, low, high, output, given, rounding, zero, gain)
         return PixelShuffleTail(int(r), steps, batched=tail.output != "picture")
 
     @trtp.register(plugin)
@@ -260,7 +263,12 @@ def _convolved(trt: Any, trtp: Any, capability: int, steps: LastSteps, ends: Seq
     a, row = ends
     word, tail = _word(trt, a.dtype), PixelDclMaps(steps)
     variant = tail.variant(word, word if steps.output == FLOAT else "i8", int(row.shape[0]))
-    n, channels, height, width = a.shape_expr
+    return _of_maps(trtp, variant, capability, a.shape_expr)
+
+
+def _of_maps(trtp: Any, variant: Variant, capability: int, shape: Any) -> Any:
+    """The implementation of a kernel with products, for maps of this symbolic shape."""
+    n, channels, height, width = shape
     blocks = (trtp.cdiv(width, variant.constants["BLOCK_W"]), trtp.cdiv(channels, variant.constants["BLOCK_C"]))
     return _implementation(trtp, variant, capability, (n * height, *blocks), (height, width))
 
@@ -334,5 +342,59 @@ def _register_pixel_dcl_int8(trt: Any, trtp: Any, capability: int) -> None:
     ) -> Any:
         steps = LastSteps(slope=slope, output=INT8, step=step)
         return _convolved(trt, trtp, capability, steps, (a, row))
+
+    _register_kernel(trtp, plugin, implement)
+
+
+def _register_pixel_dcl_of_int8(trt: Any, trtp: Any, capability: int) -> None:
+    plugin = f"{NAMESPACE}::{PIXEL_DCL_OF_INT8}"
+
+    @trtp.register(plugin)
+    def describe(
+        a: trtp.TensorDesc,
+        b: trtp.TensorDesc,
+        a_int8: trtp.TensorDesc,
+        b_int8: trtp.TensorDesc,
+        row: trtp.TensorDesc,
+        column: trtp.TensorDesc,
+        row_step: trtp.TensorDesc,
+        column_step: trtp.TensorDesc,
+        slope: float,
+        a_step: float,
+        b_step: float,
+    ) -> trtp.TensorDesc:
+        return trtp.from_shape_expr(PixelDclMaps().output_shape(a.shape_expr), dtype=a.dtype)
+
+    @trtp.autotune(plugin)
+    def choose(
+        a: trtp.TensorDesc,
+        b: trtp.TensorDesc,
+        a_int8: trtp.TensorDesc,
+        b_int8: trtp.TensorDesc,
+        row: trtp.TensorDesc,
+        column: trtp.TensorDesc,
+        row_step: trtp.TensorDesc,
+        column_step: trtp.TensorDesc,
+        outputs: tuple[trtp.TensorDesc],
+    ) -> list[trtp.AutoTuneCombination]:
+        return _tied(trtp, *["FP32|FP16"] * 2, *["INT8|INT8"] * 4, *["FP32|FP16"] * 3)
+
+    def implement(
+        a: trtp.TensorDesc,
+        b: trtp.TensorDesc,
+        a_int8: trtp.TensorDesc,
+        b_int8: trtp.TensorDesc,
+        row: trtp.TensorDesc,
+        column: trtp.TensorDesc,
+        row_step: trtp.TensorDesc,
+        column_step: trtp.TensorDesc,
+        slope: float,
+        a_step: float,
+        b_step: float,
+        outputs: tuple[trtp.TensorDesc],
+        tactic: int,
+    ) -> Any:
+        variant = PixelDclOfInt8(a_step, b_step, slope).variant(_word(trt, a.dtype), int(row.shape[0]))
+        return _of_maps(trtp, variant, capability, a.shape_expr)
 
     _register_kernel(trtp, plugin, implement)

@@ -197,7 +197,7 @@ class TensorRtApi(Api):
         from engines.plugins.nodes import use_plugins
 
         model = onnx.load(onnx_path)
-        products = ("FLOAT16", "FLOAT") if precision == "tf32" else ("FLOAT16",)
+        products = ("FLOAT16", "INT8", *(("FLOAT",) if precision == "tf32" else ()))
         if names := use_plugins(model, products if self._has_tensor_cores() else ()):
             self._register_plugins()
         return model.SerializeToString(), names

@@ -16,6 +16,7 @@ from engines.plugins.names import (
     NAMESPACE,
     PIXEL_DCL,
     PIXEL_DCL_INT8,
+    PIXEL_DCL_OF_INT8,
     PIXEL_INTERLEAVE,
     PIXEL_INTERLEAVE_INT8,
     PIXEL_INTERLEAVE_OF_INT8,
@@ -24,6 +25,7 @@ from engines.plugins.names import (
     TAILS,
 )
 from engines.plugins.pixel_dcl import PixelInterleave
+from engines.plugins.pixel_dcl_int8 import PixelDclOfInt8
 from engines.plugins.pixel_dcl_maps import PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
 
@@ -58,6 +60,13 @@ def of_plugin(name, dtype):
     steps = LastSteps(slope=0.25, output=INT8, step=float(dtype(STEP)))
     if name == PIXEL_INTERLEAVE_INT8:
         return maps, {"slope": 0.25, "step": STEP}, PixelInterleave(steps).reference(*maps)
+    if name == PIXEL_DCL_OF_INT8:
+        whole = [(m * 20).to(torch.int8) for m in (*maps[:2], torch.randn(3, 3, 1, 2), torch.randn(3, 3, 2, 1))]
+        scales = [(torch.rand(3) / 100).to(kind) for _ in range(2)]
+        kernel = PixelDclOfInt8(float(dtype(STEP)), float(dtype(STEP)), 0.25)
+        told = {"slope": 0.25, "a_step": STEP, "b_step": STEP}
+        wanted = kernel.reference([*maps[:2], *whole[:2]], whole[2:], scales)
+        return [*maps[:2], *whole, *scales], told, wanted
     assert name in {PIXEL_DCL, PIXEL_DCL_INT8}
     weights = [(torch.randn(3, 3, *size) / 3).to(kind) for size in ((1, 2), (2, 1))]
     given = [*maps[:2], *weights]
@@ -78,11 +87,12 @@ def model_of(name, dtype):
     floating = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     kept += [numpy_helper.from_array(np.asarray(dtype(STEP)), "step"), numpy_helper.from_array(np.int8(0), "zero")]
     # TensorRT takes int8 behind a quantiser only, and gives it to one that undoes it.
-    nodes, inside, out = [], names, "y"
-    if maps[0].dtype == np.int8:
-        inside = [f"{n}.q" for n in names]
-        nodes = [helper.make_node("QuantizeLinear", [n, "step", "zero"], [f"{n}.q"]) for n in names]
-        maps = [(m.astype(np.float32) * np.float32(dtype(STEP))).astype(dtype) for m in maps]
+    out = "y"
+    whole = [n for n, m in zip(names, maps, strict=True) if m.dtype == np.int8]
+    inside = [f"{n}.q" if n in whole else n for n in names]
+    nodes = [helper.make_node("QuantizeLinear", [n, "step", "zero"], [f"{n}.q"]) for n in whole]
+    scaled = [(m.astype(np.float32) * np.float32(dtype(STEP))).astype(dtype) for m in maps]
+    maps = [s if m.dtype == np.int8 else m for m, s in zip(maps, scaled, strict=True)]
     if wanted.dtype == torch.int8:
         out = "y.q"
     weights = [t.name for t in kept if t.name.startswith("w")]

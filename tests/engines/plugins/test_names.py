@@ -10,7 +10,7 @@ from engines.plugins.names import NAMESPACE, PIXEL_SHUFFLE, PLUGINS, TAILS, Tail
 def test_no_plugin_has_the_name_of_an_operator():
     """TensorRT's parser would take the operator: it does not look at the domain."""
     operators = {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
-    assert len(set(PLUGINS)) == len(PLUGINS) == 1 + 16 + 3 + 2
+    assert len(set(PLUGINS)) == len(PLUGINS) == 1 + 16 + 3 + 3
     assert not set(PLUGINS) & operators
     assert NAMESPACE not in {"", "trt", "tensorrt", "std"}
 

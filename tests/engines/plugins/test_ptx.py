@@ -11,6 +11,7 @@ import pytest
 from engines.plugins import ptx
 from engines.plugins.last_steps import INT8, PICTURE, LastSteps
 from engines.plugins.pixel_dcl import PixelInterleave
+from engines.plugins.pixel_dcl_int8 import PixelDclOfInt8
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
 from engines.plugins.ptx import (
@@ -59,6 +60,7 @@ VARIANTS = {
     "interleave bf16": PixelInterleave(LastSteps(slope=0.0)).variant("bf16", "bf16"),
     "maps fp16": PixelDclMaps(LastSteps(slope=0.0)).variant("fp16", "fp16", 64),
     "maps fp32": PixelDclMaps(LastSteps(slope=0.0)).variant("fp32", "fp32", 32),
+    "maps of int8": PixelDclOfInt8(0.1, 0.2, 0.0).variant("fp16", 64),
     "maps to int8": PixelDclMaps(TO_INT8).variant("fp16", "i8", 48),
 }  # fmt: skip
 ORDINARY = {("tail fp16", 75), ("tail to int8", 90), ("picture of int8", 120), ("interleave int8", 100)}
@@ -95,7 +97,9 @@ def test_the_assembler_takes_it_with_the_declared_parameters(name, capability, c
     assert kernel.threads == 128
     assert kernel.shared_bytes <= 48 << 10  # more would have to be asked for at every launch
     halves = "m16n8k16.row.col.f32.f16.f16.f32"
-    products = {"maps fp16": halves, "maps to int8": halves, "maps fp32": "m16n8k8.row.col.f32.tf32.tf32.f32"}
+    whole = "m16n8k32.row.col.satfinite.s32.s8.s8.s32"
+    single = "m16n8k8.row.col.f32.tf32.tf32.f32"
+    products = {"maps of int8": whole, "maps fp16": halves, "maps to int8": halves, "maps fp32": single}
     assert products.get(name, "") in kernel.ptx
     if not shutil.which("ptxas"):
         pytest.skip("no ptxas on the PATH")

@@ -67,9 +67,9 @@ names = register_plugins(trt, trtp, 80)
 
 def drive(name, dims, dtypes, attributes):
     kinds = {int: ("INT64", np.int64), float: ("FLOAT64", np.float64)}
+    values = {k: np.array([v], kinds[type(v)][1]) for k, v in attributes.items()}  # a field only points to its array
     fields = trt.PluginFieldCollection([
-        trt.PluginField(k, np.array([v], kinds[type(v)][1]), getattr(trt.PluginFieldType, kinds[type(v)][0]))
-        for k, v in attributes.items()
+        trt.PluginField(k, values[k], getattr(trt.PluginFieldType, kinds[type(v)][0])) for k, v in attributes.items()
     ])
     space, short = name.split("::")
     request = trt.QuickPluginCreationRequest.STRICT_AOT
@@ -129,11 +129,11 @@ def bindings(tmp_path_factory):
     }  # fmt: skip
 
 
-SHUFFLE, INTERLEAVE, INTERLEAVE_INT8, INTERLEAVE_OF_INT8, DCL, DCL_INT8 = (
+SHUFFLE, INTERLEAVE, INTERLEAVE_INT8, INTERLEAVE_OF_INT8, DCL, DCL_INT8, DCL_OF_INT8 = (
     f"{names.NAMESPACE}::{name}"
     for name in (
         *(names.PIXEL_SHUFFLE, names.PIXEL_INTERLEAVE, names.PIXEL_INTERLEAVE_INT8, names.PIXEL_INTERLEAVE_OF_INT8),
-        *(names.PIXEL_DCL, names.PIXEL_DCL_INT8),
+        *(names.PIXEL_DCL, names.PIXEL_DCL_INT8, names.PIXEL_DCL_OF_INT8),
     )
 )
 TAIL, INT8, PICTURE, PICTURES, PICTURE_OF_INT8, TANH_OF_INT8 = (
@@ -177,6 +177,10 @@ def _cases():
         (INTERLEAVE_OF_INT8, maps, ["int8"] * 4, {"slope": 0.0, "step": 0.02}),
         (DCL, dcl, half, {"slope": 0.0}),
         (DCL_INT8, dcl, half, {"slope": 0.0, "step": 0.02}),
+        (
+            *(DCL_OF_INT8, [*dcl[:2], *dcl, (48,), (48,)], [*half[:2], *["int8"] * 4, *half[:2]]),
+            {"slope": 0.0, "a_step": 0.02, "b_step": 0.03},
+        ),
     ]
 
 
@@ -192,7 +196,7 @@ def test_a_builder_gets_shapes_types_grids_scalars_and_ptx(bindings):
     assert told["names"] == [f"{names.NAMESPACE}::{name}" for name in names.PLUGINS]
     driven = told["driven"]
     half, single, byte, tail, int8, picture, pictures, picture_of_int8, tanh = driven[:9]
-    maps, brain, maps_int8, maps_of_int8, dcl, dcl_int8 = driven[9:]
+    maps, brain, maps_int8, maps_of_int8, dcl, dcl_int8, dcl_of_int8 = driven[9:]
     assert (half["types"], half["shapes"]) == (["HALF"], [[1, 3, 192, 144]])
     assert (half["grid"], half["scalars"]) == ([3 * 64 * 3, 1, 1], [3, 64, 48])
     for types in ("FLOAT", "HALF", "BF16", "INT8"):
@@ -216,6 +220,9 @@ def test_a_builder_gets_shapes_types_grids_scalars_and_ptx(bindings):
     assert (dcl["grid"], dcl["scalars"]) == ([2 * 64, 10, 2], [64, 600])
     assert "mma.sync" in dcl["ptx"]
     assert "mma.sync" in dcl_int8["ptx"]
+    assert (dcl_of_int8["types"], dcl_of_int8["grid"]) == (["HALF"], [2 * 64, 19, 2])
+    assert [*["HALF/LINEAR"] * 2, *["INT8/LINEAR"] * 4, *["HALF/LINEAR"] * 3] in dcl_of_int8["formats"]
+    assert ".s32.s8.s8.s32" in dcl_of_int8["ptx"]
     for (name, shapes, _, _), found in zip(cases, driven, strict=True):
         # A bias of one element, which stands for none, is passed all the same.
         scalars = 1 if "Interleave" in name else 2 if "Dcl" in name else 3
