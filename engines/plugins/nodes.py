@@ -1,7 +1,8 @@
 """DepthToSpace, pixel deconvolution's interleaving and what follows them → nodes that are plugins where registered.
 
 Each node lives in its own domain and has a function of standard operators in the same file, so that the file also runs
-where there is no plugin: ONNX Runtime, and TensorRT-RTX, which has none. An onnx.ModelProto is changed in place.
+where there is no plugin: ONNX Runtime, and but for two limits of its parser (docs/tensorrt.md) TensorRT-RTX. An
+onnx.ModelProto is changed in place.
 
 A quantiser behind a node is taken into it where that saves a pass over memory. Behind a convolution's bare shuffle, or
 one with a ReLU, it goes in front instead: the convolution then writes int8, and the shuffle moves single bytes. Both
