@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from engines.plugins.last_steps import PICTURE, LastSteps
 from engines.plugins.pixel_dcl import PixelInterleave
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
 from engines.plugins.pixel_shuffle import PixelShuffleTail
@@ -25,6 +26,7 @@ PICTURE_OFF = 0.02
 """Share of a picture's elements that may be one level off: where a value lies between two, the last bit decides."""
 SLOPE = 0.0
 """Pixel layers are measured with the ReLU that follows them."""
+STEPS = LastSteps(slope=SLOPE)
 WORDS = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "i8"}
 """Triton's words for what a precision's tensors hold."""
 SIZE = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1}
@@ -50,7 +52,7 @@ class Layer:
 TYPES = {
     "pixel_shuffle": ("fp32", "fp16", "bf16", "int8"),
     "pixel_shuffle_picture": ("fp32", "fp16", "int8"),
-    "pixel_interleave": ("fp32", "fp16", "bf16"),
+    "pixel_interleave": ("fp32", "fp16", "bf16", "int8"),
     "pixel_dcl": ("tf32", "fp16"),
 }
 """Kernel → precisions that it has."""
@@ -108,19 +110,18 @@ class KernelCase:
         """The kernel with its constants, as a plan embeds it."""
         word = WORDS[self.precision]
         if self.kernel == "pixel_interleave":
-            return PixelInterleave(SLOPE).variant(word)
+            return PixelInterleave(STEPS).variant(word, word)
         if self.kernel == "pixel_dcl":
-            return PixelDclMaps(SLOPE).variant(word, self.planes)
-        return self.tail.variant(word, word)
+            return PixelDclMaps(STEPS).variant(word, word, self.planes)
+        return self.tail.variant(word, "u8" if self.tail.picture else word, channels=self.planes)
 
     @property
     def tail(self) -> PixelShuffleTail:
         """Of a shuffle. The picture's int8 is a picture of [-1, 1]."""
-        picture = self.kernel == "pixel_shuffle_picture"
-        return PixelShuffleTail(
-            self.r, 1 / 127 if picture and self.precision == "int8" else 1.0, low=0.0 if picture else -math.inf,
-            high=1.0 if picture else math.inf, picture=picture,
-        )  # fmt: skip
+        if self.kernel != "pixel_shuffle_picture":
+            return PixelShuffleTail(self.r)
+        step = 1 / 127 if self.precision == "int8" else 1.0
+        return PixelShuffleTail(self.r, LastSteps(input_step=step, output=PICTURE))
 
     def why_not(self, capability: int) -> str | None:
         """Why a device of this compute capability (an `sm_` number) does not run it; None where it does."""
@@ -195,21 +196,23 @@ def made(case: KernelCase, device: str, seed: int) -> Made:
     small = (1, case.planes, case.height, case.width)
     if case.kernel == "pixel_interleave":
         maps = tuple(normal(*small) for _ in range(4))
-        return Made(maps, partial(launch_interleave, slope=SLOPE), native_interleave, PixelInterleave(SLOPE).reference)
+        return Made(maps, partial(launch_interleave, slope=SLOPE), native_interleave, PixelInterleave(STEPS).reference)
     taps = [normal(case.planes, case.planes, *t, scale=(4 * case.planes) ** -0.5) for t in ((1, 2), (2, 1))]
     inputs = (normal(*small), normal(*small), *taps)
-    return Made(inputs, partial(launch_dcl, slope=SLOPE), native_dcl, PixelDclMaps(SLOPE).reference)
+    return Made(inputs, partial(launch_dcl, slope=SLOPE), native_dcl, PixelDclMaps(STEPS).reference)
 
 
 def launch_picture(tail: PixelShuffleTail, x: Any, planned: bool = False) -> Any:
     """The kernel with the displayable picture behind it: uint8 (N, H, W, C)."""
     import torch
 
-    n, height, width, channels = shape = tail.output_shape(x.shape)
+    planes, height, width = x.shape[1:]
+    channels = planes // tail.r**2
     word = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int8: "i8"}[x.dtype]
-    variant, y = tail.variant(word, "u8"), x.new_empty(shape, dtype=torch.uint8)
-    blocks = -(-channels * height * width // variant.constants["BLOCK"])
-    launch(variant, (blocks, n), {"x": x, "channels": channels, "height": height, "width": width, "y": y}, planned)
+    variant = tail.variant(word, "u8", channels=channels)
+    y = x.new_empty(tail.output_shape(x.shape), dtype=torch.uint8)
+    given = {"x": x, "channels": channels, "height": height, "width": width, "y": y}
+    launch(variant, tail.grid(x.shape, variant.constants["BLOCK"], lambda a, b: -(-a // b)), given, planned)
     return y
 
 
@@ -225,8 +228,8 @@ def native_picture(tail: PixelShuffleTail, x: Any) -> Any:
     import torch
     import torch.nn.functional as F
 
-    y = x * tail.input_scale if x.dtype == torch.int8 else x
-    levels = F.pixel_shuffle(y, tail.r).clamp(0, 1) * 255 + tail.rounding
+    y = x * tail.steps.input_step if x.dtype == torch.int8 else x
+    levels = F.pixel_shuffle(y, tail.r).clamp(0, 1) * 255 + tail.steps.rounding
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 

@@ -59,7 +59,7 @@ def test_kernels_and_precisions_choose() -> None:
     found = cases(["pixel_shuffle", "pixel_dcl"], sizes, ["tf32", "int8"])
     assert {(case.kernel, case.precision) for case in found} == {("pixel_shuffle", "int8"), ("pixel_dcl", "tf32")}
     assert len(found) == 2 * (2 + 4)
-    assert len(SMALL) == 4 + 4 + 3 + 3 + 4 * 2
+    assert len(SMALL) == 4 + 4 + 3 + 4 + 4 * 2
 
 
 def test_bytes_and_products_by_hand() -> None:
@@ -88,7 +88,8 @@ def test_the_variant_is_the_plan_s() -> None:
         word = kernel_cases.WORDS[case.precision]
         assert list(case.variant.pointers.values())[:-1] == [word] * (len(case.variant.pointers) - 1)
     picture = one("pixel_shuffle_picture", "int8").variant
-    assert (picture.pointers["y"], picture.constants["INPUT_SCALE"], picture.constants["HIGH"]) == ("u8", 1 / 127, 1.0)
+    last = picture.constants["LAST"]
+    assert (picture.pointers["y"], last.input_step, last.low, last.high) == ("u8", 1 / 127, 0.0, 1.0)
 
 
 def test_a_case_goes_into_a_job_and_back() -> None:

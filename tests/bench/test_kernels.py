@@ -143,7 +143,7 @@ def test_nothing_of_a_case_is_kept_while_the_next_is_made() -> None:
             return Prepared(dict.fromkeys(("kernel", "planned", "native", "copy"), step))
 
     found, _ = measured(Keeping(MS), "pixel_interleave")
-    assert [row["status"] for row in found["rows"]] == ["ok"] * 3
+    assert [row["status"] for row in found["rows"]] == ["ok"] * 4
 
 
 def test_without_a_contender_there_is_no_figure_of_it() -> None:
@@ -165,9 +165,9 @@ def test_products_are_rated_in_their_type_before_the_rows() -> None:
 
 def test_rows_go_out_as_they_are_done() -> None:
     found, emitted = measured(FakeLab(MS), "pixel_interleave")
-    assert [event for event, _ in emitted] == ["phase", "row"] * 3
+    assert [event for event, _ in emitted] == ["phase", "row"] * 4
     assert [fields["row"] for event, fields in emitted if event == "row"] == found["rows"]
-    assert [fields["done"] for event, fields in emitted if event == "phase"] == [0, 1, 2]
+    assert [fields["done"] for event, fields in emitted if event == "phase"] == [0, 1, 2, 3]
 
 
 def test_a_skipped_row_has_its_reason() -> None:
@@ -281,7 +281,7 @@ def test_the_interpreter_says_right_or_wrong_and_no_time(monkeypatch: pytest.Mon
     emitted: Emitted = []
     job = {"cases": [case.to_dict() for case in chosen]}
     found = kernels.check_kernels(job, lambda event, **fields: emitted.append((event, fields)))
-    assert [row["status"] for row in found["rows"]] == ["ok", "wrong", "ok"]
+    assert [row["status"] for row in found["rows"]] == ["ok", "wrong", "ok", "ok"]
     assert {row["times"] for row in found["rows"]} == {None}
-    assert seen == [(("cpu", number), False) for number in range(3)]
-    assert [event for event, _ in emitted] == ["phase", "row"] * 3
+    assert seen == [(("cpu", number), False) for number in range(4)]
+    assert [event for event, _ in emitted] == ["phase", "row"] * 4

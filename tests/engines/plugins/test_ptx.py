@@ -156,7 +156,7 @@ def test_a_launch_says_which_of_them_it_wants(planned, monkeypatch):
 
     monkeypatch.setattr(ptx, "jit", lambda function, unassumed: (asked.append(unassumed), Kernel())[1])
     launch(variant, (3, 1), {"height": 7}, planned)
-    assert asked == [("channels", "height", "width") if planned else (), ((3, 1), 7, 1024, 4)]
+    assert asked == [("channels", "height", "width") if planned else (), ((3, 1), 7, 512, 4)]
 
 
 def test_the_order_of_parameters_is_tensorrt_s():
