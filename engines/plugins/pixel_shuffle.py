@@ -8,9 +8,9 @@ What bounds these kernels is memory, so what counts is bytes per load and store 
 per element. Two kernels, since Triton's tiles have sides that are powers of two:
 - r = 2 and 4: a thread loads 16/r bytes of each of r neighbouring planes and joins them in registers to 16 bytes of one
   row of the output: one store, and whole sectors of 32 bytes both ways.
-- others, and pictures: one row of the output per program. Lanes of a warp take neighbouring elements, which lie in r
-  planes (a picture's in C*r), and the sectors read are used up by the same program; results are exchanged in shared
-  memory so that each thread stores up to 16 bytes. Divisions are by constants: none by a width, per element.
+- others, and pictures: lanes of a warp take neighbouring elements of a row, which lie in r planes (a picture's in C*r),
+  and the sectors read are used up by the same program; results are exchanged in shared memory so that each thread
+  stores 4 to 16 bytes, and a warp whole lines. Divisions are by constants, none by a width, and serve r rows at once.
 Rows that no full vector divides go element by element.
 """
 # ruff: noqa: N803, PLR0917  the kernels: Triton's constants are written in capitals, and go by position
@@ -73,10 +73,10 @@ class PixelShuffleTail:
         n, planes, height, width = shape
         channels = planes // (self.r * self.r)
         if self.picture:
-            return n * height * self.r, cdiv(width * self.r * channels, block)
+            return n * height, cdiv(width * self.r * channels, block)
         if self.r in JOINED:
             return n * channels * height, cdiv(width, block)
-        return n * channels * height * self.r, cdiv(width * self.r, block)
+        return n * channels * height, cdiv(width * self.r, block)
 
     def reference(self, x: Any, bias: Any = None, dtype: Any = None) -> Any:
         """The same by torch's own operators, in float32 until the last step.
@@ -119,7 +119,8 @@ class PixelShuffleTail:
         else:
             constants["CHANNELS"] = channels if self.picture else 0
             constants["VECTOR"] = VECTOR_BYTES // BYTES[target]
-            constants["BLOCK"] = block or 1024
+            # Four columns of r rows a thread: moves need 32 registers, tails few more.
+            constants["BLOCK"] = block or 512
             function = gathered_shuffle
         return Variant(function, pointers, ("channels", "height", "width"), constants)
 
@@ -182,7 +183,7 @@ def joined_shuffle(
 
 
 @kernel_part
-def _gathered_row(
+def _gathered_rows(
     x: tl.tensor,
     bias: tl.tensor,
     channels: tl.tensor,
@@ -195,24 +196,31 @@ def _gathered_row(
     BLOCK: tl.constexpr,
 ) -> None:
     o = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    row = tl.program_id(0) % (height * R)
-    image = (tl.program_id(0) // (height * R)).to(tl.int64)
+    h = tl.program_id(0) % height
+    image = (tl.program_id(0) // height).to(tl.int64)
     if CHANNELS > 0:
         length = width * (R * CHANNELS)
         pixel = o // CHANNELS
-        plane = ((o % CHANNELS) * R + row % R) * R + pixel % R
+        plane = (o % CHANNELS) * (R * R) + pixel % R
         planes = CHANNELS * R * R
         beside = plane
     else:
         length = width * R
         pixel = o
-        plane = (row % R) * R + pixel % R
+        plane = pixel % R
         planes = R * R
         beside = (image % channels).to(tl.int32) * planes + plane
-    source = x + (image * planes * height + row // R) * width + (plane * (height * width) + pixel // R)
+    source = x + (image * planes * height + h) * width + (plane * (height * width) + pixel // R)
+    target = y + (image * height + h) * R * length + o
     inside = o < length
-    value = finished(tl.load(source, mask=inside, other=0), bias, beside, y, LAST)
-    tl.store(y + (image * (height * R) + row) * length + o, value, mask=inside)
+    # Where elements lie is computed once for all R rows, whose planes are R apart. All loads stand before the first
+    # store, which could be to where they read for all that the compiler knows.
+    loaded = ()
+    for row in tl.static_range(R):
+        value = tl.load(source + row * R * (height * width), mask=inside, other=0)
+        loaded = loaded + (value,)  # type: ignore[assignment]  # noqa: RUF005  Triton has no starred tuples
+    for row in tl.static_range(R):
+        tl.store(target + row * length, finished(loaded[row], bias, beside + row * R, y, LAST), mask=inside)
 
 
 def gathered_shuffle(
@@ -228,11 +236,12 @@ def gathered_shuffle(
     VECTOR: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """Triton kernel for every r; grid (rows of the output of all planes, cdiv(elements of a row, BLOCK)).
+    """Triton kernel for every r; grid (rows of the input, of each output's plane or of pictures, cdiv(elements of a row
+    of the output, BLOCK)). A program makes BLOCK elements of R rows of the output.
 
     CHANNELS: of a picture, whose row holds all of them; 0 for planes, one after the other.
     """
     if width % VECTOR == 0:
-        _gathered_row(x, bias, channels, height, width // VECTOR * VECTOR, y, R, LAST, CHANNELS, BLOCK)
+        _gathered_rows(x, bias, channels, height, width // VECTOR * VECTOR, y, R, LAST, CHANNELS, BLOCK)
     else:
-        _gathered_row(x, bias, channels, height, width, y, R, LAST, CHANNELS, BLOCK)
+        _gathered_rows(x, bias, channels, height, width, y, R, LAST, CHANNELS, BLOCK)

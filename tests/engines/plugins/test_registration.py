@@ -198,7 +198,7 @@ def test_a_builder_gets_shapes_types_grids_scalars_and_ptx(bindings):
     half, single, byte, tail, int8, picture, pictures, picture_of_int8, tanh = driven[:9]
     maps, brain, maps_int8, maps_of_int8, dcl, dcl_int8, dcl_of_int8 = driven[9:]
     assert (half["types"], half["shapes"]) == (["HALF"], [[1, 3, 192, 144]])
-    assert (half["grid"], half["scalars"]) == ([3 * 64 * 3, 1, 1], [3, 64, 48])
+    assert (half["grid"], half["scalars"]) == ([3 * 64, 1, 1], [3, 64, 48])
     for types in ("FLOAT", "HALF", "BF16", "INT8"):
         assert [f"{types}/LINEAR"] * 2 in half["formats"]
     assert (single["types"], single["scalars"], byte["types"]) == (["FLOAT"], [3, 5, 7], ["INT8"])
@@ -206,7 +206,7 @@ def test_a_builder_gets_shapes_types_grids_scalars_and_ptx(bindings):
     assert (int8["types"], int8["scalars"]) == (["INT8"], [3, 64, 48])
     assert int8["formats"] == [[f"{t}/LINEAR"] * 2 + ["INT8/LINEAR"] for t in ("FLOAT", "HALF", "BF16")]
     assert (picture["shapes"], picture["types"]) == ([[128, 96, 3]], ["UINT8"])
-    assert (picture["grid"], picture["scalars"]) == ([128, 1, 1], [3, 64, 48])
+    assert (picture["grid"], picture["scalars"]) == ([64, 1, 1], [3, 64, 48])
     assert (pictures["shapes"], pictures["types"]) == ([[2, 128, 96, 3]], ["UINT8"])
     assert pictures["formats"] == [[f"{t}/LINEAR"] * 2 + ["UINT8/LINEAR"] for t in ("FLOAT", "HALF", "BF16")]
     assert ["INT8/LINEAR", "FLOAT/LINEAR", "UINT8/LINEAR"] in picture_of_int8["formats"]

@@ -117,6 +117,7 @@ def test_shapes_are_known_without_computing():
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_device_s_kernels_equal_the_reference(cuda, dtype):
+    from engines.plugins.last_steps import LastSteps
     from engines.plugins.pixel_dcl_maps import PixelDclMaps
     from engines.plugins.pixel_shuffle import PixelShuffleTail
 
@@ -128,6 +129,6 @@ def test_a_device_s_kernels_equal_the_reference(cuda, dtype):
     if dtype != torch.bfloat16:
         a, b = (torch.randn(4, 48, 33, 65, device=cuda).to(dtype) for _ in range(2))
         row, column = (torch.randn(48, 48, *s, device=cuda).to(dtype) / 7 for s in ((1, 2), (2, 1)))
-        wanted = PixelDclMaps(0.2).reference(a, b, row, column).float()
+        wanted = PixelDclMaps(LastSteps(slope=0.2)).reference(a, b, row, column).float()
         off = (operators().pixel_dcl(a, b, row, column, 0.2).float() - wanted).abs().max()
         assert off < 2e-2  # TF32 and fp16 have 11 bits
