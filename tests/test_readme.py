@@ -81,6 +81,7 @@ OTHERS = {
     "pytest -m slow tests/bench/test_ab.py -s": "some of the slow tests; they measure 60 processes",
     "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
     "pytest -k tensorrt_builds_every_network": "some of these tests",
+    "bash .ci/gpu results/": "needs a GPU; tests/test_gpu_script.py runs it with a stand-in for Python",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
     "pip install tensorrt-lean-cu13": "96 MB that need a GPU; a slow test looks its names up",
 }
