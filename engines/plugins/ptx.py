@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -142,4 +143,15 @@ def launch(variant: Variant, grid: tuple[int, ...], arguments: Mapping[str, Any]
             sizes that are multiples of 16.
     """
     kernel = jit(variant.function, variant.scalars if planned else ())
-    kernel[grid](**arguments, **variant.constants, num_warps=variant.warps)
+    with _device_of(arguments.values()):
+        kernel[grid](**arguments, **variant.constants, num_warps=variant.warps)
+
+
+def _device_of(arguments: Iterable[Any]) -> AbstractContextManager[Any]:
+    """Triton launches on torch's current device, whichever the tensors are on."""
+    device = next((value.device for value in arguments if getattr(value, "is_cuda", False)), None)
+    if device is None:
+        return nullcontext()
+    import torch
+
+    return torch.cuda.device(device)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -163,3 +165,24 @@ def test_the_order_of_parameters_is_tensorrt_s():
     """Input pointers, scalars, output pointers."""
     variant = PixelShuffleTail(2, bias=True).variant("fp16", "fp16")
     assert variant.parameters == ("x", "bias", "channels", "height", "width", "y")
+
+
+def test_a_launch_is_on_the_device_of_its_tensors(monkeypatch):
+    """Triton takes torch's current one."""
+    at, launched = ["cuda:0"], []
+
+    @contextmanager
+    def device(chosen):
+        at.append(chosen)
+        yield
+        at.pop()
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda **given: launched.append(at[-1])
+
+    monkeypatch.setattr(ptx, "jit", lambda function, unassumed: Kernel())
+    monkeypatch.setattr("torch.cuda.device", device)
+    for tensor in (SimpleNamespace(is_cuda=True, device="cuda:1"), SimpleNamespace(is_cuda=False, device="cpu")):
+        launch(PixelShuffleTail(2).variant("fp16", "fp16"), (3, 1), {"height": 7, "x": tensor})
+    assert launched == ["cuda:1", "cuda:0"]
