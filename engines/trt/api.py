@@ -205,9 +205,9 @@ class TensorRtApi(Api):
     def _has_tensor_cores(self) -> bool:
         """Whether the device that builds, and will run the plan, has those that our kernels use."""
         from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY
-        from engines.trt.device import capability
+        from engines.trt.device import capability, current_device
 
-        major, minor = capability(0)
+        major, minor = capability(current_device())
         return 10 * major + minor >= LEAST_CAPABILITY
 
     @cache  # noqa: B019  one object for the whole process, which is what may register them once

@@ -14,8 +14,17 @@ import numpy as np
 
 from reference_models.errors import UserError
 
+ALIGNMENT = 256
+"""Of addresses that TensorRT takes. Source: NvInferRuntime.h, IExecutionContext::setTensorAddress."""
 PARTS = ("h2d", "compute", "d2h")
 """What a device's events time: the copy in, an inference, the copy out."""
+
+
+def current_device() -> int:
+    """Number of the device that this thread uses: that of its latest Device, 0 before."""
+    from cuda.bindings import runtime as cudart
+
+    return int(_checked(cudart, cudart.cudaGetDevice()))
 
 
 def capability(index: int) -> tuple[int, int]:
@@ -79,12 +88,23 @@ class DeviceArray:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     stream: int
-    owner: Any
-    """Keeps the memory alive."""
+    owner: Device
+    ticket: int
+    """Of the memory; the owner knows it for as long as the memory is that of this array."""
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Source: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3."""
+        """Source: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3.
+
+        Raises:
+            UserError: the memory is gone: its session was closed, or has run with another size.
+        """
+        if self.owner.ticket(self.address) != self.ticket:
+            raise UserError(
+                "device array: its session was closed or has run with another size, which freed it",
+                "an output of the last run",
+                "Copy outputs that have to stay",
+            )
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,
@@ -93,6 +113,23 @@ class DeviceArray:
             "stream": self.stream,
             "version": 3,
         }
+
+
+def device_shape(array: Any, name: str, planes: int | None) -> tuple[int, ...]:
+    """Shape of somebody's device array that is to be the input `name`.
+
+    Args:
+        planes: of the network's tensor (1, planes, H, W); None: a picture (H, W, 3).
+
+    Raises:
+        UserError: another shape, or no array of a device.
+    """
+    shape = tuple(getattr(array, "__cuda_array_interface__", {"shape": ()})["shape"])
+    fits = (len(shape), *shape[2:]) == (3, 3) if planes is None else (len(shape), *shape[:2]) == (4, 1, planes)
+    if fits and 0 not in shape:
+        return shape
+    wanted = f"{'(H, W, 3)' if planes is None else f'(1, {planes}, H, W)'} in device memory"
+    raise UserError(f"input `{name}`: got {shape or type(array).__name__}", wanted, "Convert the array")
 
 
 def address_of(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -134,6 +171,8 @@ class Device:
 
         self._cuda = cudart
         self._memory: dict[int, Callable[[int], Any]] = {}
+        self._tickets: dict[int, int] = {}
+        self._issued = 0
         self._call(cudart.cudaSetDevice(index))
         self.stream = int(self._call(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking)))
         self._events = {part: [self._call(cudart.cudaEventCreate()) for _ in range(2)] for part in PARTS}
@@ -149,7 +188,13 @@ class Device:
         """Address of `size` bytes of device memory, at least one."""
         address = int(self._call(self._cuda.cudaMalloc(max(size, 1))))
         self._memory[address] = self._cuda.cudaFree
+        self._issued += 1
+        self._tickets[address] = self._issued
         return address
+
+    def ticket(self, address: int) -> int:
+        """A number that only this allocation of device memory has; 0 where it is not ours, or not any more."""
+        return self._tickets.get(address, 0)
 
     def allocate_pinned(self, size: int) -> int:
         """Address of page-locked host memory, from which copies run at the bus's rate."""
@@ -158,6 +203,7 @@ class Device:
         return address
 
     def free(self, address: int) -> None:
+        self._tickets.pop(address, None)
         self._call(self._memory.pop(address)(address))
 
     def upload(self, target: int, source: int, size: int) -> None:
@@ -170,18 +216,34 @@ class Device:
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call(self._cuda.cudaMemcpyAsync(target, source, size, kind, self.stream))
 
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Enqueues a copy within the device."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._call(self._cuda.cudaMemcpyAsync(target, source, size, kind, self.stream))
+
+    def check_own(self, address: int) -> None:
+        """
+        Raises:
+            UserError: memory of another device, or of the host.
+        """
+        told, kinds = self._call(self._cuda.cudaPointerGetAttributes(address)), self._cuda.cudaMemoryType
+        if told.type not in {kinds.cudaMemoryTypeDevice, kinds.cudaMemoryTypeManaged} or told.device != self._index:
+            where = "the host" if told.type == kinds.cudaMemoryTypeHost else f"cuda:{told.device}"
+            raise UserError(f"device array: it lies on {where}", f"memory of cuda:{self._index}", "Copy it there")
+
     def synchronize(self) -> None:
         self._call(self._cuda.cudaStreamSynchronize(self.stream))
 
     def wait_for_writer(self, array: Any) -> None:
         """Waits until somebody's device array is written: for the stream that it names, or for the whole device where
-        it cannot name one (torch speaks version 2 of the interface).
+        it names none that means anything here (torch speaks version 2 of the interface; 2 is the default stream of the
+        writer's own thread).
 
         Source: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, synchronization; there, no stream
         in version 3 means that nothing is to be waited for.
         """
         told = array.__cuda_array_interface__
-        if told.get("version", 2) < 3:
+        if told.get("version", 2) < 3 or told.get("stream") == 2:
             self._call(self._cuda.cudaDeviceSynchronize())
         elif told.get("stream") is not None:
             self._call(self._cuda.cudaStreamSynchronize(told["stream"]))

@@ -20,9 +20,10 @@ def layer_times_ms(trt: Any, context: Any, device: Any) -> dict[str, float]:
 
     context.profiler = Profiler()
     context.enqueue_emits_profile = False  # or every enqueue would wait for the device
-    context.execute_async_v3(device.stream)
+    ran = context.execute_async_v3(device.stream)
     device.synchronize()
-    context.report_to_profiler()
+    if not ran or not context.report_to_profiler() or not times:
+        raise RuntimeError("the profiler tells the time of no layer")
     return times
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from engines.engine import CUDA_CONTRACT, PICTURE_ENDS, LayerTime, Options, Session
 from engines.trt.api import Api
 from engines.trt.builder import BuildRequest, Profile
-from engines.trt.device import Device, DeviceArray, address_of, device_words, host_array
+from engines.trt.device import ALIGNMENT, Device, DeviceArray, address_of, device_shape, device_words, host_array
 from engines.trt.layers import kinds_of, layer_facts, layer_times_ms
 from engines.trt.plans import StoredPlan, plan_folder, stored_plan, write_whole
 from engines.trt.preflight import size_in
@@ -76,8 +76,8 @@ class TrtSession(Session):
         self._x = self._y = self._staged_x = self._staged_y = 0
         self._replays = options.settings["graph"] == "on" and not self._refittable
         """New weights would want a new capture before every inference, which costs more than it saves."""
-        self._foreign = False
-        """Whether the bound input is somebody else's memory."""
+        self._source = 0
+        """Where contexts read their input: ours, or somebody else's memory."""
         self.in_flight = int(options.settings["streams"])
         self._lanes = [Lane(Device(index)) for _ in range(self.in_flight - 1)]
         self._flushes = options.settings["l2"] == "flushed"
@@ -98,8 +98,9 @@ class TrtSession(Session):
             self.contract["runtime"] = self._trt.__name__
 
     def _bind(self, x: np.ndarray) -> None:
-        if x.shape != self._shape or self._foreign:
+        if x.shape != self._shape:
             self._prepare(x.shape)
+        self._read_from(self._x)
         cast = np.ascontiguousarray(x, self._dtype(self._input))
         if self._staged_x:
             host_array(self._staged_x, cast)[...] = cast
@@ -109,34 +110,45 @@ class TrtSession(Session):
         self._device.synchronize()  # `cast` may be gone after this
 
     def bind_device(self, array: Any) -> None:
-        """Makes a device array (`__cuda_array_interface__`: torch, CuPy, pycuda) the input without a copy.
+        """Makes a device array (`__cuda_array_interface__`: torch, CuPy, pycuda) the input; what still writes it is
+        waited for.
 
-        The caller keeps it alive and unchanged; what still writes it is waited for.
+        It is read where it lies, and the caller keeps it alive and unchanged, with `graph=off` and where it begins at a
+        multiple of ALIGNMENT. Otherwise it is copied on the device: a CUDA graph keeps the address that it was captured
+        with, and a new capture would cost more than the copy.
 
         Raises:
-            UserError: wrong shape, type or strides, or not on the device.
+            UserError: wrong shape, type or strides, or not on this device.
         """
-        told = getattr(array, "__cuda_array_interface__", {"shape": ()})
-        shape = tuple(told["shape"])
-        planes, pictures = self.graph.planes, self.graph.takes_pictures
-        fits = (len(shape), *shape[2:]) == (3, 3) if pictures else (len(shape), *shape[:2]) == (4, 1, planes)
-        if not fits or 0 in shape:
-            wanted = f"{'(H, W, 3)' if pictures else f'(1, {planes}, H, W)'} in device memory"
-            raise UserError(f"input `{self._input}`: got {shape or type(array).__name__}", wanted, "Convert the array")
+        shape = device_shape(array, self._input, None if self.graph.takes_pictures else self.graph.planes)
         if shape != self._shape:
             self._prepare(shape)
-        address = address_of(array, shape, self._dtype(self._input))
+        dtype = self._dtype(self._input)
+        address = address_of(array, shape, dtype)
+        self._device.check_own(address)
         self._device.wait_for_writer(array)
-        for context in [self._context, *(lane.context for lane in self._lanes)]:
-            context.set_tensor_address(self._input, address)
-        self._foreign = True
-        self._capture()
+        where_it_lies = not self._replays and address % ALIGNMENT == 0
+        self._read_from(address if where_it_lies else self._x)
+        if not where_it_lies:
+            self._device.copy(self._x, address, int(np.prod(shape)) * dtype.itemsize)
         self._bound = shape
 
+    def _read_from(self, address: int) -> None:
+        if address != self._source:
+            for context in [self._context, *(lane.context for lane in self._lanes)]:
+                self._place(context, self._input, address)
+            self._source = address
+
+    def _place(self, context: Any, name: str, address: int) -> None:
+        if not context.set_tensor_address(name, address):
+            raise RuntimeError(f"{self._api.title} refuses the memory of `{name}`: {self._messages.reason()}")
+
     def output_on_device(self) -> DeviceArray:
-        """The output's memory, which the next inference writes again; the stream that writes it is named in it."""
+        """The output's memory, which the next inference writes again and one of another size frees; the stream that
+        writes it is named in it."""
         shape = self._output_shape()
-        return DeviceArray(self._y, shape, self._dtype(self._output), self._device.stream, owner=self._device)
+        ticket = self._device.ticket(self._y)
+        return DeviceArray(self._y, shape, self._dtype(self._output), self._device.stream, self._device, ticket)
 
     def _enqueue(self) -> None:
         self._device.start("compute")
@@ -193,7 +205,7 @@ class TrtSession(Session):
 
     def _prepare(self, shape: tuple[int, ...]) -> None:
         self._device.forget_graph()
-        self._shape, self._foreign = (), False  # until all of what follows has worked
+        self._shape, self._source = (), 0  # until all of what follows has worked
         size = size_in(shape)
         if self._profile is None or not _takes(self._profile, size):
             if self._given:
@@ -210,10 +222,10 @@ class TrtSession(Session):
         self._x, self._y = (self._device.allocate(size) for size in sizes)
         if self._options.settings["host_memory"] == "pinned":
             self._staged_x, self._staged_y = (self._device.allocate_pinned(size) for size in sizes)
-        self._context.set_tensor_address(self._input, self._x)
-        self._context.set_tensor_address(self._output, self._y)
+        self._place(self._context, self._output, self._y)
         for lane in self._lanes:
             self._widen(lane, shape, sizes[1])
+        self._read_from(self._x)
         self._shape = shape
         self._capture()
 
@@ -228,9 +240,9 @@ class TrtSession(Session):
             lane.context = self._new_context(b"")[0]
             if self._given:
                 self._choose_profile(lane.context, lane.device)
-        lane.context.set_input_shape(self._input, shape)
-        lane.context.set_tensor_address(self._input, self._x)
-        lane.context.set_tensor_address(self._output, lane.y)
+        if not lane.context.set_input_shape(self._input, shape):
+            raise RuntimeError(f"{self._api.title} refuses inputs {shape}: {self._messages.reason()}")
+        self._place(lane.context, self._output, lane.y)
 
     def _profile_for(self, size: tuple[int, int]) -> Profile:
         if self._options.settings["profile"] == "static":
@@ -305,7 +317,9 @@ class TrtSession(Session):
     def _kernels_path(self) -> Path:
         assert self._plan is not None
         device = hashlib.sha256(self._device_words.encode()).hexdigest()[:16]
-        return plan_folder() / f"{self._plan.key}-{device}.kernels"
+        # Which kernels there are depends on when they are compiled, too.
+        how = self._options.settings.get("specialise", "")
+        return plan_folder() / f"{self._plan.key}-{device}{how and '-'}{how}.kernels"
 
     def _capture(self) -> None:
         """Runs once outside a capture: after a change of shape the library allocates and compiles in that run."""

@@ -28,7 +28,12 @@ class FakeCuda(types.ModuleType):
     cudaError_t = Error  # noqa: N815
     cudaStreamNonBlocking = 1  # noqa: N815
     cudaHostAllocDefault = 0  # noqa: N815
-    cudaMemcpyKind = types.SimpleNamespace(cudaMemcpyHostToDevice="h2d", cudaMemcpyDeviceToHost="d2h")  # noqa: N815
+    cudaMemcpyKind = types.SimpleNamespace(  # noqa: N815
+        cudaMemcpyHostToDevice="h2d", cudaMemcpyDeviceToHost="d2h", cudaMemcpyDeviceToDevice="d2d"
+    )
+    cudaMemoryType = types.SimpleNamespace(  # noqa: N815
+        cudaMemoryTypeHost=1, cudaMemoryTypeDevice=2, cudaMemoryTypeManaged=3
+    )
     cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal="local")  # noqa: N815
     cudaDeviceAttr = types.SimpleNamespace(  # noqa: N815
         cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76, cudaDevAttrL2CacheSize=38
@@ -43,14 +48,18 @@ class FakeCuda(types.ModuleType):
         self.recording: list[Callable[[], None]] | None = None
         self.total = 8 << 30
         self.full = False
+        self.current = 0
+        self.elsewhere: dict[int, tuple[int, int]] = {}
+        """Address → kind and device of memory that is not this device's."""
         self.clock = 0.0
 
     def _memory(self, kind: str, size: int) -> tuple[Any, ...]:
         if self.full:
             return Error.cudaErrorMemoryAllocation, None
-        buffer = (ctypes.c_uint8 * size)()
-        self.live[ctypes.addressof(buffer)] = (kind, buffer)
-        return Error.cudaSuccess, ctypes.addressof(buffer)
+        buffer = (ctypes.c_uint8 * (size + 256))()
+        address = -(-ctypes.addressof(buffer) // 256) * 256  # as CUDA's are
+        self.live[address] = (kind, (buffer, size))
+        return Error.cudaSuccess, address
 
     def _release(self, kind: str, address: int) -> tuple[Any, ...]:
         assert self.live.pop(address)[0] == kind
@@ -68,7 +77,15 @@ class FakeCuda(types.ModuleType):
         return (Error.cudaSuccess,)
 
     def cudaSetDevice(self, index: int) -> Any:  # noqa: N802
+        self.current = index
         return self._done(f"device {index}")
+
+    def cudaGetDevice(self) -> Any:  # noqa: N802
+        return Error.cudaSuccess, self.current
+
+    def cudaPointerGetAttributes(self, address: int) -> Any:  # noqa: N802
+        kind, device = self.elsewhere.get(address, (2, 0))
+        return Error.cudaSuccess, types.SimpleNamespace(type=kind, device=device)
 
     def cudaDriverGetVersion(self) -> Any:  # noqa: N802
         return Error.cudaSuccess, 13000
@@ -194,6 +211,8 @@ class FakeContext:
         return (2 * h, 2 * w, 3) if len(self.shape) == 3 else (n, c, 2 * h, 2 * w)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
+        if address % 256:
+            return False
         self.addresses[name] = address
         return True
 

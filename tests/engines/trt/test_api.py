@@ -194,6 +194,7 @@ def test_plugins_are_registered_once_a_process_and_asked_for_in_the_graph(shuffl
 
     registered = []
     monkeypatch.setattr(api_file, "triton_missing", lambda: None)
+    monkeypatch.setattr("engines.trt.device.current_device", lambda: 0)
     monkeypatch.setattr("engines.trt.device.capability", lambda index: (7, 5))
     monkeypatch.setattr("engines.plugins.registration.register_plugins", lambda *words: registered.append(words))
     monkeypatch.setitem(sys.modules, "tensorrt", "tensorrt")  # type: ignore[arg-type]
@@ -212,3 +213,11 @@ def test_plugins_without_triton_are_refused(shuffle_path, monkeypatch):
     monkeypatch.setattr(api_file, "triton_missing", lambda: "it is not installed")
     with pytest.raises(UserError, match=r"plugins=on.*it is not installed.*pip install triton"):
         TensorRtApi().graph(str(shuffle_path), {"plugins": "on"}, "fp32")
+
+
+def test_kernels_with_products_are_for_the_device_that_is_in_use(monkeypatch):
+    monkeypatch.setattr("engines.trt.device.current_device", lambda: 1)
+    monkeypatch.setattr("engines.trt.device.capability", {0: (8, 9), 1: (7, 5)}.__getitem__)
+    assert not TensorRtApi()._has_tensor_cores()
+    monkeypatch.setattr("engines.trt.device.current_device", lambda: 0)
+    assert TensorRtApi()._has_tensor_cores()

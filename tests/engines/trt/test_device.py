@@ -93,7 +93,8 @@ def test_an_array_that_is_not_what_is_read_is_refused(array, named):
 
 
 def test_our_own_array_can_be_taken_too():
-    ours = DeviceArray(640, (2, 3), np.dtype(np.float16), 7, owner=None)
+    owner = SimpleNamespace(ticket={640: 1}.get)
+    ours = DeviceArray(640, (2, 3), np.dtype(np.float16), 7, owner, 1)
     assert address_of(ours, (2, 3), np.dtype(np.float16)) == 640
     assert ours.__cuda_array_interface__["stream"] == 7
 
@@ -104,6 +105,8 @@ def test_our_own_array_can_be_taken_too():
         ({"version": 2}, ["synchronize device"]),
         ({}, ["synchronize device"]),
         ({"version": 3, "stream": 77}, ["synchronize 77"]),
+        ({"version": 3, "stream": 1}, ["synchronize 1"]),
+        ({"version": 3, "stream": 2}, ["synchronize device"]),
         ({"version": 3, "stream": None}, []),
         ({"version": 3}, []),
     ],
@@ -153,6 +156,8 @@ def test_cuda_python_takes_the_kinds_of_arguments_that_are_given():
         real.cudaDeviceGetAttribute(real.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, 0),
         real.cudaStreamWaitEvent(7, event, 0), real.cudaMemsetAsync(640, 0, 16, 7),
         real.cudaDeviceGetAttribute(real.cudaDeviceAttr.cudaDevAttrL2CacheSize, 0), real.cudaDeviceSynchronize(),
+        real.cudaGetDevice(), real.cudaPointerGetAttributes(640),
+        real.cudaMemcpyAsync(640, 320, 16, real.cudaMemcpyKind.cudaMemcpyDeviceToDevice, 7),
     ):  # fmt: skip
         assert answer[0] != real.cudaError_t.cudaSuccess
     assert int(real.cudaStream_t(7)) == 7

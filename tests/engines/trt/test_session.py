@@ -185,25 +185,73 @@ def test_the_cache_is_emptied_before_an_inference_and_not_in_it(load, cuda):
         assert cuda.calls == []
 
 
-def test_somebody_s_device_array_is_read_where_it_lies(load, cuda):
-    x = picture(4, 6)
+def on_device(values, off=0):
+    """Somebody's array at a multiple of 256 bytes, or so many bytes behind one; and what keeps it alive."""
+    room = np.zeros(values.nbytes + 512, np.uint8)
+    start = -room.ctypes.data % 256 + off
+    there = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    there[...] = values
+    told = {"shape": there.shape, "typestr": there.dtype.str, "data": (there.ctypes.data, False), "version": 3}
+    return SimpleNamespace(__cuda_array_interface__=told, there=there)
 
-    told = {"shape": x.shape, "typestr": "<f4", "data": (x.ctypes.data, False), "strides": None, "version": 3}
-    foreign = SimpleNamespace(__cuda_array_interface__=told)
 
-    with load() as session:
+@pytest.mark.parametrize("way", [("off", 0, 0), ("off", 4, 1), ("on", 0, 1)])
+@pytest.mark.parametrize("streams", ["1", "2"])
+def test_somebody_s_device_array_is_read_where_it_lies_or_copied_on_the_device(load, cuda, way, streams):
+    """A graph keeps its addresses, and TensorRT takes multiples of 256; nothing is captured anew."""
+    x, (graph, off, copied) = picture(4, 6), way
+    with load(graph=graph, streams=streams) as session:
         session.bind(picture(4, 6, 9))
-        session.bind_device(foreign)
         cuda.calls.clear()
+        foreign = on_device(x, off)
+        session.bind_device(foreign)
         session.enqueue()
         session.synchronize()
+        assert (cuda.calls.count("d2d"), cuda.calls.count("begin")) == (copied, 0)
         assert "h2d" not in cuda.calls
+        assert cuda.calls.count("execute") == (int(streams) if graph == "off" else 0)
         told = session.output_on_device().__cuda_array_interface__
         assert (told["shape"], told["typestr"], told["data"][1]) == ((1, 3, 8, 12), "<f4", False)
         assert np.array_equal(session.read(), doubled(x))
-        assert np.array_equal(session.run({"x": 3 * x})["y"], doubled(3 * x))  # a copy again
+        other = on_device(5 * x, off)
+        session.bind_device(other)  # of the same shape, elsewhere
+        session.enqueue()
+        session.synchronize()
+        assert np.array_equal(session.read(), doubled(5 * x))
+        assert np.array_equal(session.run({"x": 3 * x})["y"], doubled(3 * x))  # of the host again
         with pytest.raises(UserError, match="input `x`: got ndarray"):
             session.bind_device(x)
+
+
+@pytest.mark.parametrize(("where", "said"), [((2, 1), "cuda:1"), ((1, 0), "the host")])
+def test_an_array_of_another_device_is_refused(load, cuda, where, said):
+    foreign = on_device(picture(4, 6))
+    cuda.elsewhere[foreign.there.ctypes.data] = where
+    with load() as session, pytest.raises(UserError, match=f"it lies on {said}. Expected memory of cuda:0"):
+        session.bind_device(foreign)
+
+
+def test_an_output_on_the_device_ends_with_its_memory(load):
+    with load() as session:
+        session.run({"x": picture(4, 6)})
+        y = session.output_on_device()
+        session.run({"x": picture(4, 6, 1)})
+        assert y.__cuda_array_interface__["shape"] == (1, 3, 8, 12)  # the same memory
+        session.run({"x": picture(6, 6)})
+        with pytest.raises(UserError, match="has run with another size"):
+            _ = y.__cuda_array_interface__
+        y = session.output_on_device()
+    with pytest.raises(UserError, match="its session was closed"):
+        _ = y.__cuda_array_interface__
+
+
+def test_memory_that_the_library_refuses_is_an_error(load, cuda, monkeypatch):
+    """And no answer to the picture before."""
+    with load() as session:
+        session.bind(picture(4, 6))
+        monkeypatch.setattr(type(session._context), "set_tensor_address", lambda *_: False)
+        with pytest.raises(RuntimeError, match="refuses the memory of"):
+            session.bind(picture(5, 6))
 
 
 @pytest.mark.parametrize("graph", ["on", "off"])
@@ -217,17 +265,16 @@ def test_a_graph_on_pictures_takes_and_gives_bytes(fake_api, built, cuda, graph)
         assert (got.dtype, got.shape) == (np.uint8, (10, 14, 3))
         assert np.array_equal(got, wanted)
         assert session.contract["ends"] == "uint8 (H, W, 3) RGB picture in and out, converted in the plan"
-        told = {"shape": seen.shape, "typestr": "|u1", "data": (seen.ctypes.data, False), "version": 3}
-        session.bind_device(SimpleNamespace(__cuda_array_interface__=told))
+        foreign = on_device(seen)
+        session.bind_device(foreign)
         session.enqueue()
         session.synchronize()
         assert np.array_equal(session.read(), wanted)
         assert session.output_on_device().__cuda_array_interface__["typestr"] == "|u1"
         with pytest.raises(UserError, match=r"got \(1, 3, 5, 7\) float32"):
             session.bind(picture(5, 7))
-        told["shape"] = (1, 3, 5, 7)
         with pytest.raises(UserError, match=r"\(H, W, 3\) in device memory"):
-            session.bind_device(SimpleNamespace(__cuda_array_interface__=told))
+            session.bind_device(on_device(picture(5, 7)))
     assert built[0][0].profiles == (session_file.Profile.of((5, 7)),)
     assert cuda.live == {}
 
