@@ -24,12 +24,17 @@ class NoRoom(UserError):  # noqa: N818  an event of the machine
 
 
 def write_inputs(
-    cases: Sequence[Case], pictures: Sequence[tuple[str, Any]], originals: Mapping[str, str], scratch: Path
+    cases: Sequence[Case],
+    pictures: Sequence[tuple[str, Any]],
+    originals: Mapping[str, str],
+    scratch: Path,
+    known: Mapping[str, list[str]] | None = None,
 ) -> dict[str, list[str]]:
     """`input_key` → .npy files of the pictures, brought to that input size; beside each its picture and target.
 
     Args:
         originals: model → task by which its pictures are degraded.
+        known: what an earlier call gave for the same folder; part of the result.
 
     Raises:
         NoRoom: memory or disk is full.
@@ -41,7 +46,7 @@ def write_inputs(
     from reference_models.colour import tensor_from_picture
     from reference_models.pictures import fit_picture
 
-    found: dict[str, list[str]] = {}
+    found = dict(known or {})
     for case in cases:
         if input_key(case) in found:
             continue

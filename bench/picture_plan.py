@@ -7,6 +7,7 @@ host would have made of that plan's output.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engines.engine import Engine
@@ -17,9 +18,29 @@ from reference_models.spec import ModelSpec
 if TYPE_CHECKING:
     import numpy as np
 
-FLOOR_DB, MOST_DIFFERENT = 40.0, 0.01
-"""A plan whose picture is further from the host's than this, and in more than this share of its values, is wrong; one
-of the two alone is rounding, or classes that lie close together."""
+
+@dataclass(frozen=True)
+class Limits:
+    """How far the plan's picture may be from the host's."""
+
+    share: float
+    """Of values that differ by more than `beyond` grey values."""
+    beyond: int
+    lean: float
+    """Grey values between the means of both: rounding goes either way, cutting off only one."""
+
+
+EXACT = Limits(1e-4, 1, 0.02)
+ROUNDED = Limits(1e-4, 16, 0.25)
+"""Two builds of 16 bits or fewer round their sums in different orders."""
+CLASSES = Limits(0.01, 0, 255.0)
+"""Where two classes lie close together, the last digit decides which colour is shown."""
+
+
+def limits_of(spec: ModelSpec, precision: str) -> Limits:
+    if spec.output == "classes":
+        return CLASSES
+    return EXACT if precision == "fp32" else ROUNDED
 
 
 def asked(settings: Mapping[str, str]) -> bool:
@@ -57,21 +78,22 @@ def network_of(job: Mapping[str, Any], engine: Engine) -> Network:
     return picture_network(network, spec, cache_folder(), exact=engine.has_float64)
 
 
-def difference(shown: np.ndarray, wanted: np.ndarray) -> dict[str, Any]:
-    """How far two pictures, uint8 (H, W, 3), are apart: `most` grey values, `share` of values that differ.
+def difference(shown: np.ndarray, wanted: np.ndarray, limits: Limits) -> dict[str, Any]:
+    """How far two pictures, uint8 (H, W, 3), are apart: `most` grey values, `share` of values that differ, `lean`.
 
     Raises:
-        RuntimeError: further than rounding explains.
+        RuntimeError: further than `limits`.
     """
     import numpy as np
 
-    apart = np.abs(shown.astype(np.int16) - wanted)
-    found = {"most": int(apart.max()), "share": float((apart > 0).mean())}
-    mse = float(np.square(apart, dtype=np.float64).mean())
-    if mse > 255**2 / 10 ** (FLOOR_DB / 10) and found["share"] > MOST_DIFFERENT:
+    signed = shown.astype(np.int16) - wanted
+    apart = np.abs(signed)
+    found = {"most": int(apart.max()), "share": float((apart > 0).mean()), "lean": float(signed.mean())}
+    beyond = float((apart > limits.beyond).mean())
+    if beyond > limits.share or abs(found["lean"]) > limits.lean:
         raise RuntimeError(
-            f"ends=picture: the plan's picture is {10 * np.log10(255**2 / mse):.1f} dB from that of the host, "
-            f"{found['share']:.1%} of its values differ"
+            f"ends=picture: the plan's picture is not the host's: {found['share']:.2%} of its values differ, "
+            f"{beyond:.2%} by more than {limits.beyond}, {found['most']} at most; the means by {found['lean']:+.2f}"
         )
     return found
 

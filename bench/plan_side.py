@@ -45,7 +45,14 @@ def case_of_plan(plan: Path, words: PlanWords) -> Case:
     told = read_sidecar(plan)
     engine = engines.get(told["engine"]["name"])
     device = resolve_device(words.device)
-    if reason := engine.missing() or engine.device_missing(device):
+    settings = engine.complete_settings(told["engine"]["settings"])
+    if settings.get("version_compatible") == "on":
+        raise UserError(
+            f"`plan:{plan}`: holds a runtime, which is code (version_compatible=on)",
+            "a plan that is no program: commands run no code out of plans",
+            "Build it with version_compatible=excluded",
+        )
+    if reason := engine.plan_missing(settings) or engine.device_missing(device):
         raise UserError(f"`plan:{plan}`: engine `{engine.name}`: {reason}", "a usable engine", engine.install)
     width, height = resolution_size(words.resolution)
     case = Case(
@@ -54,9 +61,10 @@ def case_of_plan(plan: Path, words: PlanWords) -> Case:
         engine=engine.name, device=device, precision=told["precision"], statistics=told["model"]["statistics"],
         weights=None, weights_name=told["model"]["weights"] or "untrained",
         threads=min(words.threads or usable_cores(), usable_cores()),
-        settings=engine.complete_settings(told["engine"]["settings"]), way=words.way.word,
+        settings=settings, way=words.way.word,
     )  # fmt: skip
-    _refuse_other_sizes(plan, told["sizes"], case.input_shape[2:])
+    on_pictures = told.get("takes") == "pictures"
+    _refuse_other_sizes(plan, told["sizes"], case.input_size[::-1] if on_pictures else case.input_shape[2:])
     return case
 
 

@@ -6,13 +6,15 @@ A profiler slows down what it times, so that these figures come from a process o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import engines
+from bench import picture_plan
 from bench.case import Case
+from bench.inputs import source_path
 from bench.worth import runs_for
 from engines.engine import Options
-from export.network import Network
 
 Emit = Callable[..., None]
 
@@ -43,6 +45,8 @@ def profile(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     case = job["case"]
     options = Options(case["device"], case["precision"], case["threads"], case["settings"])
     emit("phase", name="times of layers")
-    graph = Network.from_json(job["network"]).main
-    told = engines.get(case["engine"]).layer_times(graph, options, np.load(job["inputs"][0]), runs_for(job["ms"]))
+    engine, path = engines.get(case["engine"]), Path(job["inputs"][0])
+    graph = picture_plan.network_of(job, engine).main
+    x = np.load(source_path(path) if graph.takes_pictures else path)
+    told = engine.layer_times(graph, options, x, runs_for(job["ms"]))
     return {"layers": told and [{"layer": time.name, "kind": time.kind, "ms": time.ms} for time in told]}

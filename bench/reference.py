@@ -33,8 +33,9 @@ from reference_models.errors import UserError
 from reference_models.pictures import calibration_pictures, list_pictures, read_picture
 from reference_models.spec import ModelSpec
 
-PROOF_SIDE, PROOF_TOLERANCE = 96, 1e-4
-"""Pixels a side; and of the highest value. FP32 differs by 1e-6 to 1e-5 between devices, TF32 by 1e-3."""
+PROOF_SIDE, WHOLE_SIDE, PROOF_TOLERANCE = 96, 1024, 1e-4
+"""Pixels a side, the second of networks with statistics of the picture; and of the highest value. FP32 differs by 1e-6
+to 1e-5 between devices, TF32 by 1e-3."""
 Emit = Callable[..., None]
 CACHE_LIMIT_MIB = 4096
 """References are pictures in float32, 95 MiB at 4K: the oldest go first."""
@@ -173,7 +174,9 @@ def reference_device(engine: engines.Engine, network: Network, job: Mapping[str,
     emit("phase", name=f"reference {network.model}: is {device} exact?")
     spec = ModelSpec.from_json(job["spec"])
     x = np.load(next(iter(job["inputs"].values())), mmap_mode="r")
-    height, width = (min(a, b) for a, b in zip(spec.tensor_size(PROOF_SIDE, PROOF_SIDE), x.shape[2:], strict=True))
+    # Sums over a picture lose digits as it grows: those of a small part would prove nothing.
+    side = PROOF_SIDE if network.statistics in {None, "frozen"} else WHOLE_SIDE
+    height, width = (min(a, b) for a, b in zip(spec.tensor_size(side, side), x.shape[2:], strict=True))
     part, made = np.array(x[:, :, :height, :width], order="C"), []
     try:
         for where in ("cpu", device):
@@ -215,9 +218,10 @@ def _reference_path(network_digest: Any, x: np.ndarray, device: str) -> Path:
     return folder / f"{digest.hexdigest()[:32]}{where}.npy"
 
 
-def made_on(path: str | Path) -> str:
-    """The device on which a reference was made."""
-    return Path(path).stem.partition(".")[2].replace("-", ":") or "cpu"
+def made_on(paths: Sequence[str]) -> str:
+    """The devices on which references were made, each once."""
+    found = [Path(path).stem.partition(".")[2].replace("-", ":") or "cpu" for path in paths]
+    return ", ".join(dict.fromkeys(found))
 
 
 def _save(target: Path, y: np.ndarray) -> None:

@@ -92,9 +92,8 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
         UserError: weights that a network refuses.
         NotStored: the store could not be written at the end; the runs are in the error.
     """
-    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256) | {
-        "originals": dict(plan.originals)
-    }
+    shared = record.facts(plan.argv, plan.picture_digests, plan.calibration_sha256)
+    shared |= {"originals": dict(plan.originals)}
     under_way = [Progress(case, record.new_run(case, shared)) for case in plan.cases]
     left = [record.new_run(case, shared) | {"status": "skipped", "reason": reason} for case, reason in plan.left_out]
     with tempfile.TemporaryDirectory(prefix="fullres-") as scratch:
@@ -165,7 +164,8 @@ class Execution:
 
     def open(self, under_way: Sequence[Progress]) -> None:
         """Writes the inputs and prepares every network."""
-        self._inputs = write_inputs(self.plan.cases, self.plan.pictures, self.plan.originals, self.scratch)
+        cases, plan = [progress.case for progress in under_way], self.plan
+        self._inputs = write_inputs(cases, plan.pictures, plan.originals, self.scratch, self._inputs)
         self._originals(under_way)
         self._prepared = self._prepare(under_way, self._inputs)
 
@@ -216,7 +216,7 @@ class Execution:
             if job:
                 try:
                     with self.reporter.stage(f"original {task}") as show:
-                        series = run_job(job, thread_environment(case.threads), phases(show))["series"]
+                        series = run_job(job, thread_environment(case.threads), phases(show), **self._limit)["series"]
                 except JobFailed as failure:  # what was asked for is the network's time: it is measured without
                     for run in runs:
                         run["original_failed"] = failure.reason
@@ -264,7 +264,7 @@ class Execution:
         key = json.dumps(job)
         if key not in self._tilings:
             with self.reporter.stage(f"tiles {case.model}"):
-                self._tilings[key] = run_job(job, self.environment)
+                self._tilings[key] = run_job(job, self.environment, **self._limit)
         return self._tilings[key]
 
     def peaks(self) -> dict[str, Any]:

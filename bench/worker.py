@@ -141,7 +141,7 @@ def _judged_on_tensors(job: Mapping[str, Any], pictures: Any, options: Any) -> d
     import numpy as np
 
     import engines
-    from bench.picture_plan import difference
+    from bench.picture_plan import difference, limits_of
     from engines.thumbnail import load_network
     from export.network import Network
     from reference_models.colour import picture_from_tensor
@@ -157,7 +157,9 @@ def _judged_on_tensors(job: Mapping[str, Any], pictures: Any, options: Any) -> d
         wanted = picture_from_tensor(session.read(), ModelSpec.from_json(job["case"]["spec"]), source)
         height, width = job["output_shape"][2:]
         quality, failed = _judge(job, session, x)
-    apart = difference(shown[:height, :width], wanted[:height, :width])
+    quality["vs_reference"]["of"] = quality["vs_same_statistics"]["of"] = "a plan on tensors, made beside the timed one"
+    spec, precision = ModelSpec.from_json(job["case"]["spec"]), job["case"]["precision"]
+    apart = difference(shown[:height, :width], wanted[:height, :width], limits_of(spec, precision))
     return {"quality": quality, "picture_failed": failed, "plan_picture": apart}
 
 
@@ -236,7 +238,8 @@ def _judge(job: Mapping[str, Any], session: Any, first: Any) -> tuple[dict[str, 
             except UserError as error:  # a number that was measured is worth more than its picture
                 failed = str(error)
     quality = {name: {**_worst(each), "pictures": each} for name, each in found.items()}
-    quality["vs_reference"]["made_on"] = made_on(job["references"][0])
+    quality["vs_reference"]["made_on"] = made_on(job["references"])
+    quality["vs_same_statistics"]["made_on"] = made_on(job["parities"])
     if beside:
         quality["vs_original"] |= {"baseline": {"name": beside[0][0], **_worst([figures for _, figures in beside])}}
         quality["vs_original"] |= {"task": job.get("original"), "convention": convention(spec.evaluation)}

@@ -90,6 +90,10 @@ class Engine(ABC):
     def missing(self) -> str | None:
         """None when usable, else one sentence that says why not. Must not import the vendor's library."""
 
+    def plan_missing(self, settings: Mapping[str, str]) -> str | None:
+        """As `missing`, of what runs a plan that was built with these settings."""
+        return self.missing()
+
     @abstractmethod
     def version(self) -> str:
         """Version of the vendor's library, without importing it."""

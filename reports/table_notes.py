@@ -305,7 +305,7 @@ def _contract(ok: Sequence[Run]) -> list[str]:
         f"median ms: one picture, {_ends(ok)}, "
         f"{_threads(run['contract']['threads'])}, {processes} a case; ±: 95 % interval {of}.",
         f"PSNR, SSIM: against {_references(ok)}{published}, same weights and picture, "
-        "planes in \\[0, 1], not clipped. MiB: peak of the whole process.",
+        f"planes in \\[0, 1], not clipped{_made_on(ok)}. MiB: peak of the whole process.",
         f"device {escape(run['case']['device'])}{_gpus(run)}; machine: {escape(machine['cpu'])}, "
         f"{machine['cores_usable']} cores, {machine['memory_mib'] / 1024:.0f} GiB",
     ]
@@ -321,6 +321,13 @@ def _contract(ok: Sequence[Run]) -> list[str]:
     if above := [r for r in ok if (r["work"].get("limit_share") or 0) >= ABOVE]:
         lines.append(f"of limit above 100 %: {_above_in_words(above)}")
     return [f"[dim]{line}[/]" for line in lines]
+
+
+def _made_on(runs: Sequence[Run]) -> str:
+    """Where references came from, where that was not the CPU alone."""
+    found = dict.fromkeys((run["quality"].get("vs_reference") or {}).get("made_on") for run in runs)
+    words = [word for word in found if word]
+    return f"; torch on {' and '.join(words)}, as exact as the CPU on a part" if any(w != "cpu" for w in words) else ""
 
 
 def _above_in_words(runs: Sequence[Run]) -> str:

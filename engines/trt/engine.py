@@ -54,6 +54,9 @@ class TrtEngine(Engine):
     def missing(self) -> str | None:
         return self.api.missing()
 
+    def plan_missing(self, settings: Mapping[str, str]) -> str | None:
+        return self.api.runtime_missing(self.api.runnable(settings))
+
     def version(self) -> str:
         return self.api.version()
 
@@ -110,7 +113,7 @@ class TrtEngine(Engine):
             UserError: the engine is not usable here or not on this device.
         """
         settings = self.api.runnable(self.complete_settings(options.settings))
-        if reason := self.api.runtime_missing(settings) or self.device_missing(options.device):
+        if reason := self.plan_missing(settings) or self.device_missing(options.device):
             raise UserError(f"engine `{self.name}`: {reason}", "a usable engine", self.install)
         from engines.trt.session import TrtSession
 

@@ -37,3 +37,15 @@ def test_sizes_that_differ_by_what_is_cropped_have_targets_of_their_own(tmp_path
     found = write_inputs(pair, PICTURES, {"espcn_x3": "super-resolution x3"}, tmp_path)
     shapes = [np.load(target_path(Path(found[input_key(case)][0]))).shape for case in pair]
     assert shapes == [(31, 61, 3), (31, 60, 3)]
+
+
+def test_what_is_there_is_not_written_again(tmp_path):
+    first, second = cases("espcn_x3", "60x30", "90x60")
+    found = write_inputs([first], PICTURES, {}, tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    more = write_inputs([first, second], PICTURES, {}, tmp_path, found)
+    assert set(more) == {input_key(first), input_key(second)}
+    assert more[input_key(first)] == found[input_key(first)]
+    assert more[input_key(second)] != found[input_key(first)]
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert np.load(source_path(Path(more[input_key(second)][0]))).shape == (20, 30, 3)

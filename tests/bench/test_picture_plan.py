@@ -8,7 +8,18 @@ import pytest
 import engines
 import reference_models
 from bench.case import Request, expand
-from bench.picture_plan import asked, difference, in_words, network_of, refusal
+from bench.picture_plan import (
+    CLASSES,
+    EXACT,
+    ROUNDED,
+    Limits,
+    asked,
+    difference,
+    in_words,
+    limits_of,
+    network_of,
+    refusal,
+)  # fmt: skip
 
 
 def test_it_is_a_setting_of_the_engine() -> None:
@@ -54,23 +65,48 @@ def test_the_graph_is_one_that_the_engine_can_read(networks, cache, monkeypatch:
     assert made == [False, True]
 
 
-def test_rounding_is_told_and_more_than_rounding_fails() -> None:
-    wanted = np.full((50, 40, 3), 100, np.uint8)
-    assert difference(wanted, wanted) == {"most": 0, "share": 0.0}
+def moved(**where: int) -> tuple[np.ndarray, np.ndarray]:
+    """A grey picture of 100 x 50 pixels, and one whose first `count` values are `by` levels off."""
+    wanted = np.full((50, 100, 3), 100, np.uint8)
     shown = wanted.copy()
-    shown[:5] = 101
-    assert difference(shown, wanted) == {"most": 1, "share": 0.1}
-    assert "10.00% of its values, by 1 at most" in in_words(difference(shown, wanted))
-    assert "byte for byte" in in_words(difference(wanted, wanted))
-    few = wanted.copy()
-    few[0, :10] = 255  # classes that changed
-    assert difference(few, wanted)["most"] == 155
-    shown[:5] = 150
-    with pytest.raises(RuntimeError, match=r"24.2 dB .* 10.0% of its values differ"):
-        difference(shown, wanted)
-    assert difference(replace_dark(wanted), wanted)["most"] == 1
+    shown.ravel()[: where["count"]] += np.uint8(where["by"] % 256)
+    return shown, wanted
 
 
-def replace_dark(picture: np.ndarray) -> np.ndarray:
-    """One grey value darker, which must not wrap around."""
-    return picture - np.uint8(1)
+def test_rounding_is_told() -> None:
+    wanted = moved(count=0, by=0)[1]
+    assert difference(wanted, wanted, EXACT) == {"most": 0, "share": 0.0, "lean": 0.0}
+    assert "byte for byte" in in_words(difference(wanted, wanted, EXACT))
+    found = difference(*moved(count=150, by=1), EXACT)  # of 15,000
+    assert found == {"most": 1, "share": 0.01, "lean": 0.01}
+    assert "1.00% of its values, by 1 at most" in in_words(found)
+
+
+@pytest.mark.parametrize(
+    ("count", "by", "limits", "passes"),
+    [
+        (15000, 1, EXACT, False),  # cut off in place of rounded
+        (15000, -1, EXACT, False),
+        (15000, 1, ROUNDED, False),
+        (3000, 1, ROUNDED, True),  # 16 bits
+        (1, 2, EXACT, True),
+        (2, 2, EXACT, False),  # a border, or a tile, of which a picture holds little
+        (2, 40, ROUNDED, False),
+        (1, 40, ROUNDED, True),
+        (140, 90, CLASSES, True),
+        (160, 90, CLASSES, False),
+    ],
+)
+def test_more_than_rounding_fails(count: int, by: int, limits: Limits, passes: bool) -> None:
+    shown, wanted = moved(count=count, by=by)
+    if passes:
+        assert difference(shown, wanted, limits)["most"] == abs(by)
+    else:
+        with pytest.raises(RuntimeError, match="the plan's picture is not the host's"):
+            difference(shown, wanted, limits)
+
+
+def test_what_is_allowed_follows_from_the_precision_and_from_what_comes_out() -> None:
+    rgb, classes = reference_models.get("can24"), reference_models.get("pixel_dcn")
+    found = [limits_of(spec, precision) for spec in (rgb, classes) for precision in ("fp32", "tf32", "fp16", "int8")]
+    assert found == [EXACT, ROUNDED, ROUNDED, ROUNDED, *[CLASSES] * 4]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import bench.plan_side
+import engines
 from bench.plan_side import PlanTurn, PlanWords, case_of_plan, new_run
 from bench.record import facts
 from bench.spawn import JobFailed
@@ -54,6 +55,36 @@ def test_what_is_no_plan_or_not_for_this_size_is_refused(plan: Path, tmp_path: P
     with pytest.raises(UserError, match=r"was not built for 64x48.*720p"):
         case_of_plan(alone, PlanWords("64x48"))
     assert case_of_plan(alone, PlanWords("720p")).width == 1280
+
+
+def test_a_plan_on_pictures_is_asked_for_pictures_and_one_with_code_is_refused(plan: Path, tmp_path: Path) -> None:
+    """Its sizes are those of what goes in: a third of the output of espcn_x3."""
+    from bench.cli import main
+
+    path = tmp_path / "pictures.onnx"
+    words = ("build", "--model", "espcn_x3", "--engine", "onnxruntime", "--set", "onnxruntime.ends=picture")
+    assert main([*words, "--output", str(path)]) == 0
+    told = json.loads(sidecar_path(path).read_text())
+    told["sizes"] = [{"resolution": "100x61", "least": [21, 34], "tuned": [21, 34], "most": [21, 34]}]
+    sidecar_path(path).write_text(json.dumps(told))
+    assert case_of_plan(path, PlanWords("100x61", "cpu")).settings["ends"] == "picture"
+    with pytest.raises(UserError, match="was not built for 20x20"):
+        case_of_plan(path, PlanWords("60x60", "cpu"))
+    told["engine"] |= {"name": "tensorrt", "settings": {"version_compatible": "on"}}
+    sidecar_path(path).write_text(json.dumps(told))
+    with pytest.raises(UserError, match=r"holds a runtime, which is code.*Build it with version_compatible=excluded"):
+        case_of_plan(path, PlanWords("100x61", "cpu"))
+
+
+def test_a_machine_with_the_lean_runtime_alone_can_run_what_it_can_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = type(engines.get("tensorrt").api)
+    monkeypatch.setattr(api, "missing", lambda self: "not installed")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name == "tensorrt_lean" else None)
+    settings = engines.get("tensorrt").complete_settings({})
+    assert engines.get("tensorrt").plan_missing(settings) == "not installed"
+    assert engines.get("tensorrt").plan_missing({**settings, "version_compatible": "excluded"}) is None
+    monkeypatch.undo()
+    assert engines.get("onnxruntime").plan_missing({}) is None
 
 
 def test_a_turn_is_a_real_process_of_the_plan(plan: Path, tmp_path: Path) -> None:

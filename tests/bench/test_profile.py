@@ -58,3 +58,14 @@ def test_a_run_holds_the_layers_of_its_graph_and_the_others_their_reason(
     assert untold["layers_failed"] == "the engine does not tell what its layers take"
     assert "no times of layers: null: the engine does not tell" in " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "x.json").read_text())["schema"] == 1
+
+
+def test_a_plan_on_pictures_is_profiled_with_its_conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.run.Execution.peaks", lambda self: {"failed": "left out by the test"})
+    words = ["run", "--model", "espcn_x3", "--res", "48x36", "--engine", "onnxruntime,onnxruntime:ends=picture"]
+    words += ["--processes", "1", "--budget", "0.2", "--profile", "--json", str(tmp_path / "x.json")]
+    assert main(words) == 0
+    tensors, pictures = store.load(tmp_path / "x.json")
+    kinds = [{layer["kind"] for layer in run["layers"]} for run in (tensors, pictures)]
+    assert "Cast" not in kinds[0]
+    assert {"Cast", "Transpose"} <= kinds[1]

@@ -93,7 +93,8 @@ def test_where_the_cases_run_on_a_gpu_it_computes_the_references_too(
     path, device = picture(41, (128, 160)), Device(monkeypatch, lambda y: y * np.float32(1 + 1e-6))
     (on_cpu, _), (on_gpu, phases) = ask({"a": path}), ask({"a": path}, device="cuda:0")
     paths = [found["references"]["image"]["a"] for found in (on_cpu, on_gpu)]
-    assert [reference.made_on(p) for p in paths] == ["cpu", "cuda:0"]
+    assert [reference.made_on([p]) for p in paths] == ["cpu", "cuda:0"]
+    assert reference.made_on([paths[1], *paths]) == "cuda:0, cpu"
     assert device.opened == ["cpu", "cpu", "cuda:0", "cuda:0"]  # alone; both of the proof, then what it allows
     assert phases == ["reference can24: is cuda:0 exact?", "reference can24 image 160x128"]
     np.testing.assert_allclose(np.load(paths[1]), np.load(paths[0]), atol=1e-4)
@@ -104,8 +105,25 @@ def test_a_device_that_computes_something_else_is_no_reference(
 ) -> None:
     path, device = picture(42), Device(monkeypatch, lambda y: y + np.float32(1e-3))  # as TF32 would
     found, _ = ask({"a": path}, device="cuda:0")
-    assert reference.made_on(found["references"]["image"]["a"]) == "cpu"
+    assert reference.made_on([found["references"]["image"]["a"]]) == "cpu"
     assert device.opened == ["cpu", "cuda:0", "cpu"]
+
+
+@pytest.mark.parametrize(("statistics", "side"), [("image", 104), ("frozen", 96)])
+def test_sums_over_a_picture_are_proved_on_more_of_it(
+    ask: Prepare, picture: Callable[..., str], monkeypatch: pytest.MonkeyPatch, statistics: str, side: int
+) -> None:
+    """A device whose sums lose digits on large pictures alone."""
+    seen: list[int] = []
+    Device(monkeypatch, lambda y: (seen.append(y.shape[2]), y)[1])
+    monkeypatch.setattr(reference, "WHOLE_SIDE", 104)
+    spec = get("can24")
+    job = {"spec": spec.to_json(), "inputs": {"a": picture(45, (128, 160))}, "threads": 1, "device": "cuda:0"}
+    found, _ = ask({}, statistics=[statistics])
+    network = Network.from_json(found["networks"][statistics])
+    engine = reference.engines.get("torch_eager")
+    assert reference.reference_device(engine, network, job, lambda *_, **__: None) == "cuda:0"
+    assert seen == [side]
 
 
 def test_what_does_not_fit_onto_the_device_is_computed_by_the_cpu(
@@ -118,7 +136,7 @@ def test_what_does_not_fit_onto_the_device_is_computed_by_the_cpu(
 
     Device(monkeypatch, full)
     found, _ = ask({"small": picture(43), "large": picture(44, (104, 112))}, device="cuda:0")
-    made = {key: reference.made_on(path) for key, path in found["references"]["image"].items()}
+    made = {key: reference.made_on([path]) for key, path in found["references"]["image"].items()}
     assert made == {"small": "cuda:0", "large": "cpu"}
 
 

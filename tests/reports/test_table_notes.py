@@ -355,3 +355,20 @@ def test_tiles_say_their_cost_their_seams_and_how_memory_was_predicted(make_run:
     assert "no error at seams" in starting([run], "tiles")[0]
     run["tiling"] |= {"count": 1, "too_large": []}
     assert ": whole picture, predicted 1225 MiB (-2%)" in starting([run], "tiles")[0]
+
+
+@pytest.mark.parametrize(
+    ("made_on", "words"),
+    [
+        (["cpu", "cpu"], "not clipped. MiB"),
+        ([None, None], "not clipped. MiB"),
+        (["cuda:0", "cuda:0"], "not clipped; torch on cuda:0, as exact as the CPU on a part. MiB"),
+        (["cuda:0, cpu", "cpu"], "not clipped; torch on cuda:0, cpu and cpu, as exact as the CPU on a part. MiB"),
+    ],
+)
+def test_references_of_a_gpu_are_said(make_run: Make, made_on: list[str | None], words: str) -> None:
+    runs = [case(make_run, engine, 10.0) for engine in ("a", "b")]
+    for run, where in zip(runs, made_on, strict=True):
+        run["quality"]["vs_reference"]["made_on"] = where
+    (line,) = starting(runs, "PSNR, SSIM")
+    assert words in line
