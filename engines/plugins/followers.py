@@ -143,6 +143,7 @@ class _Planes:
     """A tensor's values are (y - zero) / unit, times 255 where `scaled`."""
     scaled: bool = False
     added: float | None = None
+    floored: bool = False
     bytes: bool = False
     crop: tuple[str, ...] = ()
 
@@ -200,6 +201,7 @@ def _towards_picture(view: GraphView, node: Any, tensor: str, state: _Planes) ->
         state.low, state.high = max(state.low, low), min(state.high, high)
         return state.low <= state.high
     if node.op_type == "Floor":
+        state.floored = state.scaled
         return state.scaled
     number = _float_number(view, node, tensor)
     if number is not None and not state.scaled and state.unit == 1 and node.input[0] == tensor:
@@ -213,8 +215,9 @@ def _towards_picture(view: GraphView, node: Any, tensor: str, state: _Planes) ->
         state.scaled = True
         return True
     if node.op_type == "Add" and number is not None and 0 <= number < 1 and state.scaled and state.added is None:
+        # What is added to whole levels moves none of them: that is no rounding.
         state.added = number
-        return True
+        return not state.floored
     return False
 
 

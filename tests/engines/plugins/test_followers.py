@@ -112,6 +112,8 @@ def test_a_picture_in_every_order(body, kind):
         f"b = Clip (x, zero, one) {BYTES} e = Transpose <perm = [0, 2, 3, 1]> (d) y = Cast <to = 3> (e)",
         f"b = Clip (x, zero, one) {BYTES} e = Squeeze (d, last) f = Cast <to = 2> (e) y = Transpose (f)",
         "b = Clip (x, zero, one) c = Mul (b, half) e = Transpose <perm = [0, 2, 3, 1]> (c) y = Cast <to = 2> (e)",
+        "b = Clip (x, zero, one) c = Mul (b, levels) d = Floor (c) f = Add (d, half)"
+        " e = Transpose <perm = [0, 2, 3, 1]> (f) y = Cast <to = 2> (e)",
     ],
 )
 def test_what_is_no_picture(body):
