@@ -29,7 +29,7 @@ class Followers:
     kind: Literal["float", "int8", "picture", "pictures"] = "float"
     steps: LastSteps = field(default_factory=LastSteps)
     bias: Any = None
-    """NumPy array (C,) or (1,) of an Add's constant; None: no Add."""
+    """NumPy array (C,) of an Add's constant; None: no Add."""
     nodes: tuple[Any, ...] = ()
     crop: tuple[str, ...] = ()
     """Inputs of a Slice of rows and columns behind the data: starts of 0, ends, axes; empty: nothing is cut off."""
@@ -57,13 +57,16 @@ class Followers:
         return replace(self, output=quantiser.input[0], kind="float", steps=steps, nodes=tuple(nodes))
 
 
-def followers(view: GraphView, tensor: str, slope_only: bool = False, enlarged: int = 0) -> Followers:
+def followers(
+    view: GraphView, tensor: str, slope_only: bool = False, enlarged: int = 0, channels: int = 0
+) -> Followers:
     """The longest chain behind this tensor.
 
     Args:
         slope_only: stop in front of anything that is neither a slope nor a quantiser.
         enlarged: how many rows and columns become of one in front of it: a picture may be cut to multiples of that
             many, which can be done in front. 0: it may not be cut.
+        channels: of the tensor; 0: not known, and an Add ends the chain.
     """
     found, stage = Followers(tensor), 0
     while (node := view.only_reader(found.output)) is not None:
@@ -72,14 +75,14 @@ def followers(view: GraphView, tensor: str, slope_only: bool = False, enlarged: 
         if step := view.step(node, "QuantizeLinear"):
             steps = found.steps._replace(output=INT8, step=step)
             return replace(found, output=node.output[0], kind="int8", steps=steps, nodes=(*found.nodes, node))
-        grown = _pointwise(view, node, found, stage)
+        grown = _pointwise(view, node, found, stage, channels)
         if grown is None or (slope_only and not grown[0].only_slope):
             return found
         found, stage = grown
     return found
 
 
-def _pointwise(view: GraphView, node: Any, found: Followers, stage: int) -> tuple[Followers, int] | None:
+def _pointwise(view: GraphView, node: Any, found: Followers, stage: int, channels: int) -> tuple[Followers, int] | None:
     """The chain with one more node, and how far the order has come."""
     steps, bias = found.steps, found.bias
     if node.op_type == "Clip" or (node.op_type == "Relu" and stage >= _ACTIVE):
@@ -88,7 +91,7 @@ def _pointwise(view: GraphView, node: Any, found: Followers, stage: int) -> tupl
             return None
         steps, stage = steps._replace(low=max(steps.low, ends[0]), high=min(steps.high, ends[1])), _CLIPPED
     elif node.op_type == "Add" and stage < _BIASED:
-        bias, stage = _channel_constant(view, node, found.output), _BIASED
+        bias, stage = _channel_constant(view, node, found.output, channels), _BIASED
         if bias is None:
             return None
     elif stage < _ACTIVE and node.op_type == "Tanh":
@@ -121,14 +124,16 @@ def _bounds(view: GraphView, node: Any) -> tuple[float, float] | None:
     return found[0], found[1]
 
 
-def _channel_constant(view: GraphView, node: Any, tensor: str) -> Any | None:
-    """(C,) or (1,) where one side of an Add is a constant per channel of an image."""
+def _channel_constant(view: GraphView, node: Any, tensor: str, channels: int) -> Any | None:
+    """(C,) where one side of an Add is a constant, or one per channel, of an image of this many channels."""
     others = [name for name in node.input if name != tensor]
     value = view.constant(others[0]) if len(others) == 1 else None
     if value is None:
         return None
     shape = (1,) * (4 - value.ndim) + value.shape
-    return value.reshape(-1) if len(shape) == 4 and max(shape[0], *shape[2:]) == 1 else None
+    if len(shape) != 4 or max(shape[0], *shape[2:]) > 1 or not channels or shape[1] not in {1, channels}:
+        return None
+    return np.broadcast_to(value.reshape(-1), channels)
 
 
 @dataclass

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 
 ONNX = {"", "ai.onnx"}
+_IMAGE_RANK = 4
+_POINTWISE = {"Relu", "LeakyRelu", "PRelu", "Clip", "Tanh", "Cast", "Identity", "QuantizeLinear", "DequantizeLinear"}
+"""Their output has the shape of their first input."""
 _BESIDE = {"Conv": 1, "ConvTranspose": 1, "DequantizeLinear": 1, "Where": 1}
 """Input that has the output's type, where it is not the first; a weight's is found in fewer steps."""
 
@@ -29,6 +32,7 @@ class GraphView:
         self.made: dict[str, Any] = {name: node for node in graph.node for name in node.output}
         self.stored: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
         self._ends = {value.name for value in graph.output}
+        self._sizes = {v.name: v.type.tensor_type.shape.dim for v in (*graph.input, *graph.output, *graph.value_info)}
         self._types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
         self._readers: dict[str, list[Any]] = defaultdict(list)
         for node in graph.node:
@@ -76,6 +80,30 @@ class GraphView:
                 return 0
             name = node.input[_BESIDE.get(node.op_type, 0)]
         return int(self.stored[name].data_type) if name in self.stored else int(self._types.get(name, 0))
+
+    def channels(self, name: str) -> int:
+        """Of an image (N, C, H, W), by its stored shape or the weights that make it; 0 where neither says."""
+        while True:
+            if len(sizes := self._sizes.get(name, ())) == _IMAGE_RANK and sizes[1].dim_value > 0:
+                return int(sizes[1].dim_value)
+            node = self.made.get(name)
+            if node is None or node.domain not in ONNX:
+                return 0
+            if node.op_type in {"Conv", "ConvTranspose"}:
+                shape = self._stored_shape(node.input[1])
+                if node.op_type == "Conv":
+                    return shape[0] if shape else 0
+                return shape[1] * int(attribute(node, "group", 1)) if shape else 0
+            if node.op_type not in _POINTWISE:
+                return 0
+            name = node.input[0]
+
+    def _stored_shape(self, name: str) -> tuple[int, ...]:
+        """Of a constant, be it quantised; empty where it is computed otherwise."""
+        while name in self.made and self.made[name].op_type in _POINTWISE:
+            name = self.made[name].input[0]
+        value = self.constant(name)
+        return () if value is None else tuple(value.shape)
 
     def step(self, node: Any | None, operator: str) -> float | None:
         """Of a QuantizeLinear or DequantizeLinear (`operator`) with one step around 0 in int8; None for others."""

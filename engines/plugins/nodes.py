@@ -64,8 +64,9 @@ def use_plugins(model: Any, products: Collection[str] = ()) -> list[str]:
 
 
 def _is_shuffle(node: Any) -> bool:
-    """Whether it is a PixelShuffle: torch's order of channels."""
-    return node.op_type == "DepthToSpace" and node.domain in ONNX and attribute(node, "mode", b"DCR") == b"CRD"
+    """Whether it is a PixelShuffle: torch's order of channels, and something to move."""
+    crd = node.op_type == "DepthToSpace" and node.domain in ONNX and attribute(node, "mode", b"DCR") == b"CRD"
+    return crd and attribute(node, "blocksize", 0) > 1
 
 
 def _node(name: str, source: Any, inputs: list[str], output: str, **attributes: Any) -> Any:
@@ -93,7 +94,7 @@ def _shuffle(graph: Any, node: Any, with_followers: bool) -> None:
     view = GraphView(graph)
     x, r, found = node.input[0], attribute(node, "blocksize", 0), Followers(node.output[0])
     if with_followers and view.type_of(x) in _floats():
-        found = followers(view, node.output[0], enlarged=r)
+        found = followers(view, node.output[0], enlarged=r, channels=view.channels(x) // (r * r))
     before: Any = view.made.get(x)
     gone, new = [node, *found.nodes], []
     taken = view.step(before, "DequantizeLinear")
@@ -151,7 +152,7 @@ def _tail(graph: Any, view: GraphView, node: Any, found: Followers, taken: float
     r, steps = attribute(node, "blocksize", 0), found.steps
     source = node.input[0] if taken is None else before.input[0]
     kind = view.type_of(node.input[0])
-    values = np.zeros(1) if found.bias is None else np.repeat(found.bias, r * r if found.bias.size > 1 else 1)
+    values = np.zeros(1) if found.bias is None else np.repeat(found.bias, r * r)
     bias = f"{node.output[0]}/bias"
     # In fp32 alone: a sum without its bias that is rounded to 16 bits, and then again with it, is another sum.
     if found.bias is None and taken is None and kind == TensorProto.FLOAT and _has_own_bias(view, before):

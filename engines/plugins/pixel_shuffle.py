@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engines.plugins.last_steps import BYTES, PICTURE, VECTOR_BYTES, LastSteps, finished, vector
+from engines.plugins.last_steps import BYTES, FLOAT, INT8, PICTURE, VECTOR_BYTES, LastSteps, finished, vector
+from engines.plugins.names import Tail
 from engines.plugins.ptx import Variant, kernel_part
 
 try:
@@ -32,7 +33,8 @@ except ModuleNotFoundError:  # shape rule and reference are usable without
 THREADS = 128
 JOINED = (2, 4)
 """Values of r that are joined in registers."""
-
+OUTPUTS = {"float": FLOAT, "int8": INT8, "picture": PICTURE, "pictures": PICTURE}
+"""Of a node's tail, as a kernel names them."""
 
 _NONE = LastSteps()
 
@@ -54,6 +56,18 @@ class PixelShuffleTail:
     def __post_init__(self) -> None:
         if self.r < 1:
             raise ValueError(f"r {self.r}: expected r >= 1")
+
+    @classmethod
+    def of_node(cls, tail: Tail, numbers: Sequence[float], biases: int = 1) -> PixelShuffleTail:
+        """The kernel of a plugin's node.
+
+        Args:
+            numbers: the node's TAIL_ATTRIBUTES.
+            biases: elements of its bias. One is the zero that stands for none: a shuffle has at least four planes.
+        """
+        r, slope, low, high, taken, given, rounding, zero, gain = numbers
+        steps = LastSteps(taken, tail.tanh, slope, low, high, OUTPUTS[tail.output], given, rounding, zero, gain)
+        return cls(int(r), steps, bias=biases > 1, batched=tail.output != "picture")
 
     @property
     def picture(self) -> bool:

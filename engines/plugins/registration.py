@@ -6,7 +6,6 @@ every attribute in every function, a `tactic` in the last, and lists of int32 sy
 # ruff: noqa: PLR0917  the library passes every attribute by position
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from engines.plugins.last_steps import FLOAT, INT8, PICTURE, LastSteps
@@ -26,11 +25,10 @@ from engines.plugins.names import (
 from engines.plugins.pixel_dcl import MAPS, PixelInterleave
 from engines.plugins.pixel_dcl_int8 import PixelDclOfInt8
 from engines.plugins.pixel_dcl_maps import LEAST_CAPABILITY, PixelDclMaps
-from engines.plugins.pixel_shuffle import PixelShuffleTail
+from engines.plugins.pixel_shuffle import OUTPUTS, PixelShuffleTail
 from engines.plugins.ptx import Variant, compile_ptx
 
 _FLOATS = "FP32|FP16|BF16"
-_OUTPUTS = {"float": FLOAT, "int8": INT8, "picture": PICTURE, "pictures": PICTURE}
 
 
 def register_plugins(trt: Any, trtp: Any, capability: int) -> list[str]:
@@ -113,12 +111,7 @@ def _register_pixel_shuffle(trt: Any, trtp: Any, capability: int) -> None:
 
 def _register_tail(trt: Any, trtp: Any, capability: int, tail: Tail) -> None:
     plugin = f"{NAMESPACE}::{tail.name}"
-    output = _OUTPUTS[tail.output]
-
-    def described(*numbers: float) -> PixelShuffleTail:
-        r, slope, low, high, taken, given, rounding, zero, gain = numbers
-        steps = LastSteps(taken, tail.tanh, slope, low, high, output, given, rounding, zero, gain)
-        return PixelShuffleTail(int(r), steps, batched=tail.output != "picture")
+    output = OUTPUTS[tail.output]
 
     @trtp.register(plugin)
     def describe(
@@ -134,7 +127,8 @@ def _register_tail(trt: Any, trtp: Any, capability: int, tail: Tail) -> None:
         zero: float,
         gain: float,
     ) -> trtp.TensorDesc:
-        shape = described(r, slope, low, high, taken, given, rounding, zero, gain).output_shape(x.shape_expr)
+        numbers = (r, slope, low, high, taken, given, rounding, zero, gain)
+        shape = PixelShuffleTail.of_node(tail, numbers).output_shape(x.shape_expr)
         types = {FLOAT: bias.dtype, INT8: trt.int8, PICTURE: trt.uint8}
         return trtp.from_shape_expr(shape, dtype=types[output])
 
@@ -160,9 +154,8 @@ def _register_tail(trt: Any, trtp: Any, capability: int, tail: Tail) -> None:
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> Any:
-        kernel = described(r, slope, low, high, taken, given, rounding, zero, gain)
-        # A bias of one element is the zero that stands for none: a shuffle has at least four planes.
-        kernel = replace(kernel, bias=int(bias.shape[0]) > 1)
+        numbers = (r, slope, low, high, taken, given, rounding, zero, gain)
+        kernel = PixelShuffleTail.of_node(tail, numbers, int(bias.shape[0]))
         target = {FLOAT: _word(trt, bias.dtype), INT8: "i8", PICTURE: "u8"}[output]
         channels = int(x.shape[1]) // (r * r) if output == PICTURE else 0
         variant = kernel.variant(_word(trt, x.dtype), target, _word(trt, bias.dtype), channels)

@@ -17,9 +17,9 @@ g (float[N, 2, H, W] x) => (KIND y)
 { BODY }"""
 
 
-def chain(body, kind="float[N, 2, H, W]", slope_only=False):
+def chain(body, kind="float[N, 2, H, W]", slope_only=False, channels=2):
     graph = parser.parse_model(TEXT.replace("KIND", kind).replace("BODY", body)).graph
-    return followers(GraphView(graph), "x", slope_only)
+    return followers(GraphView(graph), "x", slope_only, channels=channels)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,16 @@ def test_pointwise_nodes_in_their_order(body, steps):
     assert found.kind == "float"
     assert found.steps == LastSteps(**steps)
     assert (found.bias is not None) == ("bias" in body)
+
+
+@pytest.mark.parametrize(("added", "bias"), [("bias", [1, 2]), ("half", [0.5, 0.5]), ("slopes", [0.25, 0.5])])
+def test_a_bias_has_an_element_for_each_channel(added, bias):
+    """One element alone would be taken for none where a kernel reads it."""
+    assert chain(f"y = Add (x, {added})").bias.tolist() == bias
+    for channels in (0, 1, 3):  # not known, or other than those of the constant
+        found = chain(f"y = Add (x, {added})", channels=channels)
+        assert found.output == ("y" if added == "half" and channels else "x")
+        assert found.bias is None or found.bias.tolist() == [0.5] * channels
 
 
 @pytest.mark.parametrize(

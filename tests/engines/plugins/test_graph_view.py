@@ -60,6 +60,29 @@ def test_types_are_found_by_following_the_makers(view):
     assert kinds == {"c": half, "s": single, "d": single, "half": single, "x": half, "nobody": 0}
 
 
+CHANNELS = """<ir_version: 10, opset_import: ["": 20]>
+g (float[1, 3, H, W] x, float[N, C, H, W] open) => (float[1, C, H, W] y)
+<float step = {0.5}, int8 zero = {0}, int8[2, 3, 1, 1] small = {1,0,0,0,1,0},
+ float[4, 2, 1, 1] back = {1,0,0,0,1,0,0,0}, float[2, 2] flat = {1,0,0,1}>
+{
+    w = DequantizeLinear (small, step, zero)
+    c = Conv (x, w)
+    r = PRelu (c, step)
+    t = ConvTranspose <group = 2> (open, back)
+    q = QuantizeLinear (t, step, zero)
+    v = Neg (w)
+    d = Conv (x, v)
+    y = Sigmoid (c)
+}"""
+
+
+def test_channels_are_told_by_shapes_and_weights():
+    view = GraphView(parser.parse_model(CHANNELS).graph)
+    found = {name: view.channels(name) for name in ("x", "c", "r", "t", "q", "open", "d", "y", "flat", "nobody")}
+    unknown = dict.fromkeys(("open", "d", "y", "flat", "nobody"), 0)
+    assert found == {"x": 3, "c": 2, "r": 2, "t": 4, "q": 4, **unknown}
+
+
 def test_a_step_is_of_int8_around_zero(view):
     assert view.step(view.made["q"], "QuantizeLinear") == 0.5
     assert view.step(view.made["d"], "DequantizeLinear") == 0.5

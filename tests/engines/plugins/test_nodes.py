@@ -20,9 +20,12 @@ from engines.plugins.names import (
     PIXEL_INTERLEAVE_INT8,
     PIXEL_INTERLEAVE_OF_INT8,
     PIXEL_SHUFFLE,
+    TAIL_ATTRIBUTES,
+    TAILS,
     Tail,
 )
 from engines.plugins.nodes import use_plugins
+from engines.plugins.pixel_shuffle import PixelShuffleTail
 
 
 def run(model, x, plain=False):
@@ -93,12 +96,12 @@ class Chain:
     Every plane has a bias of its own, so that an error in the order of channels shows.
     """
 
-    def __init__(self, dtype=np.float32, convolved=True):
+    def __init__(self, dtype=np.float32, convolved=True, planes=12):
         from onnx import helper, numpy_helper
 
         rng = np.random.default_rng(0)
         self.dtype, self.stored, self.nodes = dtype, [], []
-        weights = {"w": rng.standard_normal((12, 3, 3, 3)) / 4, "b": rng.standard_normal(12)}
+        weights = {"w": rng.standard_normal((planes, 3, 3, 3)) / 4, "b": rng.standard_normal(planes)}
         self.stored += [numpy_helper.from_array(v.astype(dtype), n) for n, v in weights.items()]
         self.last, self._helper = "x", helper
         if convolved:
@@ -179,10 +182,48 @@ def test_bias_activation_and_clip_become_one_node(name, dtype):
     moved = dtype is np.float32 and name not in {"add", "one"}
     assert len(changed.graph.node[0].input) == (2 if moved else 3)
     bias = changed.graph.node[1].input[1]
-    sizes = {"add": 12, "one": 1}
     stored = next(t for t in changed.graph.initializer if t.name == bias)
-    assert onnx.numpy_helper.to_array(stored).size == (12 if moved else sizes.get(name, 1))
+    assert onnx.numpy_helper.to_array(stored).size == (12 if moved or name in {"add", "one"} else 1)
     assert (bias == "b") == moved
+
+
+def by_the_kernel(changed, x):
+    """What the plugin computes in place of the function, from the one node that asks for it."""
+    import torch
+
+    (node,) = (n for n in changed.graph.node if n.domain == NAMESPACE)
+    made = next(t for t in TAILS.values() if t.name == node.op_type)
+    words = told(changed, node.op_type)
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in changed.graph.initializer}[node.input[1]]
+    kernel = PixelShuffleTail.of_node(made, [words[name] for name in TAIL_ATTRIBUTES], len(stored))
+    front = onnx.ModelProto.FromString(changed.SerializeToString())
+    del front.graph.output[:]
+    front.graph.output.append(onnx.helper.make_tensor_value_info(node.input[0], 1, [None] * 4))
+    bias = torch.from_numpy(stored.copy()) if kernel.bias else None
+    return kernel.reference(torch.from_numpy(run(front, x, plain=True)), bias).numpy()
+
+
+@pytest.mark.parametrize("planes", [12, 4])
+@pytest.mark.parametrize("added", [0.5, np.full((1, 1, 1, 1), 0.5, np.float32)], ids=["scalar", "one element"])
+def test_a_bias_of_one_element_is_added_by_the_kernel_too(planes, added):
+    """Which takes one element for none."""
+    chain = Chain(planes=planes).shuffled()("Add", added)("Clip", 0.0, 1.0)
+    model = chain.model()
+    changed, x = used(model, ["Conv", TAIL]), picture()
+    assert np.abs(by_the_kernel(changed, x) - run(model, x, plain=True)).max() < 1e-6
+
+
+def test_a_bias_of_a_shuffle_of_unknown_planes_stays():
+    model = Chain().shuffled()("Add", 0.5)("Relu").model()
+    model.graph.node.insert(0, onnx.helper.make_node("Neg", ["w"], ["w2"]))
+    model.graph.node[1].input[1] = "w2"
+    used(model, ["Neg", "Conv", PIXEL_SHUFFLE, "Add", "Relu"])
+
+
+def test_a_shuffle_by_one_which_moves_nothing_stays():
+    model = Chain().shuffled()("Add", 0.5)("Relu").model()
+    next(a for a in model.graph.node[1].attribute if a.name == "blocksize").i = 1
+    used(model, ["Conv", "DepthToSpace", "Add", "Relu"])
 
 
 def test_a_bias_that_others_read_or_that_is_computed_stays():
