@@ -23,14 +23,14 @@ PLANS = ("tensorrt", "tensorrt_rtx")
 
 
 def plugin_verdicts(runs: Sequence[Run]) -> list[str]:
-    """One sentence per pair of runs that differ in `plugins` alone."""
+    """One sentence per run with plugins and the one without that differs from it in that setting alone."""
     return [_plugin_verdict(off, on) for off, on in _pairs(runs)]
 
 
 def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
     off = {_key(run): run for run in _measured(runs) if run["case"]["settings"].get("plugins") == "off"}
     for run in _measured(runs):
-        if run["case"]["settings"].get("plugins") == "on" and _key(run) in off:
+        if run["case"]["settings"].get("plugins", "off") != "off" and _key(run) in off:
             yield off[_key(run)], run
 
 
@@ -48,7 +48,8 @@ def _key(run: Run) -> tuple[Any, ...]:
 def _plugin_verdict(off: Run, on: Run) -> str:
     case = on["case"]
     words = " ".join(filter(None, (case["model"], case["resolution"], case["precision"], case["statistics"])))
-    head = f"{words}, {case['engine']}:"
+    choice = case["settings"]["plugins"]
+    head = f"{words}, {case['engine']}{'' if choice == 'on' else f' with plugins={choice}'}:"
     if reason := _worse(off, on):
         return f"{head} native; the plugin's output is wrong ({reason})"
     before, after = _times(off), _times(on)

@@ -58,7 +58,13 @@ class Followers:
 
 
 def followers(
-    view: GraphView, tensor: str, slope_only: bool = False, enlarged: int = 0, channels: int = 0
+    view: GraphView,
+    tensor: str,
+    *,
+    slope_only: bool = False,
+    enlarged: int = 0,
+    channels: int = 0,
+    pictures: bool = False,
 ) -> Followers:
     """The longest chain behind this tensor.
 
@@ -67,10 +73,11 @@ def followers(
         enlarged: how many rows and columns become of one in front of it: a picture may be cut to multiples of that
             many, which can be done in front. 0: it may not be cut.
         channels: of the tensor; 0: not known, and an Add ends the chain.
+        pictures: whether the chain may end with the picture. Else it ends in front of what only a picture has.
     """
     found, stage = Followers(tensor), 0
     while (node := view.only_reader(found.output)) is not None:
-        if not slope_only and (picture := _picture(view, found, enlarged)):
+        if pictures and not slope_only and (picture := _picture(view, found, enlarged)):
             return picture
         if step := view.step(node, "QuantizeLinear"):
             steps = found.steps._replace(output=INT8, step=step)

@@ -39,19 +39,21 @@ _OPSET = 15
 """Oldest with CastLike, which functions of followers need."""
 
 
-def use_plugins(model: Any, products: Collection[str] = ()) -> list[str]:
+def use_plugins(model: Any, products: Collection[str] = (), pictures: bool = False) -> list[str]:
     """Names of the plugins that the graph asks for from now on; empty where it has nothing for them.
 
     Args:
         model: onnx.ModelProto of opset 13 or later (followers: 15), changed in place, of any precision.
         products: types of weights (`FLOAT16`, `FLOAT`, `INT8`) whose products may be computed by our kernels for tensor
             cores: `FLOAT` where TF32 is allowed.
+        pictures: whether a shuffle may write the uint8 picture that follows it. Off, since nobody has seen TensorRT
+            take uint8 from a plugin: by its documents that type is for a network's ends, by Identity and Cast.
     """
     graph = model.graph
     opset = next(entry.version for entry in model.opset_import if entry.domain in ONNX)
     for node in [node for node in graph.node if _is_shuffle(node)]:
         if not _interleave(graph, node, products, opset >= _OPSET):
-            _shuffle(graph, node, opset >= _OPSET)
+            _shuffle(graph, node, opset >= _OPSET, pictures)
     used = {node.op_type for node in graph.node if node.domain == NAMESPACE}
     if not used:
         return []
@@ -87,14 +89,14 @@ def _replace(graph: Any, gone: Collection[Any], new: list[Any]) -> None:
         graph.node.insert(at + offset, node)
 
 
-def _shuffle(graph: Any, node: Any, with_followers: bool) -> None:
+def _shuffle(graph: Any, node: Any, with_followers: bool, pictures: bool) -> None:
     """A DepthToSpace, its followers and a DequantizeLinear in front of it as nodes of ours."""
     from onnx import helper
 
     view = GraphView(graph)
     x, r, found = node.input[0], attribute(node, "blocksize", 0), Followers(node.output[0])
     if with_followers and view.type_of(x) in _floats():
-        found = followers(view, node.output[0], enlarged=r, channels=view.channels(x) // (r * r))
+        found = followers(view, node.output[0], enlarged=r, channels=view.channels(x) // (r * r), pictures=pictures)
     before: Any = view.made.get(x)
     gone, new = [node, *found.nodes], []
     taken = view.step(before, "DequantizeLinear")

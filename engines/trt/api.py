@@ -143,8 +143,10 @@ class TensorRtApi(Api):
         Setting(
             "plugins",
             "off",
-            _ON,
-            "own kernels in the plan for PixelShuffle and pixel deconvolution (needs triton, while it is built)",
+            (*_ON, "picture"),
+            "own kernels in the plan for PixelShuffle and pixel deconvolution (needs triton, while it is built). "
+            "`picture`: as on, and a shuffle that ends a plan with ends=picture writes the uint8 picture; whether the "
+            "library allows that is not known",
         ),
     )
     run_settings = (
@@ -191,14 +193,16 @@ class TensorRtApi(Api):
         if settings["plugins"] == "off":
             return super().graph(onnx_path, settings, precision)
         if reason := triton_missing():
-            raise UserError(f"`--set {self.package}.plugins=on`: {reason}", "triton", "pip install triton")
+            asked = f"`--set {self.package}.plugins={settings['plugins']}`"
+            raise UserError(f"{asked}: {reason}", "triton", "pip install triton")
         import onnx
 
         from engines.plugins.nodes import use_plugins
 
         model = onnx.load(onnx_path)
         products = ("FLOAT16", "INT8", *(("FLOAT",) if precision == "tf32" else ()))
-        if names := use_plugins(model, products if self._has_tensor_cores() else ()):
+        products = products if self._has_tensor_cores() else ()
+        if names := use_plugins(model, products, pictures=settings["plugins"] == "picture"):
             self._register_plugins()
         return model.SerializeToString(), names
 

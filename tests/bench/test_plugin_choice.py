@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.plugin_choice import has_plugins, with_plugins
+from bench.plugin_choice import CHOICES, plugin_choices, with_plugins
 from reference_models.errors import UserError
 
 Command = Callable[..., Any]
@@ -25,7 +25,15 @@ def test_on_and_off_are_two_variants_of_every_engine_that_has_them() -> None:
 
 def test_tensorrt_and_torch_have_kernels_of_ours() -> None:
     names = ("tensorrt", "torch_eager", "torch_compile", "tensorrt_rtx", "onnxruntime")
-    assert [has_plugins(name) for name in names] == [True, True, True, False, False]
+    assert [plugin_choices(name) for name in names] == [("off", "on", "picture"), *[("off", "on")] * 2, (), ()]
+    assert set().union(*map(plugin_choices, names)) == set(CHOICES)
+
+
+def test_a_choice_is_for_those_that_have_it() -> None:
+    assert with_plugins(["tensorrt:ends=picture", "torch_eager"], ["off", "picture"]) == [
+        *("tensorrt:ends=picture:plugins=off", "tensorrt:ends=picture:plugins=picture", "torch_eager:plugins=off"),
+    ]
+    assert with_plugins(["torch_eager", "tensorrt"], ["picture"]) == ["torch_eager", "tensorrt:plugins=picture"]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +42,7 @@ def test_tensorrt_and_torch_have_kernels_of_ours() -> None:
         (["tensorrt"], ["yes"], "`--plugins yes`"),
         (["onnxruntime"], ["on"], "which engine's.*tensorrt, torch_compile, torch_eager"),
         ([], ["on", "off"], "which engine's"),
+        (["torch_eager"], ["on", "picture"], "`--plugins picture`: which engine's.*one of tensorrt"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(words: list[str], asked: list[str], named: str) -> None:

@@ -38,6 +38,16 @@ def test_a_plugin_that_is_faster_and_right_earns_its_place(pair: Any) -> None:
     assert "not told apart" in line
 
 
+def test_every_choice_of_plugins_is_compared_with_none(pair: Any) -> None:
+    off, on = pair(100.0, 50.0)
+    (picture,) = pair(100.0, 80.0)[1:]
+    picture["case"]["settings"]["plugins"] = "picture"
+    assert plugin_verdicts([off, on, picture]) == [
+        "can24 720p fp32 image, tensorrt: plugin, 2.00 times as fast with it (100 → 50 ms)",
+        "can24 720p fp32 image, tensorrt with plugins=picture: plugin, 1.25 times as fast with it (100 → 80 ms)",
+    ]
+
+
 @pytest.mark.parametrize(
     "change", [{"way": "30 fps"}, {"options": {"depth": 5}}, {"threads": 1}, {"weights_sha256": "other"}]
 )

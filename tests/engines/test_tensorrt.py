@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,62 @@ def test_a_device_gives_the_same_with_own_kernels(request, model, precision, pic
         wanted = model_from_spec(get(spec.name, dict(spec.chosen)))(torch.from_numpy(np.ascontiguousarray(x))).numpy()
     allowed = {"fp32": 1e-4, "tf32": 2e-2}[precision]
     assert np.abs(got - wanted).max() < allowed * max(1, np.abs(wanted).max())
+
+
+SHUFFLE_LAST = """
+import torch
+
+class Enlarging(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv, self.shuffle = torch.nn.Conv2d(3, 12, 3, padding=1), torch.nn.PixelShuffle(2)
+
+    def forward(self, x):
+        return self.shuffle(self.conv(x) + 0.5).clamp(0, 1)
+"""
+
+
+@pytest.fixture
+def enlarging(tmp_path, monkeypatch, cache):
+    """A network of one's own on pictures whose last layer is a shuffle: what no network of the registry is."""
+    from export.picture_graph import picture_network
+
+    (tmp_path / "enlarging_net.py").write_text(SHUFFLE_LAST)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = get("enlarging_net:Enlarging")
+    yield picture_network(export_network(ExportRequest(spec, None, None), cache), spec, cache, exact=False)
+    sys.modules.pop("enlarging_net", None)
+
+
+def seen_picture():
+    return np.random.default_rng(2).integers(0, 256, (24, 40, 3), np.uint8)
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_only_plugins_picture_has_a_plugin_that_gives_uint8(pictures, enlarging):
+    import onnx
+
+    from engines.plugins.names import NAMESPACE, Tail
+    from engines.plugins.nodes import use_plugins
+
+    model = onnx.load(enlarging.main.onnx_path)
+    wanted = Tail("picture" if pictures else "float").name
+    assert use_plugins(model, pictures=pictures) == [f"{NAMESPACE}::{wanted}"]
+    assert (model.graph.node[-1].op_type == wanted) == pictures
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("plugins", ["off", "on", "picture"])
+def test_a_device_builds_a_picture_that_a_shuffle_ends(request, plugins, enlarging):
+    """`picture`: by the library's documents nobody knows; docs/gpu-verification.md."""
+    cuda, engine, host = request.getfixturevalue("cuda"), engines.get("tensorrt"), engines.get("onnxruntime")
+    if reason := engine.missing() or engine.device_missing(cuda):
+        pytest.skip(f"tensorrt: {reason}")
+    settings = engine.complete_settings({"ends": "picture", "plugins": plugins})
+    with engine.load(enlarging.main, Options(cuda, "fp32", settings=settings)) as session:
+        got = session.run({"picture": seen_picture()})["result"]
+    with host.load(enlarging.main, Options(settings=host.complete_settings({"ends": "picture"}))) as session:
+        wanted = session.run({"picture": seen_picture()})["result"]
+    assert np.abs(got.astype(int) - wanted.astype(int)).max() <= 1

@@ -17,9 +17,9 @@ g (float[N, 2, H, W] x) => (KIND y)
 { BODY }"""
 
 
-def chain(body, kind="float[N, 2, H, W]", slope_only=False, channels=2):
+def chain(body, kind="float[N, 2, H, W]", slope_only=False, channels=2, pictures=True):
     graph = parser.parse_model(TEXT.replace("KIND", kind).replace("BODY", body)).graph
-    return followers(GraphView(graph), "x", slope_only, channels=channels)
+    return followers(GraphView(graph), "x", slope_only=slope_only, channels=channels, pictures=pictures)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,13 @@ def test_a_picture_in_every_order(body, kind):
     signed = "Sub" in body
     picture = {"zero": -1.0, "gain": 127.5} if signed else {}
     assert found.steps == LastSteps(low=-1.0 if signed else 0.0, high=1.0, output=PICTURE, rounding=0.5, **picture)
+
+
+@pytest.mark.parametrize(("body", "last"), [("b = Clip (x, zero, one)", "b"), ("a = Relu (x) b = Identity (a)", "a")])
+def test_without_pictures_a_chain_ends_in_front_of_what_only_they_have(body, last):
+    end = f"{body} {BYTES} e = Cast <to = 2> (d) y = Transpose <perm = [0, 2, 3, 1]> (e)"
+    found = chain(end, "uint8[N, H, W, 2]", pictures=False)
+    assert (found.output, found.kind) == (last, "float")
 
 
 @pytest.mark.parametrize(

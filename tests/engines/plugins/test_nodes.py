@@ -140,10 +140,10 @@ class Chain:
         return made
 
 
-def used(model, wanted, allowed=1e-6, planes=3):
+def used(model, wanted, allowed=1e-6, planes=3, pictures=True):
     """The model with plugin nodes: of these operators, in this order, and what it computes stays."""
     changed = onnx.ModelProto.FromString(model.SerializeToString())
-    use_plugins(changed)
+    use_plugins(changed, pictures=pictures)
     onnx.checker.check_model(changed, full_check=True)
     assert [n.op_type for n in changed.graph.node] == wanted
     kind = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
@@ -355,6 +355,27 @@ def test_pictures_of_several_images_keep_their_axis():
     assert told(changed, name)["slope"] == 0.0
 
 
+def test_a_picture_stays_the_library_s_where_it_was_not_asked_for():
+    """A plugin that gives uint8 may be refused, and with it the whole graph: the tail is a float's then."""
+    chain = Chain().shuffled()("Relu")("Clip", 0.0, 1.0)("Mul", 255.0)("Add", 0.5)("Transpose", perm=[0, 2, 3, 1])
+    model = chain("Cast", to=2).model(kind=2)
+    used(model, ["Conv", TAIL, "Mul", "Add", "Transpose", "Cast"], 1, pictures=False)
+    plain = onnx.ModelProto.FromString(model.SerializeToString())
+    assert use_plugins(plain) == [f"{NAMESPACE}::{TAIL}"]
+
+
+@pytest.mark.parametrize("order", [("Floor", "Add"), ("Add", "Floor")])
+def test_what_is_added_behind_a_floor_rounds_nothing(order):
+    chain = Chain().shuffled()("Clip", 0.0, 1.0)("Mul", 255.0)
+    for operator in order:
+        chain(operator, *([0.5] if operator == "Add" else []))
+    model = chain("Transpose", perm=[0, 2, 3, 1])("Cast", to=2).model(kind=2)
+    apart = [TAIL, "Mul", *order, "Transpose", "Cast"]
+    wanted = ["Conv", *(apart if order[0] == "Floor" else [Tail("pictures").name])]
+    changed, x = used(model, wanted, 1), picture()
+    assert (run(changed, x, plain=True) != run(model, x, plain=True)).mean() < 1e-3
+
+
 @pytest.mark.parametrize("factor", [2, 4, 3])
 def test_a_picture_that_is_cut_is_cut_in_front(factor):
     """As export/picture_graph.py cuts off what padding added: to a multiple of the picture's own size."""
@@ -387,7 +408,7 @@ def test_what_is_no_picture_is_not_taken_for_one(change):
     first = [PIXEL_SHUFFLE] if change == "not clipped" else [TAIL]
     if change == "not clipped":  # what is out of range may become any number
         changed = onnx.ModelProto.FromString(model.SerializeToString())
-        use_plugins(changed)
+        use_plugins(changed, pictures=True)
         assert [n.op_type for n in changed.graph.node] == ["Conv", *first, "Mul", "Transpose", "Cast"]
         return
     used(model, ["Conv", *first, *(n.op_type for n in model.graph.node[3:])], 1)
@@ -433,7 +454,7 @@ def test_a_network_of_pictures_writes_them_with_its_last_shuffle(name, tmp_path)
     exported(Own(), 3, tmp_path / "net.onnx")
     model = picture_graph(tmp_path / "net.onnx", spec)
     changed = onnx.ModelProto.FromString(model.SerializeToString())
-    use_plugins(changed)
+    use_plugins(changed, pictures=True)
     onnx.checker.check_model(changed, full_check=True)
     assert changed.graph.node[-1].op_type in {Tail("picture").name, Tail("pictures").name}
     assert not {"DepthToSpace", "PRelu", "Clip"} & {n.op_type for n in changed.graph.node}

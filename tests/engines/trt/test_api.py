@@ -207,12 +207,26 @@ def test_plugins_are_registered_once_a_process_and_asked_for_in_the_graph(shuffl
     assert registered == [("tensorrt", "tensorrt.plugin", 75)]
 
 
-def test_plugins_without_triton_are_refused(shuffle_path, monkeypatch):
+@pytest.mark.parametrize("choice", ["on", "picture"])
+def test_only_who_asks_for_it_gets_the_picture_from_a_plugin(choice, shuffle_path, monkeypatch):
+    from engines.trt import api as api_file
+
+    asked = []
+    monkeypatch.setattr(api_file, "triton_missing", lambda: None)
+    monkeypatch.setattr("engines.trt.device.capability", lambda index: (9, 0))
+    monkeypatch.setattr("engines.plugins.nodes.use_plugins", lambda model, products, pictures: asked.append(pictures))
+    TensorRtApi().graph(str(shuffle_path), {"plugins": choice}, "fp32")
+    assert asked == [choice == "picture"]
+    assert next(s.choices for s in TensorRtApi.settings if s.name == "plugins") == ("off", "on", "picture")
+
+
+@pytest.mark.parametrize("choice", ["on", "picture"])
+def test_plugins_without_triton_are_refused(choice, shuffle_path, monkeypatch):
     from engines.trt import api as api_file
 
     monkeypatch.setattr(api_file, "triton_missing", lambda: "it is not installed")
-    with pytest.raises(UserError, match=r"plugins=on.*it is not installed.*pip install triton"):
-        TensorRtApi().graph(str(shuffle_path), {"plugins": "on"}, "fp32")
+    with pytest.raises(UserError, match=rf"plugins={choice}.*it is not installed.*pip install triton"):
+        TensorRtApi().graph(str(shuffle_path), {"plugins": choice}, "fp32")
 
 
 def test_kernels_with_products_are_for_the_device_that_is_in_use(monkeypatch):
