@@ -190,16 +190,18 @@ MET, MISSED, OPEN, UNTIMED = "met", "missed", "not judged", "not timed"
 
 def judge(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A verdict for each goal: met where every row meets it, missed where one does not, not judged where an interval
-    holds the goal or no row could reach it, not timed where there is no row.
+    holds the goal, a row was skipped or lacks what it is compared with, or no row could reach it; not timed where there
+    is no row.
 
     A row so small that a copy of as many bytes does not reach the goal either is out of its reach: it says something of
     the device and nothing of the kernel.
     """
-    return [_judged(goal, [r for r in rows if r["kernel"] == goal.kernel and r["status"] == "ok"]) for goal in GOALS]
+    return [_judged(goal, [row for row in rows if row["kernel"] == goal.kernel]) for goal in GOALS]
 
 
 def _judged(goal: Goal, rows: Sequence[Row]) -> dict[str, Any]:
-    timed = [row for row in rows if row[goal.figure]]
+    timed = [row for row in rows if row["status"] == "ok" and row[goal.figure]]
+    untimed = sum(row["status"] != "wrong" for row in rows) - len(timed)
     beyond = [row for row in timed if goal.figure == "copy_share" and _beyond_reach(row, goal.least)]
     able = [row for row in timed if row not in beyond]
     by_verdict: dict[str, list[Row]] = {MISSED: [], OPEN: [], MET: []}
@@ -207,10 +209,17 @@ def _judged(goal: Goal, rows: Sequence[Row]) -> dict[str, Any]:
         by_verdict[_verdict(row[goal.figure]["ci95"], goal.least)].append(row)
     verdict = next((word for word, found in by_verdict.items() if found), OPEN if beyond else UNTIMED)
     worst = min(by_verdict[verdict], key=lambda row: row[goal.figure]["value"]) if able else None
+    if verdict == MET and untimed:
+        verdict = OPEN
+    notes = {
+        f"{len(beyond)} too small to be judged: a copy of as many bytes does not reach it either": len(beyond),
+        f"{untimed} could not be timed": untimed,
+    }
     return {
         "goal": goal.text, "kernel": goal.kernel, "figure": goal.figure, "least": goal.least, "verdict": verdict,
         "rows": {word: len(found) for word, found in by_verdict.items()}, "out_of_reach": len(beyond),
-        "worst": worst and worst["title"], "in_words": _in_words(goal, verdict, worst, by_verdict, beyond),
+        "untimed": untimed, "worst": worst and worst["title"],
+        "in_words": _in_words(goal, verdict, worst, by_verdict, [n for n in notes if notes[n]]),
     }  # fmt: skip
 
 
@@ -225,20 +234,18 @@ def _verdict(interval: Sequence[float] | None, least: float) -> str:
 
 
 def _in_words(
-    goal: Goal, verdict: str, worst: Row | None, by_verdict: Mapping[str, Sequence[Row]], beyond: Sequence[Row]
+    goal: Goal, verdict: str, worst: Row | None, by_verdict: Mapping[str, Sequence[Row]], notes: Sequence[str]
 ) -> str:
     parts = [f"{goal.text}: {verdict}"]
     if worst:
         found = worst[goal.figure]
         ends = found["ci95"] or (found["value"], found["value"])
         figures = [format(x, goal.shown).replace("%", " %") for x in (found["value"], *ends)]
-        wide = ", interval too wide" if verdict == OPEN else ""
+        wide = ", interval too wide" if by_verdict[OPEN] and verdict == OPEN else ""
         parts.append(f"least {figures[0]} ({figures[1]} to {figures[2]}{wide}), {worst['title']}")
         counts = [f"{word} in {len(found)}" for word, found in by_verdict.items() if found]
         parts.append(f"{', '.join(counts)} of {sum(map(len, by_verdict.values()))} rows")
-    if beyond:
-        parts.append(f"{len(beyond)} too small to be judged: a copy of as many bytes does not reach it either")
-    return "; ".join(parts)
+    return "; ".join([*parts, *notes])
 
 
 # Jobs of the worker

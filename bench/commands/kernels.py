@@ -57,6 +57,8 @@ def _kernels(arguments: argparse.Namespace) -> int:
     from bench.places import check_output_file
 
     kernels, precisions = _kernel_words(arguments)
+    if arguments.require:
+        _check_goals(kernels, precisions)
     device = _device(arguments.device)
     if device == "cpu":
         _refuse_times(arguments)
@@ -105,6 +107,23 @@ def _kernel_words(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
             ", ".join(dict.fromkeys(offered)), "Give one of these, or another --kernel",
         )  # fmt: skip
     return kernels, precisions
+
+
+def _check_goals(kernels: Sequence[str], precisions: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: none of these kernels, in none of these types, has a goal that `--require` could ask for.
+    """
+    from bench.kernel_cases import TYPES
+    from bench.kernels import GOALS
+
+    with_goals = list(dict.fromkeys(goal.kernel for goal in GOALS))
+    if not any(k in kernels and (not precisions or set(precisions) & set(TYPES[k])) for k in with_goals):
+        raise UserError(
+            f"`--require`: no goal is set for {', '.join(kernels)} in {', '.join(precisions) or 'any type'}",
+            " or ".join(f"{kernel} ({', '.join(TYPES[kernel])})" for kernel in with_goals),
+            "Add one of these to --kernel, or leave --require out",
+        )
 
 
 def _device(word: str) -> str:

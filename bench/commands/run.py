@@ -49,7 +49,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--plugins",
         metavar="on,off",
         help="own kernels of engines that have them (tensorrt; torch_eager and torch_compile on CUDA); with both, what "
-        "stands below the table says at which size they earn their place; tensorrt has `picture` too (docs/tensorrt.md)",
+        "stands below the table says at which size they earn their place. tensorrt: or `picture`, see docs/tensorrt.md",
     )
     parser.add_argument(
         "--images",

@@ -217,6 +217,19 @@ def test_without_a_row_nothing_was_timed() -> None:
     assert verdict(row(0.95, 0.93, 0.96, status="wrong")) == "not timed"
 
 
+@pytest.mark.parametrize("lost", [{"status": "skipped", "copy_share": None}, {"copy_share": None}])
+def test_a_row_that_has_no_figure_is_not_judged(lost: dict[str, Any]) -> None:
+    good, bad, without = row(0.95, 0.93, 0.96), row(0.80, 0.79, 0.81), row(0.95, 0.93, 0.96, **lost)
+    assert verdict(good, without) == "not judged"
+    assert verdict(good, bad, without) == "missed"
+    assert verdict(without) == "not timed"
+    (told, _) = judge([good, without])
+    assert (told["untimed"], told["worst"]) == (1, "pixel_shuffle 0.95")
+    assert told["in_words"].endswith(
+        "not judged; least 95 % (93 % to 96 %), pixel_shuffle 0.95; met in 1 of 1 rows; 1 could not be timed"
+    )
+
+
 def test_each_goal_is_judged_by_its_own_kernel_and_figure() -> None:
     slow = row(2.5, 2.4, 2.6, "pixel_dcl")
     fast = row(3.5, 3.4, 3.6, "pixel_dcl")

@@ -234,7 +234,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         ((0.5, 3.5), ("--require",), 3),
         ((0.95, 1.1), ("--require",), 3),
         ((0.95, 1.1), ("--require", "--kernel", "pixel_shuffle"), 0),
-        ((0.95, 1.1), ("--require", "--kernel", "pixel_interleave"), 0),
+        ((0.95, 1.1), ("--require", "--kernel", "pixel_shuffle,pixel_interleave"), 0),
     ],
 )
 def test_a_missed_goal_fails_where_goals_are_required(
@@ -255,6 +255,40 @@ def test_what_is_not_clear_ends_with_4_where_goals_are_required(
     monkeypatch.setattr("engines.plugins.ptx.triton_missing", lambda: None)
     assert command("kernels", "--kernel", "pixel_dcl", "--require").code == 4
     assert command("kernels", "--kernel", "pixel_dcl").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--kernel", "pixel_interleave"), ("--kernel", "pixel_dcl,pixel_interleave", "--precision", "int8")],
+    ids=" ".join,
+)
+def test_goals_that_nobody_has_cannot_be_required(
+    words: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = on_a_device(monkeypatch)
+    outcome = command("kernels", *words, "--require")
+    outcome.assert_refused("`--require`: no goal is set for", "pixel_shuffle (fp32, fp16, bf16, int8) or pixel_dcl")
+    assert outcome.code == 2
+    assert asked == []
+
+
+@pytest.mark.parametrize(("fast", "code"), [(3.5, 4), (1.1, 3)])
+def test_a_row_that_was_skipped_is_not_met(
+    fast: float, code: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(job: Mapping[str, Any]) -> dict[str, Any]:
+        first, *others = [KernelCase(**case) for case in job["cases"]]
+        made = [row_of(first, Prepared(skipped="does not fit"), {}, 1, {}), *(figures(c, 1.0, fast) for c in others)]
+        rates = {"copy_gb_s": 4000.0, "matrix_tflop_s": {}, "late": 0, "device_name": "x"}
+        return {"rows": made, "goals": judge(made), **rates}
+
+    with_a_device(monkeypatch)
+    answered(monkeypatch, answer)
+    words = ("--kernel", "pixel_dcl", "--precision", "fp16", "--res", "1080p")
+    outcome = command("kernels", *words, "--require")
+    assert outcome.code == code
+    assert "1 could not be timed" in " ".join(outcome.out.split())
+    assert command("kernels", *words).code == 0
 
 
 def test_torch_compile_can_be_left_out(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
