@@ -272,6 +272,7 @@ def better_peaks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
     for key in (*(f"{word}_gflop_s" for word in ("fp32", "bf16", "tf32", "fp16", "int8", "fp8")), "copy_gb_s"):
         if rates := [side[key] for side in (before, after) if side.get(key)]:
             merged[key] = max(rates)
-    if before["fp32_gflop_s"] > after["fp32_gflop_s"]:
-        merged["fp32_by"] = before["fp32_by"]
+    for word in ("fp32", "int8", "fp8"):
+        if (before.get(f"{word}_gflop_s") or 0) > (after.get(f"{word}_gflop_s") or 0):
+            merged[f"{word}_by"] = before.get(f"{word}_by")
     return merged

@@ -11,6 +11,8 @@ import pytest
 
 from bench import peaks
 
+FAST = "_scaled_mm with use_fast_accum"
+
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,10 +197,52 @@ def test_every_type_that_tensor_cores_multiply_has_a_rate(as_cuda: Any) -> None:
 
 def test_products_of_eight_bits_are_in_the_type_that_is_named(as_cuda: Any) -> None:
     steps = peaks.eight_bit_products(as_cuda, "cpu", 32)
-    assert steps["int8"] is not None
-    assert steps["fp8"] is not None
-    assert steps["int8"]().dtype == as_cuda.int32  # type: ignore[attr-defined]
-    assert steps["fp8"]().dtype == as_cuda.bfloat16  # type: ignore[attr-defined]
+    kinds = {
+        (name, way): step().dtype  # type: ignore[attr-defined]
+        for name, ways in steps.items()
+        for way, step in ways.items()
+    }
+    assert kinds == {
+        ("int8", "_int_mm"): as_cuda.int32,
+        ("fp8", "_scaled_mm"): as_cuda.bfloat16,
+        ("fp8", FAST): as_cuda.bfloat16,
+    }
+
+
+@pytest.mark.parametrize(("slow", "fast", "by"), [(2.0, 1.0, FAST), (1.0, 2.0, "_scaled_mm")])
+def test_the_faster_way_of_fp8_counts_and_is_named(
+    slow: float, fast: float, by: str, as_cuda: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    scaled = as_cuda._scaled_mm
+
+    def scaled_mm(*factors: Any, use_fast_accum: bool = False, **words: Any) -> Any:
+        asked.append(use_fast_accum)
+        return scaled(*factors, use_fast_accum=use_fast_accum, **words)
+
+    def best_s(step: Any) -> float:
+        asked.clear()
+        step()
+        return {(): 4.0, (False,): slow, (True,): fast}[tuple(asked)]
+
+    monkeypatch.setattr(as_cuda, "_scaled_mm", scaled_mm)
+    monkeypatch.setattr(peaks, "best_s", best_s)
+    found = peaks._cuda_peaks("cpu")
+    assert found["fp8_gflop_s"] == pytest.approx(2 * 64**3 / 1e9)  # in a second
+    assert (found["int8_by"], found["fp8_by"]) == ("_int_mm", by)
+    assert found["method"] == (
+        f"best of 7 by torch: 64³ matrix product (int8 by _int_mm, fp8 by _scaled_mm or {FAST}), "
+        "copy of 1 MiB on the device"
+    )
+
+
+def test_without_such_operators_there_are_the_other_peaks(as_cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(as_cuda, "_int_mm")
+    monkeypatch.delattr(as_cuda, "_scaled_mm")
+    found = peaks._cuda_peaks("cpu")
+    assert found["int8_gflop_s"] is found["fp8_gflop_s"] is found["int8_by"] is found["fp8_by"] is None
+    assert found["fp16_gflop_s"] > 0
+    assert found["method"] == "best of 7 by torch: 64³ matrix product, copy of 1 MiB on the device"
 
 
 class Torch:
@@ -225,14 +269,25 @@ def refusing(*arguments: object, **words: object) -> None:
     raise RuntimeError("this device has no such cores")
 
 
+def of_old(a: Any, b: Any, **words: Any) -> Any:
+    """As an operator that does not know the newest of its words."""
+    if words.pop("use_fast_accum", None) is not None:
+        raise TypeError("_scaled_mm() got an unexpected keyword argument 'use_fast_accum'")
+    import torch
+
+    return torch._scaled_mm(a, b, **words)
+
+
 @pytest.mark.parametrize(
     ("capability", "changed", "known"),
     [
-        ((9, 0), {}, {"int8", "fp8"}),
-        ((8, 9), {}, {"int8", "fp8"}),
-        ((8, 6), {}, {"int8"}),
-        ((9, 0), {"_int_mm": refusing}, {"fp8"}),
-        ((9, 0), {"_scaled_mm": refusing}, {"int8"}),
+        ((9, 0), {}, {"_int_mm", "_scaled_mm", FAST}),
+        ((8, 9), {}, {"_int_mm", "_scaled_mm", FAST}),
+        ((8, 6), {}, {"_int_mm"}),
+        ((9, 0), {"_int_mm": refusing}, {"_scaled_mm", FAST}),
+        ((9, 0), {"_scaled_mm": refusing}, {"_int_mm"}),
+        ((9, 0), {"_scaled_mm": of_old}, {"_int_mm", "_scaled_mm"}),
+        ((9, 0), {"float8_e4m3fn": None}, {"_int_mm"}),
         ((7, 5), {"_int_mm": refusing}, set()),
     ],
 )
@@ -243,7 +298,7 @@ def test_what_a_device_does_not_multiply_has_no_rate(
 
     found = peaks.eight_bit_products(Torch(torch, capability, **changed), "cuda:0", 32)
     assert set(found) == {"int8", "fp8"}
-    assert {name for name, step in found.items() if step} == known
+    assert {way for ways in found.values() for way in ways} == known
 
 
 @pytest.mark.gpu

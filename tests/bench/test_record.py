@@ -105,6 +105,13 @@ def test_a_rate_that_only_one_of_them_knows_counts() -> None:
     assert record.better_peaks(faster, known)["int8_gflop_s"] == 950
 
 
+@pytest.mark.parametrize("word", ["fp32", "int8", "fp8"])
+def test_the_way_of_the_higher_peak_is_named(word: str) -> None:
+    before, after = ({**PEAKS, f"{word}_gflop_s": rate, f"{word}_by": by} for rate, by in ((9e9, "a"), (8e9, "b")))
+    assert record.better_peaks(before, after)[f"{word}_by"] == "a"
+    assert record.better_peaks(after, before)[f"{word}_by"] == "a"
+
+
 def test_a_peak_that_failed_leaves_the_other() -> None:
     failed = {"failed": "out of memory"}
     assert record.better_peaks(failed, PEAKS) == PEAKS
