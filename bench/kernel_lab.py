@@ -6,6 +6,7 @@ Takes `torch` as an argument. Written from documentation; docs/gpu-verification.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bench.kernel_cases import KernelCase, fault, made
@@ -91,6 +92,11 @@ class CudaLab:
             return Prepared(skipped=reason)
         self._rows += 1
         torch.cuda.empty_cache()
+
+        def compiled() -> Any:
+            torch._dynamo.reset()  # it would count cases of one function, and give up compiling at the eighth
+            return torch.compile(ready.native, dynamic=False, fullgraph=True)
+
         try:
             ready = made(case, self._device, seed=self._rows)
             if reason := fault(case, ready):
@@ -99,23 +105,21 @@ class CudaLab:
             steps: dict[str, Step] = {
                 "kernel": lambda: ready.kernel(*ready.inputs),
                 "planned": lambda: ready.kernel(*ready.inputs, planned=True),
-                "native": lambda: ready.native(*ready.inputs),
                 "copy": self.copy,
             }
             if case.min_bytes < self.copy_bytes:
                 steps["copy_alike"] = self._copy_of(case.min_bytes // 2)
-            steps["native"]()
             left_out = {}
-            if self._compiled:
-                torch._dynamo.reset()  # it would count cases of one function, and give up compiling at the eighth
-                compiled = torch.compile(ready.native, dynamic=False, fullgraph=True)
+            rivals = {"native": lambda: ready.native, **({"compiled": compiled} if self._compiled else {})}
+            for name, make in rivals.items():
                 try:
-                    compiled(*ready.inputs)
-                    steps["compiled"] = lambda: compiled(*ready.inputs)
+                    rival = make()
+                    rival(*ready.inputs)
+                    steps[name] = partial(rival, *ready.inputs)
                 except torch.OutOfMemoryError:
                     raise
-                except RuntimeError as error:
-                    left_out["compiled"] = " ".join(str(error).split())[:200]
+                except (RuntimeError, AttributeError, TypeError, ImportError) as error:  # by what is missing
+                    left_out[name] = " ".join(str(error).split())[:200]
             return Prepared(steps=steps, left_out=left_out)
         except torch.OutOfMemoryError:
             return Prepared(skipped="does not fit into the device's memory")

@@ -29,7 +29,7 @@ class Prepared:
     """A case on a device: its contenders, or the reason why there are none."""
 
     steps: Mapping[str, Step] = field(default_factory=dict)
-    """`kernel`, `planned` (as a plan embeds it), `native`, `copy`; `compiled` and `copy_alike` (of as many bytes) where
+    """`kernel`, `planned` (as a plan embeds it), `copy`; `native`, `compiled` and `copy_alike` (of as many bytes) where
     there is one."""
     fault: str | None = None
     """What is wrong with the kernel's output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from bench import kernel_lab
 from bench.kernel_cases import KernelCase, Made, cases
 from bench.kernel_lab import MOST_FLUSHES, CudaLab
+from bench.kernels import row_of
 
 
 class Log:
@@ -195,6 +197,35 @@ def test_a_compiler_that_fails_is_left_out_with_its_reason(lab: tuple[CudaLab, L
     ready = device.prepared(CASE)
     assert "compiled" not in ready.steps
     assert ready.left_out == {"compiled": "Failed to find C compiler"}
+
+
+@pytest.mark.parametrize(
+    "error", [NotImplementedError("not implemented for 'Char'"), AttributeError("no such operator")], ids=repr
+)
+def test_operators_that_are_missing_are_left_out_with_their_reason(
+    error: Exception, lab: tuple[CudaLab, Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, _ = lab
+    make = kernel_lab.made
+
+    def native(x: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(kernel_lab, "made", lambda *words, **more: replace(make(*words, **more), native=native))
+    ready = device.prepared(CASE)
+    assert set(ready.steps) == {"kernel", "planned", "copy", "copy_alike"}
+    assert ready.left_out == dict.fromkeys(("native", "compiled"), str(error))
+    samples = {name: [1.0] for name in ready.steps}
+    assert row_of(CASE, ready, samples, device.copy_bytes, {})["native"] is None
+
+
+def test_a_torch_that_compiles_nothing_is_left_out(lab: tuple[CudaLab, Log], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*words: Any, **more: Any) -> None:
+        raise RuntimeError("torch.compile is not supported on this Python")
+
+    device, log = lab
+    monkeypatch.setattr(log, "compile", refused, raising=False)
+    assert device.prepared(CASE).left_out == {"compiled": "torch.compile is not supported on this Python"}
 
 
 def test_torch_compile_can_be_left_out(small: None, lab: tuple[CudaLab, Log]) -> None:
