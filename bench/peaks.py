@@ -128,6 +128,7 @@ def eight_bit_products(torch: Any, device: str, side: int) -> dict[str, dict[str
         return lambda: torch._scaled_mm(a, a.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16, **fast)
 
     # By default sums of fp8 leave Hopper's cores for full FP32 on the way, which takes time; fast ones stay inside.
+    ways: dict[str, dict[str, Callable[[], Callable[[], object]]]]
     ways = {"int8": {"_int_mm": int8}, "fp8": {"_scaled_mm": fp8, FAST_FP8: partial(fp8, use_fast_accum=True)}}
     if str(device).startswith("cuda") and torch.cuda.get_device_capability(device) < FP8_FROM:
         ways["fp8"] = {}

@@ -83,6 +83,7 @@ OTHERS = {
     "pytest -k tensorrt_builds_every_network": "some of these tests",
     "bash .ci/gpu results/": "needs a GPU; tests/test_gpu_script.py runs it with a stand-in for Python",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
+    "pytest -m gpu tests/engines/test_tensorrt.py -k picture_that_a_shuffle_ends": "needs a GPU and TensorRT",
     "pip install tensorrt-lean-cu13": "96 MB that need a GPU; a slow test looks its names up",
 }
 """Commands that are not `bench`, with the reason why they are not run here."""
