@@ -9,6 +9,11 @@ from engines.ort.device_session import DeviceSession
 from engines.ort.options import RECORD_PLACEMENT, session_options
 from export.network import Graph
 
+ASYNCHRONOUS_REPLAY = (1, 27)
+"""ONNX Runtime that replays without waiting, where a run's options say so; older ones wait in every replay. Source:
+https://github.com/microsoft/onnxruntime/pull/28686, and the machine code of CUDAGraphManager::Replay: in 1.26.0
+cudaStreamSynchronize follows cudaGraphLaunch always, in 1.27.0 and 1.31.1 where its caller wants it."""
+
 
 class CudaSession(DeviceSession):
     """Opened once for all sizes, unless inferences are captured."""
@@ -18,6 +23,11 @@ class CudaSession(DeviceSession):
     def __init__(self, graph: Graph, options: Options) -> None:
         super().__init__(graph, options)
         self._open(())
+
+    def _replay_waits(self) -> bool:
+        import onnxruntime as ort
+
+        return tuple(map(int, ort.__version__.split(".")[:2])) < ASYNCHRONOUS_REPLAY
 
     def _new_session(self, shape: tuple[int, ...]) -> Any:
         import onnxruntime as ort

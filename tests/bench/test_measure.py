@@ -59,6 +59,13 @@ def test_submitting_is_a_part_of_the_sample_and_what_stands_around_it_is_not() -
     assert series.first == pytest.approx(120)
 
 
+def test_a_device_that_times_copies_alone_gives_no_time_of_an_inference() -> None:
+    time = Time()
+    parts = Parts(submit=time.step, finish=lambda: None, device_ms=lambda: {"h2d": 1.0, "d2h": 2.0})
+    series = measure(parts, LONG, time.clock)
+    assert (series.samples, series.enqueue, series.compute) == (ms(*[100.0] * 10), [], [])
+
+
 def test_where_submitting_is_doing_there_is_no_such_part() -> None:
     time = Time()
     series = measure(Parts(submit=time.step, finish=lambda: None), LONG, time.clock)

@@ -72,6 +72,28 @@ def test_capturing_is_the_providers_own(networks, built, fake_cuda, capture, wor
         assert session.contract["graph_capture"] == (capture == "on")
 
 
+@pytest.mark.parametrize(
+    ("version", "capture", "asynchronous"),
+    [("1.24.1", "on", False), ("1.26.0", "on", False), ("1.26.0", "off", True), ("1.27.0", "on", True)],
+)
+def test_a_replay_that_waits_is_not_called_asynchronous(
+    networks, built, fake_cuda, monkeypatch, version, capture, asynchronous
+):
+    monkeypatch.setattr(ort, "__version__", version)
+    with load(networks, capture=capture) as session:
+        assert session.asynchronous == asynchronous
+        assert ("every replay" in session.contract["synchronisation"]) != asynchronous
+
+
+def test_weights_that_change_are_not_captured_and_so_nobody_waits(networks, built, fake_cuda, monkeypatch):
+    monkeypatch.setattr(ort, "__version__", "1.26.0")
+    names = networks["thumbnail"].refit_rule[0]
+    options = Options("cuda:0", "fp32", 1, ENGINE.complete_settings({"capture": "on"}), names)
+    with ENGINE._load(networks["thumbnail"].main, options) as session:
+        assert session.asynchronous
+        assert "every replay" not in session.contract["synchronisation"]
+
+
 def test_a_session_that_cannot_be_built_is_no_reason_to_build_it_on_the_cpu(networks, built, fake_cuda):
     load(networks).close()
     assert built[0].fallback == 0
@@ -120,3 +142,21 @@ def test_on_a_gpu_every_setting_gives_the_same_numbers_and_times(cuda, request, 
         times = session.device_ms()
         assert set(times) >= {"h2d", "compute", "d2h"}
         assert all(ms > 0 for ms in times.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("capture", ["off", "on"])
+def test_on_a_gpu_enqueuing_returns_before_the_inference_is_done_where_that_is_said(cuda, networks, picture, capture):
+    if reason := ENGINE.device_missing(cuda):
+        pytest.skip(reason)
+    from cuda.bindings import runtime
+
+    options = Options(cuda, settings=ENGINE.complete_settings({"capture": capture}))
+    with ENGINE.load(networks["frozen"].main, options) as session:
+        session.bind(picture(1080, 1920))
+        session.enqueue()
+        session.synchronize()
+        session.enqueue()
+        (state,) = runtime.cudaStreamQuery(session._device.stream)
+        assert (state == runtime.cudaError_t.cudaErrorNotReady) == session.asynchronous
+        assert ("compute" in session.device_ms()) == session.asynchronous

@@ -112,6 +112,26 @@ def test_events_stand_around_copies_and_the_inference_alone(host, networks, pict
         assert session.device_ms() == {"h2d": 1.5, "compute": 1.5, "d2h": 1.5}
 
 
+@pytest.mark.parametrize(("capture", "apart"), [("on", False), ("off", True)])
+def test_a_replay_that_waits_is_not_timed_apart(host, networks, picture, expected, fake_cuda, capture, apart):
+    class Waiting(HostSession):
+        def _replay_waits(self):
+            return True
+
+    x = picture(8, 12)
+    with host(networks["frozen"].main, kind=Waiting, capture=capture) as session:
+        session.bind(x)
+        fake_cuda.calls.clear()
+        session.enqueue()
+        assert fake_cuda.calls == ["event", "event"] * apart
+        session.synchronize()
+        assert difference(session.read(), expected("frozen", x)) < 1e-4
+        assert set(session.device_ms()) == {"h2d", "d2h"} | ({"compute"} if apart else set())
+        assert session.asynchronous is apart
+        assert (session.contract["synchronisation"] == "the library waits for the device in every replay") != apart
+        assert session.contract["graph_capture"] != apart
+
+
 def test_a_capture_is_made_while_binding_and_again_for_another_shape(host, networks, expected, picture):
     first, other = picture(12, 20), picture(8, 20)
     with host(networks["frozen"].main, capture="on") as session:
