@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -28,6 +29,35 @@ def test_a_user_who_forbids_tf32_gets_none(monkeypatch):
     assert tf32_missing() is None
     monkeypatch.setenv(OVERRIDE, "0")
     assert tf32_missing() == "NVIDIA_TF32_OVERRIDE=0 in the environment forbids TF32"
+
+
+def test_a_second_thread_waits_until_the_first_has_built(monkeypatch):
+    monkeypatch.delenv(OVERRIDE, raising=False)
+    inside, seen = threading.Event(), []
+
+    def other():
+        inside.wait()
+        seen.append(tf32_missing())
+        with tf32(True):
+            seen.append(os.environ.get(OVERRIDE))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with tf32(False):
+        inside.set()
+        thread.join(0.5)  # without a lock it is through by then
+        assert (os.environ.get(OVERRIDE), seen) == ("0", [])
+    thread.join()
+    assert seen == [None, None]
+    assert OVERRIDE not in os.environ
+
+
+def test_one_thread_may_ask_within_itself(monkeypatch):
+    monkeypatch.delenv(OVERRIDE, raising=False)
+    with tf32(False):
+        with tf32(True):
+            assert OVERRIDE not in os.environ
+        assert os.environ[OVERRIDE] == "0"
 
 
 def test_the_librarys_plan_is_then_the_one_with_tf32_cleared(enlarger, monkeypatch):
