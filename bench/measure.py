@@ -113,7 +113,8 @@ def _timed(parts: Parts, clock: Clock) -> Callable[[], tuple[float, list[float],
         parts.finish()
         whole = (clock() - before) * 1e3
         told = parts.device_ms()
-        return whole, [(between - before) * 1e3] if parts.asynchronous else [], [told["compute"]] if "compute" in told else []
+        enqueue = [(between - before) * 1e3] if parts.asynchronous else []
+        return whole, enqueue, [told["compute"]] if "compute" in told else []
 
     return timed
 

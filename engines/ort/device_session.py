@@ -193,9 +193,14 @@ class DeviceSession(Session):
         if self._session is None and not self._shape:
             return  # it will be opened with them
         self._device.synchronize()
-        self._open(self._shape)
-        if self._shape:
-            self._bind_buffers(self._shape)
+        shape, self._shape = self._shape, ()  # until all of what follows has worked
+        if self.per_shape and not shape:
+            self._binding = self._session = None  # what a bind that failed left behind; the next one opens another
+            return
+        self._open(shape)
+        if shape:
+            self._bind_buffers(shape)
+        self._shape = shape
 
     def _close(self) -> None:
         if self._session is not None:

@@ -76,9 +76,8 @@ def test_capturing_is_the_providers_own(networks, built, fake_cuda, capture, wor
     ("version", "capture", "asynchronous"),
     [("1.24.1", "on", False), ("1.26.0", "on", False), ("1.26.0", "off", True), ("1.27.0", "on", True)],
 )
-def test_a_replay_that_waits_is_not_called_asynchronous(
-    networks, built, fake_cuda, monkeypatch, version, capture, asynchronous
-):
+@pytest.mark.usefixtures("built", "fake_cuda")
+def test_a_replay_that_waits_is_not_called_asynchronous(networks, monkeypatch, version, capture, asynchronous):
     monkeypatch.setattr(ort, "__version__", version)
     with load(networks, capture=capture) as session:
         assert session.asynchronous == asynchronous
