@@ -22,7 +22,8 @@ class CudaSession(DeviceSession):
 
     def __init__(self, graph: Graph, options: Options) -> None:
         super().__init__(graph, options)
-        self._open(())
+        with self._freed_on_failure():
+            self._open(())
 
     def _replay_waits(self) -> bool:
         import onnxruntime as ort

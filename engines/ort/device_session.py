@@ -6,8 +6,10 @@ documentation; see docs/gpu-verification.md for what was run. No clock in here: 
 
 from __future__ import annotations
 
+import traceback
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,7 +45,13 @@ class DeviceSession(Session):
     def __init__(self, graph: Graph, options: Options) -> None:
         super().__init__(graph, options)
         self._options, settings = options, options.settings
+        self._model: Any = None
+        if options.refittable:
+            import onnx
+
+            self._model = onnx.load(graph.onnx_path)
         self._index = int(options.device.partition(":")[2] or 0)
+        self._run_options: Any = run_options()
         self._device = Device(self._index)
         # New weights would want a new capture before every inference, which costs more than it saves.
         self._captures = settings["capture"] == "on" and not self._refittable
@@ -51,14 +59,8 @@ class DeviceSession(Session):
         self._flushes = settings["l2"] == "flushed"
         self._kind = np.dtype(np.uint8 if graph.takes_pictures else np.float32)
         """Of input and output."""
-        self._model: Any = None
-        if options.refittable:
-            import onnx
-
-            self._model = onnx.load(graph.onnx_path)
         self._session: Any = None
         self._binding: Any = None
-        self._run_options: Any = run_options()
         self._served: tuple[int, ...] = ()
         """Shape that the session was opened for, or has run with."""
         self._shape: tuple[int, ...] = ()
@@ -76,6 +78,17 @@ class DeviceSession(Session):
             self.contract["l2_state"] = "emptied before every inference"
         if graph.takes_pictures:
             self.contract["ends"] = PICTURE_ENDS
+
+    @contextmanager
+    def _freed_on_failure(self) -> Iterator[None]:
+        """For what a constructor does once there is a device: nobody gets a session to close if that fails."""
+        try:
+            yield
+        except BaseException as error:
+            # A session that was opened and refused runs on our stream: it goes before it, not with the traceback.
+            traceback.clear_frames(error.__traceback__)
+            self.close()
+            raise
 
     def _replay_waits(self) -> bool:
         """Whether the library waits for the device when it replays a captured graph, though a run only enqueues."""

@@ -42,8 +42,9 @@ class RtxSession(DeviceSession):
         """
         super().__init__(graph, options)
         self._version = version
-        register()
-        self._ep_device = device_at(bus_address(self._index))
+        with self._freed_on_failure():
+            register()
+            self._ep_device = device_at(bus_address(self._index))
 
     # Both build, and compile for the device in the first run.
 
@@ -78,6 +79,7 @@ class RtxSession(DeviceSession):
         chosen = {
             "has_user_compute_stream": "1",
             "user_compute_stream": str(self._device.stream),
+            # The library's own whole-graph capture, in its enqueue; ONNX Runtime replays nothing, so nothing waits.
             "enable_cuda_graph": "1" if self._captures else "0",
             # Activations keep their memory between runs, as those of every other session here do.
             "nv_persistent_context_memory": "1",

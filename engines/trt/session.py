@@ -60,13 +60,22 @@ class TrtSession(Session):
         self._api, self._options, self._given = api, options, given
         self._input, self._output = graph.ends
         index = int(options.device.partition(":")[2] or 0)
+        self.in_flight = int(options.settings["streams"])
+        self._messages = Messages()
+        self._lanes: list[Lane] = []
         # Before the library's Runtime: without a driver, that one does not fail but ends the process.
         self._device = Device(index)
-        self._device_words = device_words(index)
-        self._messages = Messages()
-        self._trt = api.runtime_module(options.settings)
-        self._logger = new_logger(self._trt, self._messages)
-        self._runtime = api.new_runtime(self._logger, options.settings)
+        try:
+            self._device_words = device_words(index)
+            self._trt = api.runtime_module(options.settings)
+            self._logger = new_logger(self._trt, self._messages)
+            self._runtime = api.new_runtime(self._logger, options.settings)
+            for _ in range(self.in_flight - 1):
+                self._lanes.append(Lane(Device(index)))
+        except BaseException:
+            for device in (self._device, *(lane.device for lane in self._lanes)):
+                device.close()
+            raise
         self._engine: Any = None
         self._context: Any = None
         self._kernel_cache: Any = None
@@ -78,8 +87,6 @@ class TrtSession(Session):
         """New weights would want a new capture before every inference, which costs more than it saves."""
         self._source = 0
         """Where contexts read their input: ours, or somebody else's memory."""
-        self.in_flight = int(options.settings["streams"])
-        self._lanes = [Lane(Device(index)) for _ in range(self.in_flight - 1)]
         self._flushes = options.settings["l2"] == "flushed"
         self._weights: dict[str, np.ndarray] = {}
         self.contract = {

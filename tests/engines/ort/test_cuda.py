@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,27 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(networks, built, fake_cu
     monkeypatch.setattr(Built, "get_providers", lambda self: ["CPUExecutionProvider"])
     with pytest.raises(RuntimeError, match="did not start CUDAExecutionProvider"):
         load(networks)
+    assert fake_cuda.live == {}
+
+
+def test_a_session_that_is_refused_goes_before_the_stream_that_it_runs_on(networks, built, fake_cuda, monkeypatch):
+    streams = []
+
+    class Refused(Built):
+        found = types.SimpleNamespace(append=lambda session: None)  # nobody else keeps it
+
+        def get_provider_graph_assignment_info(self):
+            node = types.SimpleNamespace(name="conv", op_type="Conv", domain="")
+            return [types.SimpleNamespace(ep_name="CPUExecutionProvider", get_nodes=lambda: [node])]
+
+        def __del__(self):
+            streams.append(sum(1 for kind, _ in fake_cuda.live.values() if kind == "stream"))
+
+    monkeypatch.setattr(ort, "InferenceSession", Refused)
+    with pytest.raises(RuntimeError, match=r"placed `conv` \(Conv\) to CPUExecutionProvider"):
+        load(networks)
+    assert streams == [1]
+    assert fake_cuda.live == {}
 
 
 def test_a_real_session_without_cudas_libraries_is_refused(networks, fake_cuda):

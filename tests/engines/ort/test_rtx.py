@@ -126,6 +126,35 @@ def difference(got, wanted):
     return np.abs(got - wanted).max() / max(1, np.abs(wanted).max())
 
 
+def test_without_its_device_nothing_is_left(plugin, offered, networks, fake_cuda):
+    offered.clear()
+    with pytest.raises(RuntimeError, match="offers no device"):
+        load(networks["frozen"].main)
+    assert fake_cuda.live == {}
+
+
+def test_without_its_library_nothing_is_left(plugin, networks, fake_cuda, monkeypatch):
+    def refused(*words):
+        raise RuntimeError("no driver")
+
+    monkeypatch.setattr(ort, "register_execution_provider_library", refused)
+    with pytest.raises(RuntimeError, match="no driver"):
+        load(networks["frozen"].main)
+    assert fake_cuda.live == {}
+
+
+def test_new_weights_after_a_bind_that_failed_wait_for_the_next(plugin, networks, picture, fake_cuda):
+    names = networks["thumbnail"].refit_rule[0]
+    with load(networks["thumbnail"].main, refittable=names) as session:
+        fake_cuda.full = True
+        with pytest.raises(MemoryError):
+            session.bind(picture(8, 9))
+        fake_cuda.full = False
+        session.refit({names[1]: np.zeros(24, np.float32)})
+        session.bind(picture(8, 9))
+    assert [size for _, size in plugin.sides] == [8, 9] * 2
+
+
 def test_the_plugin_is_registered_once_in_a_process(plugin, networks):
     for _ in range(2):
         load(networks["frozen"].main).close()

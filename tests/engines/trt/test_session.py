@@ -341,6 +341,29 @@ def test_memory_and_layers_are_told(load):
         ]
 
 
+@pytest.mark.parametrize("where", ["device_words", "runtime_module", "new_runtime", "a lane's device"])
+def test_a_session_that_cannot_be_made_leaves_nothing(load, fake_api, cuda, monkeypatch, where):
+    def refuse(*_):
+        raise MemoryError(where)
+
+    if where == "device_words":
+        monkeypatch.setattr(session_file, where, refuse)
+    elif where == "a lane's device":
+        kinds = iter([session_file.Device, session_file.Device, refuse])
+
+        def opened(index):
+            kind = next(kinds)
+            return kind(index)
+
+        monkeypatch.setattr(session_file, "Device", opened)
+    else:
+        monkeypatch.setattr(fake_api, where, refuse)
+    with pytest.raises(MemoryError, match=where):
+        load(streams="3")
+    assert cuda.made > 0
+    assert cuda.live == {}
+
+
 def test_closing_twice_is_closing_once(load, cuda):
     session = load()
     session.bind(picture(4, 6))
