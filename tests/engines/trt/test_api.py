@@ -213,6 +213,7 @@ def test_only_who_asks_for_it_gets_the_picture_from_a_plugin(choice, shuffle_pat
 
     asked = []
     monkeypatch.setattr(api_file, "triton_missing", lambda: None)
+    monkeypatch.setattr("engines.trt.device.current_device", lambda: 0)
     monkeypatch.setattr("engines.trt.device.capability", lambda index: (9, 0))
     monkeypatch.setattr("engines.plugins.nodes.use_plugins", lambda model, products, pictures: asked.append(pictures))
     TensorRtApi().graph(str(shuffle_path), {"plugins": choice}, "fp32")
