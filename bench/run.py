@@ -21,7 +21,7 @@ from bench.preparing import limit_environment, lowerings, tile_job
 from bench.profile import refusal
 from bench.record import Run
 from bench.spawn import JobFailed, phases, run_job, samples, thread_environment
-from bench.within import run_within
+from bench.within import LEFT, run_within
 from export.cache import picture_sha256
 from export.network import Network
 from reference_models.errors import UserError
@@ -105,7 +105,7 @@ def execute(plan: Plan, reporter: Reporter) -> list[Run]:
                     _interrupted(progress, plan)
     runs = [progress.run for progress in under_way] + left
     try:
-        store.put(plan.store_path, runs)
+        store.put(plan.store_path, [run for run in runs if run["reason"] != LEFT or run["latency_ms"]])
     except UserError as error:  # a full disk, or a file that somebody has damaged meanwhile
         raise NotStored(error, runs) from error
     return runs

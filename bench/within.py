@@ -1,16 +1,16 @@
 """`bench sweep --within`: as many cases as end in time, in an order in which a part says most; the rest is left.
 
 Cases run size by size, sizes that lie far apart first, so that a sweep that is cut off has every network and engine at
-the size in the middle before any at the next. Networks are prepared just before their cases, and what is under way when
-the time is over is ended.
+the size in the middle before any at the next. Networks are prepared just before their cases, the processes of a case
+follow one another, so that a short time completes some, and what is under way when the time is over is ended.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bench import forecast
 from bench.spawn import TimeOver
@@ -87,6 +87,16 @@ def run_within(
     peaks = execution.peaks()
     execution.end -= (clock() - start) + CLOSING_S  # they are taken once more at the end
     preparing_s = 0.0
+
+    def complete(progress: Progress) -> None:
+        """All its processes, as long as those that are missing fit into the time."""
+        while not progress.done and len(progress.results) < most:
+            left_s = execution.end - clock()  # type: ignore[operator]
+            if (most - len(progress.results)) * _expected_s(progress, under_way) >= left_s:
+                return
+            execution.turn(progress, peaks, _place(under_way, left_s))
+        progress.done = True
+
     for batch in batches(under_way):
         if execution.end - clock() <= preparing_s:
             break
@@ -94,12 +104,8 @@ def run_within(
         try:
             execution.open(batch)
             preparing_s = clock() - begun
-            for _ in range(most):
-                for progress in batch:
-                    if not progress.done and _expected_s(progress, under_way) < execution.end - clock():
-                        execution.turn(progress, peaks, _place(under_way, execution.end - clock()))
-            for progress in batch:  # a narrower interval here would be no interval elsewhere
-                progress.done = progress.done or len(progress.results) >= most
+            for progress in batch:
+                complete(progress)
         except TimeOver:
             break
     for progress in under_way:
@@ -115,21 +121,27 @@ def _expected_s(progress: Progress, under_way: Sequence[Progress]) -> float:
 
 
 def _place(under_way: Sequence[Progress], left_s: float) -> str:
-    done = sum(bool(p.results) or p.done for p in under_way)
-    return f"{done} of {len(under_way)} cases, {forecast.in_words(left_s, left_s)}"
+    done = sum(p.done for p in under_way)
+    return f"{done} of {len(under_way)} cases done, {forecast.in_words(left_s, left_s)} of --within"
 
 
 def leave(progress: Progress) -> None:
-    """Marks a case that is not done; what processes it has had are kept, and it is measured again later."""
-    if progress.results:
-        progress.run["interrupted"] = True
-        progress.run["unstable"].append(f"{LEFT} after {len(progress.results)} processes")
-    else:
-        progress.run |= {"status": "skipped", "reason": LEFT}
+    """Marks a case that is not done: too few processes are no result, and it is measured again later."""
+    progress.run |= {"status": "skipped", "reason": LEFT}
     progress.done = True
 
 
-def left_in_words(runs: Sequence[dict[str, object]]) -> str | None:
-    """What a cut-off sweep says at its end; None where nothing is left."""
-    left = sum(bool(run["interrupted"]) or run["reason"] == LEFT for run in runs)
-    return f"{left} cases are left: the same command goes on with them" if left else None
+def left_in_words(runs: Sequence[Mapping[str, Any]], held: int) -> str | None:
+    """What a cut-off sweep says at its end; None where nothing is left.
+
+    Args:
+        held: cases that earlier calls had completed.
+    """
+    left = sum(run["reason"] == LEFT for run in runs)
+    if not left:
+        return None
+    words = "1 case is left" if left == 1 else f"{left} cases are left"
+    if any(run["status"] == "ok" for run in runs):
+        return f"{words}: the same command goes on with them"
+    found = f"{words}, and this call completed none: give it more time, or shorter cases (--budget, --processes 1)"
+    return f"{found}; {held} were there before" if held else found

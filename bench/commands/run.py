@@ -207,7 +207,7 @@ def print_measured(measured: Callable[[], list[dict[str, Any]]], plan: Plan, bef
         shown = [*before, *(run for run in runs if run["reason"] != LEFT)]
         if shown:
             print_runs(shown, None if not_stored else plan.store_path, plan.picture_folder)
-        if plan.end is not None and (words := left_in_words(runs)):
+        if plan.end is not None and (words := left_in_words(runs, len(before))):
             print(words)
     except BrokenPipeError:  # `bench run | head`: what was measured decides the exit code
         drop_output()
@@ -218,15 +218,13 @@ def run_status(runs: Sequence[dict[str, Any]], within: bool = False, held: bool 
     """The exit code of having measured these.
 
     Args:
-        within: what is left when a time is over is no interruption, unless it is all.
+        within: whether a time was set, which may have been too short for any of them.
         held: whether there are runs of earlier commands.
     """
-    if within:
-        measured = held or any(run["status"] == "ok" and not run["interrupted"] for run in runs)
-        runs = [run for run in runs if not run["interrupted"]] if measured else [*runs, {"status": "failed"}]
-        return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
     if any(run["interrupted"] for run in runs):
         return INTERRUPTED
+    if within and not held and not any(run["status"] == "ok" for run in runs):
+        return COULD_NOT_MEASURE
     return COULD_NOT_MEASURE if any(run["status"] == "failed" for run in runs) else OK
 
 

@@ -92,7 +92,23 @@ def test_what_does_not_fit_is_left_and_says_so() -> None:
     assert [(p.run["status"], p.run["reason"], p.done) for p in left] == [("skipped", LEFT, True)]
     assert execution.now <= 39
     assert [word for word in execution.told if word.startswith("open")] == ["open a20", "open a30", "open a10"]
-    assert left_in_words([p.run for p in under_way]) == "1 cases are left: the same command goes on with them"
+    assert left_in_words([p.run for p in under_way], 0) == "1 case is left: the same command goes on with them"
+    assert "quick 2 of 6 cases done, about 20 s left of --within" in execution.told
+
+
+def test_a_short_time_completes_some_cases_and_begins_no_others() -> None:
+    """Three processes of the first, and then what the others would take does not fit."""
+    under_way = [case("a", 10, engine) for engine in ("slow", "slower", "slowest")]
+    execution = Execution(42.0, slow=10.0, slower=10.0, slowest=10.0)
+    run_within(execution, under_way, 3, execution.clock)  # type: ignore[arg-type]
+    assert [len(p.results) for p in under_way] == [3, 0, 0]
+    assert [p.run["status"] for p in under_way] == ["ok", "skipped", "skipped"]
+    again = under_way[1:]
+    for progress in again:
+        progress.done = False
+    execution = Execution(42.0, slow=10.0, slower=10.0, slowest=10.0)
+    run_within(execution, again, 3, execution.clock)  # type: ignore[arg-type]
+    assert [len(p.results) for p in under_way] == [3, 3, 0]  # the same command goes on
 
 
 def test_a_worker_under_way_at_the_end_is_ended_and_its_case_left() -> None:
@@ -104,13 +120,12 @@ def test_a_worker_under_way_at_the_end_is_ended_and_its_case_left() -> None:
     assert execution.now <= 60
 
 
-def test_a_case_cut_off_between_its_processes_keeps_them_and_is_measured_again() -> None:
-    under_way = [case("a", 10, "slow")]
-    execution = Execution(30.0, slow=10.0)
+def test_too_few_processes_are_no_result_and_take_no_more_time() -> None:
+    under_way = [case("a", 10, "slow"), case("b", 10, "quick")]
+    execution = Execution(30.0, slow=10.0, quick=1.0)
     run_within(execution, under_way, 3, execution.clock)  # type: ignore[arg-type]
-    (progress,) = under_way
-    assert (len(progress.results), progress.run["status"], progress.run["interrupted"]) == (2, "ok", True)
-    assert progress.run["unstable"] == [f"{LEFT} after 2 processes"]
+    assert [(len(p.results), p.run["status"]) for p in under_way] == [(1, "skipped"), (3, "ok")]
+    assert under_way[0].run["reason"] == LEFT
 
 
 def test_what_fits_is_complete() -> None:
@@ -118,5 +133,13 @@ def test_what_fits_is_complete() -> None:
     execution = Execution(600.0, quick=1.0)
     run_within(execution, under_way, 3, execution.clock)  # type: ignore[arg-type]
     assert [(len(p.results), p.run["interrupted"], p.done) for p in under_way] == [(3, False, True)] * 2
-    assert left_in_words([p.run for p in under_way]) is None
+    assert left_in_words([p.run for p in under_way], 0) is None
     assert execution.asked_peaks == 1
+
+
+@pytest.mark.parametrize(("held", "end"), [(0, "--processes 1)"), (4, "--processes 1); 4 were there before")])
+def test_a_time_that_completes_nothing_says_what_would(held: int, end: str) -> None:
+    runs = [{"status": "skipped", "reason": LEFT}, {"status": "skipped", "reason": LEFT}]
+    said = str(left_in_words(runs, held))
+    assert said.startswith("2 cases are left, and this call completed none: give it more time")
+    assert said.endswith(end)

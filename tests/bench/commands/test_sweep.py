@@ -117,7 +117,8 @@ def test_a_sweep_within_a_time_ends_in_it_and_the_same_command_goes_on(
         patch.setattr(run_module.Execution, "turn", turn)
         cut = command(*words, "--within", "10min")
     assert cut.code == 0, cut.err
-    assert "1 cases are left: the same command goes on with them" in cut.out
+    assert "1 case is left: the same command goes on with them" in cut.out
+    assert [run["case"]["resolution"] for run in store.load(tmp_path / "out" / "runs.json")] == ["80x60"]
     assert "80x60" in cut.out
     assert "64x48" not in cut.out
     again = command(*words, "--within", "10min")
@@ -135,7 +136,19 @@ def test_a_time_that_is_over_before_anything_was_measured_is_no_success(
     )
     found = command(*SWEEP, "--res", "64x48", "--output", tmp_path / "out", "--within", "10min")
     assert found.code == 5
-    assert "1 cases are left" in found.out
+    assert "1 case is left, and this call completed none" in found.out
+
+
+def test_ctrl_c_in_a_sweep_within_a_time_is_an_interruption(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def turn(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module.Execution, "turn", turn)
+    monkeypatch.setattr("bench.run.Execution.peaks", lambda self: {"failed": "left out by the test"})
+    found = command(*SWEEP, "--res", "64x48", "--output", tmp_path / "out", "--within", "10min")
+    assert found.code == 130
 
 
 def test_a_time_is_refused_beside_what_does_not_end_in_time(command: Command, tmp_path: Path) -> None:
