@@ -178,11 +178,9 @@ class Engine(ABC):
         Raises:
             UserError: the engine is not usable here, or not on this device or in this precision.
         """
-        reason = self.missing() or self.device_missing(options.device)
-        if reason:
-            raise UserError(
-                f"engine `{self.name}`: {reason}", "a usable engine (`bench engines` lists them)", self.install
-            )
+        if reason := self.missing() or self.device_missing(options.device):
+            todo = self.install if self.missing() else "Choose another device, or load it where there is such a one"
+            raise UserError(f"engine `{self.name}`: {reason}", "a usable engine (`bench engines` lists them)", todo)
         reason = self.precision_missing(options.device, options.precision)
         if reason:
             raise UserError(
@@ -327,8 +325,11 @@ class Session(ABC):
     def _close(self) -> None: ...
 
 
-PICTURE_ENDS = "uint8 (H, W, 3) RGB picture in and out, converted in the plan"
-"""What a contract says of `ends` where a graph takes pictures."""
+PICTURE_ENDS: dict[str, object] = {
+    "ends": "uint8 (H, W, 3) RGB picture in and out, converted in the plan",
+    "pre_post_processing": "included: uint8 RGB to the network's planes, and its output to uint8 RGB, in the plan",
+}
+"""What a contract says besides where a graph takes pictures."""
 CPU_CONTRACT: dict[str, object] = {
     "transfers": "none: input and output stay in host memory",
     "graph_capture": False,

@@ -151,7 +151,7 @@ class OnnxRuntimeSession(Session):
         self._session = self._new_session()
         self.contract = {**CPU_CONTRACT, "threads": options.threads}
         if graph.takes_pictures:
-            self.contract["ends"] = PICTURE_ENDS
+            self.contract |= PICTURE_ENDS
 
     def _new_session(self) -> Any:
         import onnxruntime as ort

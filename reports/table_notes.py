@@ -54,6 +54,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
     without = [run for run in runs if run.get("picture_failed")]
     lines += [f"[yellow]no picture[/]: {line}" for line in _by_reason(without, "picture_failed", label)]
     untold = [run for run in runs if run.get("layers_failed")]
+    lines += _longest_layers(ok, label)
     lines += [f"[yellow]no times of layers[/]: {line}" for line in _by_reason(untold, "layers_failed", label)]
     if any(not run["case"]["trained"] for run in runs):
         lines.append(
@@ -321,6 +322,19 @@ def _contract(ok: Sequence[Run]) -> list[str]:
     if above := [r for r in ok if (r["work"].get("limit_share") or 0) >= ABOVE]:
         lines.append(f"of limit above 100 %: {_above_in_words(above)}")
     return [f"[dim]{line}[/]" for line in lines]
+
+
+def _longest_layers(runs: Sequence[Run], label: Label) -> list[str]:
+    """Of every profiled run the layers that take longest; all of them are in the report."""
+    lines = []
+    for run in runs:
+        if not (layers := run.get("layers")):
+            continue
+        longest = sorted(layers, key=lambda layer: -layer["ms"])[:3]
+        named = ", ".join(f"{layer['layer']} {layer['ms']:.3g} ms" for layer in longest)
+        total = sum(layer["ms"] for layer in layers)
+        lines.append(f"{len(layers)} layers of {label(run)}, {total:.3g} ms together; longest: {named}")
+    return [f"[dim]{escape(line)}[/]" for line in lines] + (["[dim]`bench report` draws them[/]"] if lines else [])
 
 
 def _made_on(runs: Sequence[Run]) -> str:

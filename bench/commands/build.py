@@ -153,6 +153,9 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, 
     from bench.case import Request, expand, parse_settings
     from bench.places import check_calibration, check_output_file
 
+    # `E:NAME=VALUE`, as bench run takes it.
+    arguments.engine, *own = arguments.engine.split(":")
+    arguments.settings = [*arguments.settings, *(f"{arguments.engine}.{setting}" for setting in own)]
     engine = engines.get(arguments.engine)
     _check_place(arguments)
     check_can_build(engine.name)
@@ -167,7 +170,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Case], str, dict[str, 
     if engine.name in ONNX_ENGINES and (arguments.res or arguments.dynamic):
         raise UserError(f"`--res` with {engine.name}: its ONNX file takes any size", "no size", "Leave it out")
     if engine.name not in ONNX_ENGINES and not arguments.res:
-        raise UserError(f"`--engine {engine.name}`: for which size?", "`--res 1080p` or another", "Add --res")
+        raise UserError(f"`--engine {engine.name}`: its plans are for sizes", "`--res 1080p` or others", "Add --res")
     if arguments.output and engine.name in ONNX_ENGINES and Path(arguments.output).suffix != ".onnx":
         raise UserError(f"`--output {arguments.output}`: not an ONNX file's name", "FILE.onnx", "Change the ending")
     if arguments.check:
@@ -209,7 +212,8 @@ def _check_ends(arguments: argparse.Namespace, case: Case, settings: Mapping[str
         raise UserError(f"{word}: {reason}", "ends=tensors", "Leave it out: engines.load takes pictures anyway")
     if arguments.check or arguments.bundle:
         option = "--check" if arguments.check else "--bundle"
-        raise UserError(f"{word} with {option}: that one is on tensors", "one of the two", "Leave one out")
+        expected = f"ends=tensors, or no {option}"
+        raise UserError(f"{word} with {option}: {option} takes plans on tensors only", expected, "Leave one out")
 
 
 def _check_place(arguments: argparse.Namespace) -> None:
@@ -291,8 +295,11 @@ def _summary(target: Path, beside: Path, content: Mapping[str, Any]) -> list[str
     model, engine, build = content["model"], content["engine"], content["build"]
     weights = model["weights"] or ("its own" if model["trained"] else "untrained")
     found = "found in the cache" if build.get("cached") else f"built in {build.get('seconds', 0):.1f} s"
+    if not content["sizes"]:
+        found = "an ONNX file, which the engine reads itself"
+    version = f" ({engine['version']})" if engine["version"] else ", which is not installed here"
     lines = [
-        f"{target}: {model['title']} for {engine['name']} ({engine['version']}), {content['precision']}, weights "
+        f"{target}: {model['title']} for {engine['name']}{version}, {content['precision']}, weights "
         f"{weights}, statistics {model['statistics'] or 'none'}",
         f"  {_size(content['plan']['bytes'])}, {found}; sha256 {content['plan']['sha256']}",
     ]

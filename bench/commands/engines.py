@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.exit_codes import OK
 from bench.terminal import console_for
+
+if TYPE_CHECKING:
+    from engines.engine import Engine
 
 ORDER = 60
 
@@ -36,7 +39,19 @@ def _engines(arguments: argparse.Namespace) -> int:
     console.print(table)
     if arguments.settings:
         for engine in map(engines.get, engines.names()):
-            for setting in engine.settings:
-                choices = " ".join(f"[bold]{c}[/]" if c == setting.default else c for c in setting.choices)
-                console.print(f"  --set {engine.name}.{setting.name}=…  {choices}  {setting.doc}", highlight=False)
+            if engine.settings:
+                console.print(_settings(engine))
     return OK
+
+
+def _settings(engine: Engine) -> Any:
+    """A table of what `--set` takes for an engine."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for name in (f"--set {engine.name}.", "values, the default first", "what it chooses"):
+        table.add_column(name, overflow="fold")
+    for setting in engine.settings:
+        others = [choice for choice in setting.choices if choice != setting.default]
+        table.add_row(f"{setting.name}=", " ".join([f"[bold]{setting.default}[/]", *others]), setting.doc)
+    return table

@@ -322,18 +322,24 @@ def _checked_table(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _code_table(code: Sequence[Mapping[str, Any]]) -> Any:
-    """A line for each kernel, a column for each capability."""
-    capabilities = sorted({entry["capability"] for entry in code})
-    table = _table(["kernel", "type", *(f"sm_{capability}" for capability in capabilities)], 2)
-    lines: dict[tuple[str, str], dict[int, str]] = {}
+    """A line for each kernel: the least and the most over all capabilities, and where it fills a GPU least."""
+    table = _table(("kernel", "type", "registers", "KiB", "occupancy", "least on"), 2)
+    lines: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in code:
-        planes = f" {entry['planes']} planes" if entry["kernel"] == "pixel_dcl" else ""
-        figures = (str(entry["registers"]), f"{entry['shared_bytes'] / 1024:.3g}", f"{entry['occupancy']:.0%}")
-        line = lines.setdefault((entry["kernel"] + planes, entry["precision"]), {})
-        line[entry["capability"]] = " / ".join(figures)
-    for words, line in lines.items():
-        table.add_row(*words, *(line.get(capability, "–") for capability in capabilities))
+        planes = f" {entry['planes']}" if entry["kernel"] == "pixel_dcl" else ""
+        lines.setdefault((entry["kernel"] + planes, entry["precision"]), []).append(entry)
+    for words, entries in lines.items():
+        shared, shares = ([entry[key] for entry in entries] for key in ("shared_bytes", "occupancy"))
+        kib = [f"{size / 1024:.3g}" for size in (min(shared), max(shared))]
+        least = [f"sm_{entry['capability']}" for entry in entries if entry["occupancy"] == min(shares) < 1]
+        registers = [str(count(entry["registers"] for entry in entries)) for count in (min, max)]
+        percents = [_percent(min(shares)), _percent(max(shares))]
+        table.add_row(*words, *(_range(pair) for pair in (registers, kib, percents)), ", ".join(least))
     return table
+
+
+def _range(ends: Sequence[str]) -> str:
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _notes(found: Mapping[str, Any]) -> list[str]:
@@ -344,11 +350,13 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
     if found["device"] == "cpu":
         notes.append("Correct or wrong by Triton's interpreter, on small maps: no times, and nothing ran on a GPU.")
         if found.get("code"):
+            capabilities = [f"sm_{number}" for number in sorted({e["capability"] for e in found["code"]})]
             spilling = [
                 f"{e['kernel']} {e['precision']} sm_{e['capability']}" for e in found["code"] if e["spilled_bytes"]
             ]
             notes += [
-                "By the assembler: registers of a thread / KiB of shared memory of a block / theoretical occupancy.",
+                f"By the assembler, for {', '.join(capabilities)}: registers of a thread, shared memory of a block, "
+                "theoretical occupancy (`--json` has each); pixel_dcl with its planes.",
                 f"Registers are spilled by: {', '.join(spilling)}" if spilling else "No kernel spills registers.",
             ]
         return [*notes, *([found["code_missing"]] if found.get("code_missing") else [])]

@@ -89,7 +89,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
 
 def add_ways(parser: argparse.ArgumentParser) -> None:
     """How pictures come to a case; each of them is a row of its own."""
-    group = parser.add_argument_group("ways of use (docs/measuring.md; default: back to back)")
+    group = parser.add_argument_group("ways of use (docs/ways.md; default: back to back)")
     group.add_argument(
         "--pace",
         metavar="FPS[,...]",

@@ -77,7 +77,7 @@ class DeviceSession(Session):
         if self._flushes:
             self.contract["l2_state"] = "emptied before every inference"
         if graph.takes_pictures:
-            self.contract["ends"] = PICTURE_ENDS
+            self.contract |= PICTURE_ENDS
 
     @contextmanager
     def _freed_on_failure(self) -> Iterator[None]:

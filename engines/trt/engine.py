@@ -114,7 +114,8 @@ class TrtEngine(Engine):
         """
         settings = self.api.runnable(self.complete_settings(options.settings))
         if reason := self.plan_missing(settings) or self.device_missing(options.device):
-            raise UserError(f"engine `{self.name}`: {reason}", "a usable engine", self.install)
+            todo = self.install if self.plan_missing(settings) else "Load it where there is such a device"
+            raise UserError(f"engine `{self.name}`: {reason}", "a usable engine", todo)
         from engines.trt.session import TrtSession
 
         return TrtSession(self.api, graph, replace(options, settings=settings), given)

@@ -100,7 +100,7 @@ class TrtSession(Session):
         if self._flushes:
             self.contract["l2_state"] = "emptied before every inference"
         if graph.takes_pictures:
-            self.contract["ends"] = PICTURE_ENDS
+            self.contract |= PICTURE_ENDS
         if options.settings.get("runtime") == "lean":
             self.contract["runtime"] = self._trt.__name__
 

@@ -372,3 +372,12 @@ def test_references_of_a_gpu_are_said(make_run: Make, made_on: list[str | None],
         run["quality"]["vs_reference"]["made_on"] = where
     (line,) = starting(runs, "PSNR, SSIM")
     assert words in line
+
+
+def test_the_longest_layers_of_a_profiled_run_are_named(make_run: Make) -> None:
+    runs = [case(make_run, engine, 10.0) for engine in ("a", "b")]
+    runs[0]["layers"] = [{"layer": f"conv{n}", "kind": "Conv", "ms": float(n)} for n in range(5)]
+    (line,) = [line for line in said(runs) if "layers of" in line]
+    assert line == "5 layers of a, 10 ms together; longest: conv4 4 ms, conv3 3 ms, conv2 2 ms"
+    assert "`bench report` draws them" in said(runs)
+    assert not any("layers of" in line for line in said(runs[1:]))

@@ -35,7 +35,7 @@ WORDS: list[tuple[list[str], list[str]]] = [
     (["--engine", "onnxruntime", "--set", "openvino.pinning=on", "--output", "x.onnx"], ["openvino"]),
 ]
 WORDS_OF_RTX: list[tuple[list[str], list[str]]] = [
-    ([*RTX, "--output", "x"], ["for which size?", "--res"]),
+    ([*RTX, "--output", "x"], ["its plans are for sizes", "--res"]),
     ([*RTX, "--res", "1081p", "--output", "x"], ["1081p", "Did you mean"]),
     ([*RTX, "--res", "720p", "--precision", "bf32", "--output", "x"], ["bf32", "fp32"]),
     ([*RTX, "--res", "720p", "--set", "tensorrt_rtx.level=9", "--output", "x"], ["level=9", "0, 1, 2"]),
@@ -199,3 +199,15 @@ def test_a_plan_is_checked_against_its_own_graph(command: Command, tmp_path: Pat
     assert "check passed: " in done.out
     assert "against its own graph in ONNX Runtime (floor 60 dB)" in done.out
     command(*words, "loud").assert_refused("`--check loud`: not a PSNR", "Try --check 42dB")
+
+
+def test_settings_may_follow_the_engine_as_in_run(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    outcome = command("build", "--model", "espcn_x3", "--engine", "onnxruntime:ends=picture", "--output", target)
+    assert outcome.code == 0, outcome.err
+    told = read_sidecar(target)
+    assert (told["takes"], told["engine"]["settings"]["ends"]) == ("pictures", "picture")
+    assert "an ONNX file, which the engine reads itself" in outcome.out
+    outcome = command("build", "--model", "espcn_x3", "--engine", "onnxruntime:colour=red", "--output", target)
+    assert outcome.code == 2
+    assert "colour" in outcome.err

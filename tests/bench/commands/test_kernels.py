@@ -127,7 +127,7 @@ def test_what_the_assembler_says_stands_below(command: Command, monkeypatch: pyt
         shared = {"r": 2, "threads": 128, "shared_bytes": 16384}
         return {"code": [
             {**shared, "kernel": c.kernel, "precision": c.precision, "planes": c.planes, "capability": capability,
-             "registers": capability, "spilled_bytes": 8 * (capability == 86), "occupancy": 0.5}
+             "registers": capability, "spilled_bytes": 8 * (capability == 86), "occupancy": capability / 100}
             for c in made for capability in (80, 86) if (c.planes, capability) != (128, 80)
         ]}  # fmt: skip
 
@@ -139,8 +139,10 @@ def test_what_the_assembler_says_stands_below(command: Command, monkeypatch: pyt
     # Of layers whose code differs by a number only, the first.
     assert [case["planes"] for case in asked[1][0]["cases"]] == [16, 32]
     lines = [line.split() for line in outcome.out.splitlines()]
-    assert ["kernel", "type", "sm_80", "sm_86"] in lines
-    assert ["pixel_dcl", "32", "planes", "fp16", "80", "/", "16", "/", "50%", "86", "/", "16", "/", "50%"] in lines
+    assert ["kernel", "type", "registers", "KiB", "occupancy", "least", "on"] in lines
+    assert ["pixel_dcl", "32", "fp16", "80", "to", "86", "16", "80", "%", "to", "86", "%", "sm_80"] in lines
+    assert max(len(line) for line in outcome.out.splitlines() if line.startswith(("kernel", "pixel_dcl"))) <= 80
+    assert "By the assembler, for sm_80, sm_86:" in outcome.out
     assert "Registers are spilled by: pixel_dcl fp16 sm_86, pixel_dcl fp16 sm_86" in outcome.out
 
 
