@@ -81,6 +81,7 @@ OTHERS = {
     "pytest -m slow tests/bench/test_ab.py -s": "some of the slow tests; they measure 60 processes",
     "pytest -m slow tests/test_kills.py": "some of the slow tests; they kill 50 runs",
     "pytest -k tensorrt_builds_every_network": "some of these tests",
+    "pip install '.[test,plugins,cuda]'": "extras that others install one by one, for a machine with a GPU",
     "bash .ci/gpu results/": "needs a GPU; tests/test_gpu_script.py runs it with a stand-in for Python",
     "pytest -m gpu": "these tests themselves; its marker is tested below",
     "pytest -m gpu tests/engines/test_tensorrt.py -k picture_that_a_shuffle_ends": "needs a GPU and TensorRT",
