@@ -531,7 +531,7 @@ def test_a_plan_on_pictures_is_compared_with_what_the_host_makes(command: Comman
     outcome = command(*words, "--engine", "onnxruntime,onnxruntime:ends=picture", "--json", tmp_path / "runs.json")
     assert outcome.code == 0, outcome.err
     host, inside = store.load(tmp_path / "runs.json")
-    assert inside["use"]["plan_picture"] == {"most": 0, "share": 0.0}
+    assert inside["use"]["plan_picture"] == {"most": 0, "share": 0.0, "lean": 0.0}
     assert "plan_picture" not in host["use"]
     assert "converted in the plan" in inside["contract"]["ends"]
     # Quality is that of the plan on tensors, the same for both.
