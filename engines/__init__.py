@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +17,11 @@ if TYPE_CHECKING:
 @cache
 def _registry() -> dict[str, Engine]:
     found: dict[str, Engine] = {}
-    for module in sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg):
-        engine = getattr(importlib.import_module(f"{__name__}.{module}"), "ENGINE", None)
-        if engine is None:
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if "\nENGINE = " not in path.read_text():  # the rest is half of the time that `bench engines` takes
             continue
+        module = path.stem
+        engine = importlib.import_module(f"{__name__}.{module}").ENGINE
         if engine.name != module:
             raise ValueError(f"engines/{module}.py calls its engine {engine.name!r}; file and engine share one name")
         found[module] = engine

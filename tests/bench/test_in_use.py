@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from bench.in_use import Between, Pacer, Use, ends_ms, measure_in_flight, measure_use
 from bench.measure import Rule, Series, measure
 from bench.ways import Way
+from reference_models import get
 
 
 class Player:
@@ -104,6 +106,7 @@ class Session:
 
     asynchronous = False
     in_flight = 1
+    graph = SimpleNamespace(takes_pictures=False)
 
     def __init__(self) -> None:
         self.bound: list[np.ndarray] = []
@@ -193,3 +196,14 @@ def test_in_flight_loads_a_session_for_each_and_closes_what_it_loaded(tmp_path: 
 def test_reading_and_writing_leave_no_file(tmp_path: Path) -> None:
     found = ends_ms(np.zeros((8, 8, 3), np.uint8), str(tmp_path), repeats=2)
     assert len(found) == 4
+
+
+def test_a_plan_on_pictures_is_given_the_picture_itself(tmp_path: Path) -> None:
+    picture = np.zeros((3, 4, 3), np.uint8)
+    np.save(tmp_path / "picture.npy", picture)
+    session = Session()
+    session.graph = SimpleNamespace(takes_pictures=True)  # type: ignore[misc]
+    job = {"case": {"spec": get("can24").to_json()}, "sources": [str(tmp_path / "picture.npy")]}
+    use = Use(Way(pictures=True), session, Session, {**job, "output_shape": (1, 3, 3, 4)})
+    use.step()()
+    assert (session.bound[0].dtype, session.bound[0].shape, session.runs) == (np.uint8, (3, 4, 3), 1)
