@@ -108,7 +108,8 @@ def job_case(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         result["tiling"] = measured_tiling(session, case.get("memory_mib"))
     if job["judge"]:
         result |= _judged(use, x, options, emit)
-        result["use"]["plan_picture"] = result.pop("plan_picture", None)
+        if "plan_picture" in result:
+            result["use"]["plan_picture"] = result.pop("plan_picture")
     session.close()
     if job["judge"]:
         from bench.proof import prove_types
