@@ -196,8 +196,6 @@ def cheap(words: list[str], stand_in: dict[str, str], folder: Path) -> list[str]
         out += ["--res", "320p", "--no-compile"]
     if out[0] == "ab":
         out += ["--budget", "4"]
-    if out[0] == "evaluate" and "int8" in " ".join(out):
-        out += ["--recovery", "none"]  # or rounding would be searched for two minutes
     if out[0] in {"run", "sweep"}:
         out += ["--budget", "1", "--processes", "1"]
     if "frozen" in " ".join(out):
