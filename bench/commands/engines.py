@@ -49,9 +49,9 @@ def _settings(engine: Engine) -> Any:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
-    for name in (f"--set {engine.name}.", "values, the default first", "what it chooses"):
+    for name in ("--set", "values, the default first", "what it chooses"):
         table.add_column(name, overflow="fold")
     for setting in engine.settings:
         others = [choice for choice in setting.choices if choice != setting.default]
-        table.add_row(f"{setting.name}=", " ".join([f"[bold]{setting.default}[/]", *others]), setting.doc)
+        table.add_row(f"{engine.name}.{setting.name}=", " ".join([f"[bold]{setting.default}[/]", *others]), setting.doc)
     return table
