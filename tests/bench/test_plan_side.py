@@ -58,11 +58,11 @@ def test_what_is_no_plan_or_not_for_this_size_is_refused(plan: Path, tmp_path: P
 
 
 def test_a_plan_on_pictures_is_asked_for_pictures_and_one_with_code_is_refused(plan: Path, tmp_path: Path) -> None:
-    """Its sizes are those of what goes in: a third of the output of espcn_x3."""
+    """Its sizes are those of the picture: srcnn_915 enlarges it threefold before the network, inside of the plan."""
     from bench.cli import main
 
     path = tmp_path / "pictures.onnx"
-    words = ("build", "--model", "espcn_x3", "--engine", "onnxruntime", "--set", "onnxruntime.ends=picture")
+    words = ("build", "--model", "srcnn_915", "--engine", "onnxruntime", "--set", "onnxruntime.ends=picture")
     assert main([*words, "--output", str(path)]) == 0
     told = json.loads(sidecar_path(path).read_text())
     told["sizes"] = [{"resolution": "100x61", "least": [21, 34], "tuned": [21, 34], "most": [21, 34]}]
