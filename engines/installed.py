@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 
@@ -47,3 +48,22 @@ def cuda_missing(device: str) -> str | None:
     if int(index or 0) < count:
         return None
     return f"device `{device}` does not exist: the driver shows {count} CUDA devices here"
+
+
+def gpu_missing(device: str, unfit: Callable[[tuple[int, int]], str | None]) -> str | None:
+    """None where `device` is a CUDA device that exists and cuda-python drives it, else the sentence that says why not.
+
+    Args:
+        unfit: what is wrong with a device of this compute capability, major and minor; None: nothing.
+    """
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        return f"it runs on an NVIDIA GPU only, and the driver shows {cuda_device_count()} CUDA devices here"
+    if reason := cuda_missing(device) or package_missing("cuda", ("cuda-python",)):
+        return reason
+    from engines.trt.device import capability
+
+    try:
+        return unfit(capability(int(index or 0)))
+    except RuntimeError as error:  # a driver that is there and too old
+        return f"the NVIDIA driver does not answer ({error})"

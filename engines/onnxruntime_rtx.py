@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from engines.engine import ENDS, Engine, Options, Session, Setting
-from engines.installed import cuda_device_count, cuda_missing, package_missing, package_version
+from engines.installed import gpu_missing, package_missing, package_version
 from engines.ort.options import DEVICE, GRAPH, RTX_PACKAGE
 from engines.ort.placement import placement_missing
 from engines.ort.tf32 import tf32_missing
@@ -39,22 +39,7 @@ class OnnxRuntimeRtxEngine(Engine):
         return ", ".join(filter(None, (package_version(_PLUGINS), package_version(_RUNTIMES))))
 
     def device_missing(self, device: str) -> str | None:
-        kind, _, index = device.partition(":")
-        if kind != "cuda":
-            return f"it runs on an NVIDIA GPU only, and the driver shows {cuda_device_count()} CUDA devices here"
-        reason = cuda_missing(device) or package_missing("cuda", ("cuda-python",))
-        if reason:
-            return reason
-        from engines.trt.device import capability
-
-        try:
-            found = capability(int(index or 0))
-        except RuntimeError as error:  # a driver that is there and too old
-            return f"the NVIDIA driver does not answer ({error})"
-        if found not in _CAPABILITIES and found < (12, 0):
-            known = "compute capability 8.6, 8.9, 12.0 or newer"
-            return f"its provider runs on devices of {known}; this one has {found[0]}.{found[1]}"
-        return placement_missing()
+        return gpu_missing(device, _capability_missing) or placement_missing()
 
     def precision_missing(self, device: str, precision: str) -> str | None:
         reason = super().precision_missing(device, precision)
@@ -67,6 +52,13 @@ class OnnxRuntimeRtxEngine(Engine):
         from engines.ort.rtx import RtxSession
 
         return RtxSession(graph, options, self.version())
+
+
+def _capability_missing(found: tuple[int, int]) -> str | None:
+    if found in _CAPABILITIES or found >= (12, 0):
+        return None
+    known = "compute capability 8.6, 8.9, 12.0 or newer"
+    return f"its provider runs on devices of {known}; this one has {found[0]}.{found[1]}"
 
 
 ENGINE = OnnxRuntimeRtxEngine()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from engines.engine import ENDS, Engine, LayerTime, Options, Session, Setting
-from engines.installed import cuda_device_count, cuda_missing, package_missing
+from engines.installed import cuda_device_count, gpu_missing
 from engines.profiling import WARM_UP, medians_of
 from engines.trt.api import Api
 from engines.trt.builder import SETTINGS as BUILD_SETTINGS
@@ -71,18 +71,7 @@ class TrtEngine(Engine):
         return Recipe(precision) if precision in LOWERED else None
 
     def device_missing(self, device: str) -> str | None:
-        kind, _, index = device.partition(":")
-        if kind != "cuda":
-            return f"it runs on an NVIDIA GPU only, and the driver shows {cuda_device_count()} CUDA devices here"
-        reason = cuda_missing(device) or package_missing("cuda", ("cuda-python",))
-        if reason:
-            return reason
-        from engines.trt.device import capability
-
-        try:
-            return self.api.capability_missing(capability(int(index or 0)))
-        except RuntimeError as error:  # a driver that is there and too old
-            return f"the NVIDIA driver does not answer ({error})"
+        return gpu_missing(device, self.api.capability_missing)
 
     def layer_times(self, graph: Graph, options: Options, x: np.ndarray, runs: int = 10) -> list[LayerTime]:
         """In a plan of its own that can name kernels and types: one inference at a time, enqueued by hand."""

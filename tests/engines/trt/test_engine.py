@@ -27,7 +27,7 @@ def installed(monkeypatch):
         monkeypatch.setattr(engine_file, "cuda_device_count", lambda: devices)
         monkeypatch.setattr("engines.installed.cuda_device_count", lambda: devices)
         found = None if cuda_python else "Python package `cuda-python` is not installed"
-        monkeypatch.setattr(engine_file, "package_missing", lambda module, names: found)
+        monkeypatch.setattr("engines.installed.package_missing", lambda module, names: found)
         monkeypatch.setattr("engines.trt.device.capability", lambda index: capability)
 
     return pretend
