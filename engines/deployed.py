@@ -65,8 +65,8 @@ class DeployedSession:
         """As Session.run: {`x`: (1, C, H, W) float32} → {`y`: float32}; of a plan on pictures {`picture`: uint8 (H, W,
         3)} → {`result`: uint8}.
 
-        On a GPU, arrays of torch, CuPy and pycuda (`__cuda_array_interface__`) are taken where they are, and what comes
-        back is such an array, in memory of the session that the next run writes again.
+        On a GPU, arrays of torch, CuPy and pycuda (`__cuda_array_interface__`) do not leave the device: what comes back
+        is such an array, in memory of the session that the next run writes again and one of another size frees.
 
         Raises:
             UserError: wrong name, shape or dtype; a device's array for a plan that runs on the CPU; a closed session.
